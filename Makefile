@@ -47,11 +47,10 @@ format: $(VENV)/.made-lint ## bring Python and C into the project's style
 # The instrumented build has its own directory, found before the installed one through PYTHONPATH. Python is not instrumented:
 # the runtime is preloaded, its own leaks at exit are not ours to report, and malloc must see every object.
 SANITIZED := build/sanitize
-sanitize: export MCASTFAST_SANITIZE := address,undefined
 sanitize: install $(VENV)/.made-test ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(PY) setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
-	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=$(SANITIZED)/lib \
+	MCASTFAST_SANITIZE=address,undefined $(PY) setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib MCASTFAST_SANITIZED=1 \
 	$(PY) -m pytest --timeout=600 -n $(JOBS) $(ARGS)
 
 sdist: $(VENV)/.made-test ## make dist/*.tar.gz
