@@ -24,7 +24,7 @@ demo: install ## send and receive over the loopback interface, beside socket.rec
 	$(VENV)/bin/mcastfast bench $(ARGS)
 
 test: install $(VENV)/.made-test ## run the tests (REQUIRE=capability,... ARGS=pytest options)
-	$(PY) -m pytest -n $(JOBS) $(if $(REQUIRE),--require=$(REQUIRE)) $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup $(if $(REQUIRE),--require=$(REQUIRE)) $(ARGS)
 
 bench: install $(VENV)/.made-bench ## measure against the C limit, socket, asyncio and uvloop
 	$(PY) -m pytest bench $(ARGS)
@@ -51,7 +51,7 @@ sanitize: install $(VENV)/.made-test ## run the tests under AddressSanitizer and
 	MCASTFAST_SANITIZE=address,undefined $(PY) setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib MCASTFAST_SANITIZED=1 \
-	$(PY) -m pytest --timeout=600 -n $(JOBS) $(ARGS)
+	$(PY) -m pytest --timeout=600 -n $(JOBS) --dist loadgroup --ignore-glob="tests/test_package_*" $(ARGS)
 
 sdist: $(VENV)/.made-test ## make dist/*.tar.gz
 	$(PY) -m build --sdist

@@ -1,0 +1,69 @@
+"""What `import mcastfast` gives, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from types import ModuleType
+
+import mcastfast
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_listed_name_resolves() -> None:
+    assert [name for name in mcastfast.__all__ if not hasattr(mcastfast, name)] == []
+    assert len(set(mcastfast.__all__)) == len(mcastfast.__all__)
+
+
+def test_nothing_else_is_public() -> None:
+    public = {
+        name
+        for name, value in vars(mcastfast).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
+    }
+    assert public == {name for name in mcastfast.__all__ if not name.startswith("_")}
+
+
+def test_every_public_class_and_function_says_its_contract() -> None:
+    values = {name: getattr(mcastfast, name) for name in mcastfast.__all__}
+    undocumented = {name for name, value in values.items() if callable(value) and not (value.__doc__ or "").strip()}
+    assert undocumented == set()
+
+
+def test_version_is_the_installed_one() -> None:
+    assert mcastfast.__version__ == version("mcastfast")
+
+
+def test_import_leaves_heavy_modules_alone() -> None:
+    heavy = ["argparse", "asyncio", "ctypes", "multiprocessing", "numpy", "rich", "subprocess"]
+    code = f"import sys, json, mcastfast; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
+    assert json.loads(run(code)) == []
+
+
+def test_subinterpreter_is_refused_with_import_error() -> None:
+    code = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+import mcastfast._core
+script = '''
+try:
+    import mcastfast._core
+except ImportError:
+    pass
+else:
+    raise SystemExit("imported")
+'''
+failure = interpreters.run_string(interpreters.create(), script)
+assert failure is None, failure
+print("refused")
+"""
+    assert run(code).strip() == "refused"

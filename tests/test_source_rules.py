@@ -1,0 +1,84 @@
+"""The rules of the house that a compiler does not check."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CSRC = ROOT / "csrc"
+C_FILES = sorted([*CSRC.rglob("*.c"), *CSRC.rglob("*.h")])
+HEADERS = [path for path in C_FILES if path.suffix == ".h"]
+SHARED_C_FILES = [path for path in C_FILES if path.parent == CSRC]
+PYTHON_FILES = sorted((ROOT / "src").rglob("*.py"))
+OWN_FILES = sorted(
+    path
+    for folder in ("csrc", "src", "tests", "bench", "docs", "examples")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".c", ".h", ".py", ".pyi", ".pyx", ".pxd", ".md"} and path.name != "_core.c"
+)
+
+CONDITIONAL = re.compile(r"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|elifdef|elifndef)\b[ \t]*(\w*)", re.MULTILINE)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", SHARED_C_FILES, ids=relative)
+def test_shared_c_has_no_conditional_but_its_include_guard(path: Path) -> None:
+    text = path.read_text()
+    found = CONDITIONAL.findall(text)
+    if path.suffix == ".h":
+        guard = path.name.upper().replace(".", "_")
+        assert found[:1] == [("ifndef", guard)], f"{path.name} starts with no include guard {guard}"
+        found = found[1:]
+    assert found == []
+
+
+@pytest.mark.parametrize("path", HEADERS, ids=relative)
+def test_header_compiles_alone(path: Path, tmp_path: Path) -> None:
+    compiler = sysconfig.get_config_var("CC").split()[0]
+    unit = tmp_path / "unit.c"
+    unit.write_text(f'#include "{path}"\nint mcf_translation_unit_is_not_empty;\n')
+    command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{CSRC}", str(unit)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("path", HEADERS, ids=relative)
+def test_header_can_be_read_in_one_sitting(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 130
+
+
+@pytest.mark.parametrize("path", C_FILES, ids=relative)
+def test_c_core_knows_no_python(path: Path) -> None:
+    assert "Python.h" not in path.read_text()
+
+
+def test_setup_script_stays_under_80_lines() -> None:
+    assert len((ROOT / "setup.py").read_text().splitlines()) < 80
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=relative)
+def test_only_the_option_table_touches_socket_options(path: Path) -> None:
+    calls = [
+        f"line {node.lineno}: {node.func.attr}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"setsockopt", "getsockopt"}
+    ]
+    assert path.name == "options.py" or calls == []
+
+
+@pytest.mark.parametrize("path", OWN_FILES, ids=relative)
+def test_nothing_is_left_for_later(path: Path) -> None:
+    marks = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
+    found = re.findall(rf"\b(?:{marks})\b.*", path.read_text())
+    assert found == []
