@@ -1,0 +1,101 @@
+"""What a host must offer for some tests, found out by doing.
+
+`@pytest.mark.needs("ffmpeg", "ipv6")` skips a test with the reason where one is missing, and fails it where the
+capability is required: named by `--require` or MCASTFAST_REQUIRE (comma-separated; "all" is every one), or CI=true
+without such a list.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SO_RCVBUFFORCE = 33
+
+refusal: str | None = None
+"""Why this process could not move into its own network namespace."""
+
+
+def _namespaces() -> str | None:
+    return refusal and f"no network namespace: {refusal}"
+
+
+def _ipv6() -> str | None:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as trial:
+            trial.bind(("::1", 0))
+    except OSError as error:
+        return f"no IPv6: {error}"
+    return None
+
+
+def _forced_buffer() -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
+        try:
+            trial.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4096)
+        except OSError as error:
+            return f"SO_RCVBUFFORCE needs CAP_NET_ADMIN on the host: {error}"
+    return None
+
+
+def _iperf() -> str | None:
+    if missing := _program("iperf"):
+        return missing
+    answer = subprocess.run(["iperf", "--version"], capture_output=True, text=True, timeout=10, check=False)
+    text = answer.stdout + answer.stderr
+    return None if text.startswith("iperf version 2") else f"iperf is not version 2: {text.splitlines()[:1]}"
+
+
+def _program(name: str) -> str | None:
+    return None if shutil.which(name) else f"no {name} on PATH"
+
+
+def _module(name: str) -> str | None:
+    return None if importlib.util.find_spec(name) else f"no module {name}"
+
+
+PROBES: Mapping[str, Callable[[], str | None]] = {
+    "namespaces": _namespaces,
+    "ipv6": _ipv6,
+    "forced_buffer": _forced_buffer,
+    "iperf": _iperf,
+    "socat": functools.partial(_program, "socat"),
+    "ffmpeg": functools.partial(_program, "ffmpeg"),
+    "ffprobe": functools.partial(_program, "ffprobe"),
+    "cc": functools.partial(_program, "cc"),
+    "numpy": functools.partial(_module, "numpy"),
+    "uvloop": functools.partial(_module, "uvloop"),
+}
+"""Each capability's probe: None, or the reason why the host lacks it."""
+
+
+@functools.cache
+def reason_missing(name: str) -> str | None:
+    """None where the host has the capability, else why not."""
+    return PROBES[name]()
+
+
+def required(option: str | None, environment: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """The capabilities that must be there; ValueError for a name that no probe has."""
+    text = option if option is not None else environment.get("MCASTFAST_REQUIRE")
+    if text is None:
+        text = "all" if environment.get("CI") == "true" else ""
+    names = frozenset(name.strip() for name in text.split(",") if name.strip())
+    if "all" in names:
+        return frozenset(PROBES)
+    check_known(names)
+    return names
+
+
+def check_known(names: frozenset[str]) -> None:
+    """ValueError for a name that no probe has."""
+    if unknown := sorted(names - PROBES.keys()):
+        raise ValueError(f"unknown capability: {', '.join(unknown)}; known: all, {', '.join(PROBES)}")
