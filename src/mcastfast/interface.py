@@ -1,0 +1,239 @@
+"""The network interfaces of this host, and which of them a user's `interface=` means.
+
+Nothing is cached: every call asks the system, since interfaces come and go and change their names and addresses.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from enum import IntFlag
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from typing import TypeAlias
+
+from mcastfast import _core
+
+ALL = "all"
+"""As `interface=`: every up, multicast interface that has an address of the family, except loopback."""
+
+_FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+_FAMILY_TYPES: dict[int, type[IPv4Interface] | type[IPv6Interface]] = {
+    socket.AF_INET: IPv4Interface,
+    socket.AF_INET6: IPv6Interface,
+}
+
+
+class _Flag(IntFlag):
+    """The bits of csrc/mcf_interface.h."""
+
+    UP = 0x01
+    RUNNING = 0x02
+    MULTICAST = 0x04
+    LOOPBACK = 0x08
+    POINT_TO_POINT = 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A network interface as it was when the system was asked; str() is its name.
+
+    `index` is its number in the system, from 1. `mtu` is in octets, 0 where the system does not tell. `addresses` hold
+    the prefix length and are in the system's order; link-local IPv6 addresses carry no zone, since the interface is it.
+    `is_up` is the administrator's switch, `is_running` the state of the link. Linux' `lo` has `is_multicast` False and
+    carries multicast all the same.
+    """
+
+    name: str
+    index: int
+    addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    mtu: int = 0
+    is_up: bool = False
+    is_running: bool = False
+    is_multicast: bool = False
+    is_loopback: bool = False
+    is_point_to_point: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def describe(self) -> str:
+        """Name, addresses and, where it is down, that: `lo (127.0.0.1/8, ::1/128)`, `eth1 (no address, down)`."""
+        parts = [str(address) for address in self.addresses] or ["no address"]
+        return f"{self.name} ({', '.join(parts if self.is_up else [*parts, 'down'])})"
+
+    def supports(self, family: int) -> bool:
+        """Whether the interface has an address of `family` (AF_INET or AF_INET6)."""
+        return self.local_address(family) is not None
+
+    def local_address(self, family: int) -> IPv4Address | IPv6Address | None:
+        """The address to send from: the first of `family`, a link-local one only where there is no other; or None."""
+        of_family = [address.ip for address in self.addresses if isinstance(address, _FAMILY_TYPES[family])]
+        return min(of_family, key=lambda address: address.is_link_local, default=None)
+
+
+InterfaceLike: TypeAlias = str | int | IPv4Address | IPv6Address | Interface
+"""What names an interface; see resolve_interface()."""
+
+
+def interfaces() -> tuple[Interface, ...]:
+    """The interfaces of this host, in the order of their indexes, those without an address too."""
+    rows_of: dict[int, list[tuple[str, int, int, int, int, bytes, int]]] = {}
+    for row in _core.interface_rows():
+        rows_of.setdefault(row[1], []).append(row)
+    found = []
+    for index, rows in sorted(rows_of.items()):
+        name, _, bits, mtu, *_ = rows[0]
+        flags = _Flag(bits)
+        found.append(
+            Interface(
+                name=name,
+                index=index,
+                addresses=tuple(_FAMILY_TYPES[row[4]]((row[5], row[6])) for row in rows if row[4]),
+                mtu=mtu,
+                is_up=_Flag.UP in flags,
+                is_running=_Flag.RUNNING in flags,
+                is_multicast=_Flag.MULTICAST in flags,
+                is_loopback=_Flag.LOOPBACK in flags,
+                is_point_to_point=_Flag.POINT_TO_POINT in flags,
+            )
+        )
+    return tuple(found)
+
+
+def resolve_interface(
+    value: InterfaceLike | None, family: int, destination: IPv4Address | IPv6Address | None = None
+) -> Interface:
+    """The one interface that `value` means, fit for multicast of `family` (AF_INET or AF_INET6).
+
+    `value` is an Interface (the one that has its index now), an index, an address of the interface (of either family,
+    with or without prefix; a zone decides where several have it), or text: a name, an alternative name, an index or an
+    address, tried in this order, so that an interface called "7" is found by its name. None stands for the interface
+    that the route to `destination` leads to.
+
+    Raises ValueError for what is not an interface of this host, naming those that are, for an interface that lacks
+    multicast (loopback never does) or an address of the family, and for "all". Raises OSError: ENETDOWN for an
+    interface that is down; ENETUNREACH, or what the route says, where `destination` cannot be reached. An interface
+    that the route chose may have no address of its own.
+    """
+    if value == ALL:
+        raise ValueError(f'interface="{ALL}" stands for several interfaces: name one; {_listing(interfaces())}')
+    found = interfaces()
+    if value is None:
+        if destination is None:
+            raise ValueError(
+                f"interface=None needs a destination whose route decides: name interface=; {_listing(found)}"
+            )
+        return _checked(_routed(destination, family, found))
+    chosen = _named(value, found)
+    _checked(chosen)
+    if not chosen.supports(family):
+        raise ValueError(
+            f"interface {chosen.describe()} has no {_FAMILY_NAMES[family]} address: "
+            f"give it one (ip address add ... dev {chosen}) or choose another; {_listing(found)}"
+        )
+    return chosen
+
+
+def resolve_interfaces(
+    value: InterfaceLike | None, family: int, destination: IPv4Address | IPv6Address | None = None
+) -> tuple[Interface, ...]:
+    """As resolve_interface(), and "all" gives every up, multicast interface that has the family, except loopback.
+
+    Raises OSError(ENODEV) where "all" finds none.
+    """
+    if value != ALL:
+        return (resolve_interface(value, family, destination),)
+    found = interfaces()
+    fit = tuple(i for i in found if i.is_up and i.is_multicast and i.supports(family) and not i.is_loopback)
+    if not fit:
+        raise OSError(
+            errno.ENODEV,
+            f'interface="{ALL}" finds no interface that is up, has multicast and an {_FAMILY_NAMES[family]} address '
+            f"(loopback does not count): name one; {_listing(found)}",
+        )
+    return fit
+
+
+def _listing(found: tuple[Interface, ...]) -> str:
+    return f"this host has {', '.join(interface.describe() for interface in found) or 'none'}"
+
+
+def _named(value: InterfaceLike, found: tuple[Interface, ...]) -> Interface:
+    if isinstance(value, str):
+        matches = _matching_text(value, found)
+    elif isinstance(value, Interface):
+        matches = [interface for interface in found if interface.index == value.index]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        matches = [interface for interface in found if interface.index == value]
+    elif isinstance(value, IPv4Address | IPv6Address):
+        matches = _matching_address(value, found)
+    else:
+        raise TypeError(f"interface must be a name, an index, an address or an Interface, not {value!r}")
+    if not matches:
+        shown = repr(value) if isinstance(value, str) else str(value)
+        raise ValueError(f"unknown interface {shown}: {_listing(found)}")
+    if len(matches) > 1:
+        names = ", ".join(interface.name for interface in matches)
+        raise ValueError(f"interface {value} is ambiguous: {names} have this address; give the name")
+    return matches[0]
+
+
+def _matching_text(text: str, found: tuple[Interface, ...]) -> list[Interface]:
+    named = [interface for interface in found if interface.name == text]
+    if not named:
+        index = _index_of_name(text)
+        named = [interface for interface in found if interface.index == index]
+    if not named:
+        named = [interface for interface in found if str(interface.index) == text]
+    if named:
+        return named
+    try:
+        address = ip_interface(text)
+    except ValueError:
+        return []
+    return _matching_address(address, found)
+
+
+def _index_of_name(name: str) -> int | None:
+    """The system's answer, which knows alternative names (`ip link property add dev eth0 altname uplink`) too."""
+    if ":" in name:
+        return None  # Linux looks at what stands before a colon only: netdevice(7) aliases
+    try:
+        return socket.if_nametoindex(name)
+    except (OSError, ValueError):
+        return None
+
+
+def _matching_address(address: IPv4Address | IPv6Address, found: tuple[Interface, ...]) -> list[Interface]:
+    zone = address.scope_id if isinstance(address, IPv6Address) else None
+    return [
+        interface
+        for interface in found
+        if any(own.packed == address.packed for own in interface.addresses)
+        and zone in (None, interface.name, str(interface.index))
+    ]
+
+
+def _routed(destination: IPv4Address | IPv6Address, family: int, found: tuple[Interface, ...]) -> Interface:
+    try:
+        index = _core.route_interface(family, destination.packed)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"no route to {destination} ({error.strerror}): name interface=; {_listing(found)}"
+        ) from None
+    for interface in found:
+        if interface.index == index:
+            return interface
+    raise OSError(errno.ENODEV, f"the route to {destination} leads to interface {index}, which is gone: try again")
+
+
+def _checked(chosen: Interface) -> Interface:
+    if not chosen.is_up:
+        raise OSError(errno.ENETDOWN, f"interface {chosen} is down: ip link set dev {chosen} up")
+    if not (chosen.is_multicast or chosen.is_loopback):
+        raise ValueError(
+            f"interface {chosen.describe()} lacks multicast: switch it on (ip link set dev {chosen} multicast on) "
+            "or choose another with interface="
+        )
+    return chosen
