@@ -18,7 +18,7 @@ ALL = "all"
 """As `interface=`: every up, multicast interface that has an address of the family, except loopback."""
 
 _FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
-_FAMILY_TYPES: dict[int, type[IPv4Interface] | type[IPv6Interface]] = {
+_FAMILY_TYPES: dict[int, type[IPv4Interface | IPv6Interface]] = {
     socket.AF_INET: IPv4Interface,
     socket.AF_INET6: IPv6Interface,
 }
