@@ -13,7 +13,7 @@ JOBS ?= auto
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 C_FILES := $(wildcard csrc/*.[ch] csrc/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
-CYTHON_FILES := $(wildcard src/mcastfast/*.pyx src/mcastfast/*.pxd)
+CYTHON_FILES := $(wildcard src/mcastfast/*.pyx src/mcastfast/*.pxd src/mcastfast/*.pxi)
 BUILD_INPUTS := pyproject.toml setup.py $(wildcard csrc/*.[ch] csrc/*/*.[ch]) $(CYTHON_FILES)
 
 .DEFAULT_GOAL := help

@@ -42,7 +42,7 @@ setup(
         Extension(
             "mcastfast._core",
             ["src/mcastfast/_core.pyx"],
-            depends=[*glob("src/mcastfast/*.pxd"), *sources, *headers],
+            depends=[*glob("src/mcastfast/*.px[di]"), *sources, *headers],
             include_dirs=["csrc"],
             extra_compile_args=flags,
             extra_link_args=link_flags,

@@ -20,7 +20,7 @@ OWN_FILES = sorted(
     path
     for folder in ("csrc", "src", "tests", "bench", "docs", "examples")
     for path in (ROOT / folder).rglob("*")
-    if path.suffix in {".c", ".h", ".py", ".pyi", ".pyx", ".pxd", ".md"} and path.name != "_core.c"
+    if path.suffix in {".c", ".h", ".py", ".pyi", ".pyx", ".pxd", ".pxi", ".md"} and path.name != "_core.c"
 )
 
 CONDITIONAL = re.compile(r"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|elifdef|elifndef)\b[ \t]*(\w*)", re.MULTILINE)
