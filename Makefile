@@ -35,7 +35,7 @@ lint: install $(VENV)/.made-lint ## check style, types and spelling; changes not
 	$(PY) -m mypy src
 	$(PY) -m mypy tests
 	$(PY) -m mypy bench
-	$(VENV)/bin/cython-lint $(CYTHON_FILES)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint $(CYTHON_FILES)
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 	$(VENV)/bin/codespell
 
