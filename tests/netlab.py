@@ -67,13 +67,14 @@ def enter_private_network() -> None:
         if len(os.listdir("/proc/self/task")) > 1:
             raise
         # A system may grant the namespace and refuse what belongs to it (AppArmor does): a child finds out first.
-        _in_child(_enter_as_ordinary_user)
-        _enter_as_ordinary_user()
+        _in_child(enter_user_namespace)
+        enter_user_namespace()
     else:
         _loopback_up()
 
 
-def _enter_as_ordinary_user() -> None:
+def enter_user_namespace() -> None:
+    """Become root of a new user namespace with a network of its own; OSError where the system refuses."""
     uid, gid = os.geteuid(), os.getegid()
     os.environ.setdefault("LOGNAME", getpass.getuser())  # so that temporary directories keep the user's name
     unshare(CLONE_NEWUSER | CLONE_NEWNET)
