@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import dataclass
-from enum import IntFlag
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from typing import TypeAlias
 
@@ -22,16 +21,6 @@ _FAMILY_TYPES: dict[int, type[IPv4Interface | IPv6Interface]] = {
     socket.AF_INET: IPv4Interface,
     socket.AF_INET6: IPv6Interface,
 }
-
-
-class _Flag(IntFlag):
-    """The bits of csrc/mcf_interface.h."""
-
-    UP = 0x01
-    RUNNING = 0x02
-    MULTICAST = 0x04
-    LOOPBACK = 0x08
-    POINT_TO_POINT = 0x10
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +72,18 @@ def interfaces() -> tuple[Interface, ...]:
         rows_of.setdefault(row[1], []).append(row)
     found = []
     for index, rows in sorted(rows_of.items()):
-        name, _, bits, mtu, *_ = rows[0]
-        flags = _Flag(bits)
+        name, _, flags, mtu, *_ = rows[0]
         found.append(
             Interface(
                 name=name,
                 index=index,
                 addresses=tuple(_FAMILY_TYPES[row[4]]((row[5], row[6])) for row in rows if row[4]),
                 mtu=mtu,
-                is_up=_Flag.UP in flags,
-                is_running=_Flag.RUNNING in flags,
-                is_multicast=_Flag.MULTICAST in flags,
-                is_loopback=_Flag.LOOPBACK in flags,
-                is_point_to_point=_Flag.POINT_TO_POINT in flags,
+                is_up=bool(flags & _core.IF_UP),
+                is_running=bool(flags & _core.IF_RUNNING),
+                is_multicast=bool(flags & _core.IF_MULTICAST),
+                is_loopback=bool(flags & _core.IF_LOOPBACK),
+                is_point_to_point=bool(flags & _core.IF_POINTOPOINT),
             )
         )
     return tuple(found)

@@ -1,0 +1,173 @@
+"""What `interface=` means: a name, an index, an address, an Interface, "all", or None for the route."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+import netlab
+import pytest
+
+from mcastfast.interface import InterfaceLike, interfaces, resolve_interface, resolve_interfaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netlab import Lan, Link, Namespace
+
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+
+FAMILIES = [socket.AF_INET, socket.AF_INET6]
+IPV4_GROUP = IPv4Address("239.1.2.3")
+IPV6_GROUP = IPv6Address("ff15::77")
+EITHER_GROUP = [IPV4_GROUP, IPV6_GROUP]
+
+
+def family_of(address: IPv4Address | IPv6Address) -> int:
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6
+
+
+def routed(destination: IPv4Address | IPv6Address) -> str:
+    return resolve_interface(None, family_of(destination), destination).name
+
+
+@pytest.fixture
+def link(lan: Lan) -> Iterator[Link]:
+    """The receiver's interface; the test runs inside its namespace."""
+    with lan.receiver.namespace:
+        yield lan.receiver
+
+
+@pytest.fixture
+def multihomed(isolated: None) -> Iterator[tuple[Link, Link]]:
+    """Two interfaces in one namespace; the test runs inside."""
+    with netlab.namespaces(2) as (here, there):
+        first, _ = netlab.connect(here, there)
+        second, _ = netlab.connect(here, there, subnet=2)
+        with here:
+            yield first, second
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_way_to_name_an_interface_finds_it(link: Link, family: int) -> None:
+    itself = next(interface for interface in interfaces() if interface.name == link.name)
+    ways: list[InterfaceLike] = [
+        link.name,
+        link.index,
+        str(link.index),
+        itself,
+        link.ipv4,
+        link.ipv6,
+        link.link_local,
+        f"{link.ipv4}/24",
+        f"{link.link_local}%{link.name}",
+        f"{link.link_local}%{link.index}",
+        ip_address(link.ipv4),
+        ip_address(link.ipv6),
+        itself.addresses[0],
+    ]
+    for way in ways:
+        assert resolve_interface(way, family) == itself, way
+        assert resolve_interfaces(way, family) == (itself,), way
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("way", ["lo", 1, "1", "127.0.0.1", "::1"])
+def test_loopback_is_eligible_when_named_though_it_lacks_the_flag(
+    namespace: Namespace, way: str | int, family: int
+) -> None:
+    with namespace:
+        assert resolve_interface(way, family).name == "lo"
+
+
+def test_a_name_of_digits_wins_over_the_index(lan: Lan) -> None:
+    ip, link = lan.receiver.namespace.ip, lan.receiver
+    ip.link("set", index=link.index, state="down")
+    ip.link("set", index=link.index, ifname="1")
+    ip.link("set", index=link.index, state="up")
+    with link.namespace:
+        assert resolve_interface("1", socket.AF_INET).index == link.index
+        assert resolve_interface(1, socket.AF_INET).name == "lo"
+
+
+def test_an_alternative_name_is_a_name(link: Link) -> None:
+    link.namespace.ip.link("property_add", index=link.index, altname="uplink")
+    assert resolve_interface("uplink", socket.AF_INET).name == link.name
+
+
+def test_a_renamed_interface_is_found_by_its_old_value_and_its_new_name(lan: Lan) -> None:
+    ip, link = lan.receiver.namespace.ip, lan.receiver
+    with link.namespace:
+        before = resolve_interface(link.name, socket.AF_INET)
+        ip.link("set", index=link.index, state="down")
+        ip.link("set", index=link.index, ifname="uplink")
+        ip.link("set", index=link.index, state="up")
+        assert resolve_interface(before, socket.AF_INET).name == "uplink"
+        assert resolve_interface("uplink", socket.AF_INET).index == link.index
+        with pytest.raises(ValueError, match=f"unknown interface '{link.name}'"):
+            resolve_interface(link.name, socket.AF_INET)
+
+
+def test_a_zone_decides_between_interfaces_with_the_same_address(multihomed: tuple[Link, Link]) -> None:
+    first, second = multihomed
+    assert first.link_local == second.link_local
+    assert resolve_interface(f"{first.link_local}%{second.name}", socket.AF_INET6).name == second.name
+    with pytest.raises(ValueError, match=f"fe80::1 is ambiguous: {first.name}, {second.name} have this address"):
+        resolve_interface(first.link_local, socket.AF_INET6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_is_every_fit_interface_but_loopback(multihomed: tuple[Link, Link], family: int) -> None:
+    names = [interface.name for interface in resolve_interfaces("all", family)]
+    assert names == [link.name for link in multihomed]
+
+
+def test_all_leaves_out_what_is_down_or_lacks_multicast_or_the_family(multihomed: tuple[Link, Link]) -> None:
+    first, second = multihomed
+    ip = first.namespace.ip
+    ip.addr("del", index=second.index, address=second.ipv4, prefixlen=24)
+    assert [i.name for i in resolve_interfaces("all", socket.AF_INET)] == [first.name]
+    assert [i.name for i in resolve_interfaces("all", socket.AF_INET6)] == [first.name, second.name]
+    ip.link("set", index=first.index, flags=0, mask=0x1000)  # IFF_MULTICAST
+    assert [i.name for i in resolve_interfaces("all", socket.AF_INET6)] == [second.name]
+    ip.link("set", index=first.index, flags=0x1000, mask=0x1000)
+    ip.link("set", index=second.index, state="down")
+    assert [i.name for i in resolve_interfaces("all", socket.AF_INET6)] == [first.name]
+
+
+@pytest.mark.parametrize("group", EITHER_GROUP)
+def test_without_a_value_the_route_decides(multihomed: tuple[Link, Link], group: IPv4Address | IPv6Address) -> None:
+    first, second = multihomed
+    ip = first.namespace.ip
+    size = group.max_prefixlen
+    for link in (second, first):
+        ip.route("add", family=family_of(group), dst=f"{group}/{size}", oif=link.index, table=255)
+        assert routed(group) == link.name
+        ip.route("del", family=family_of(group), dst=f"{group}/{size}", oif=link.index, table=255)
+
+
+@pytest.mark.parametrize("group", EITHER_GROUP)
+def test_the_route_may_lead_to_loopback(loopback: Link, group: IPv4Address | IPv6Address) -> None:
+    assert routed(group) == "lo"
+
+
+@pytest.mark.parametrize("group", EITHER_GROUP)
+def test_the_route_is_the_one_that_the_kernel_takes(
+    multihomed: tuple[Link, Link], group: IPv4Address | IPv6Address
+) -> None:
+    """A plain send that names no interface leaves from the address of the interface that we name."""
+    _first, second = multihomed
+    second.route_multicast()
+    with socket.socket(family_of(group), socket.SOCK_DGRAM) as probe:
+        probe.connect((str(group), 5000))
+        own = ip_address(probe.getsockname()[0].partition("%")[0])
+    found = resolve_interface(None, family_of(group), group)
+    assert own in [address.ip for address in found.addresses]
+
+
+def test_an_interface_that_the_route_chose_needs_no_address_of_its_own(multihomed: tuple[Link, Link]) -> None:
+    first, second = multihomed
+    first.namespace.ip.addr("del", index=second.index, address=second.ipv4, prefixlen=24)
+    first.namespace.ip.route("add", dst="224.0.0.0/4", oif=second.index, scope="link")
+    assert routed(IPV4_GROUP) == second.name
