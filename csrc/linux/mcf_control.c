@@ -1,0 +1,108 @@
+/* Linux control messages: ip(7), ipv6(7), socket(7). */
+#define _GNU_SOURCE
+#include "posix/mcf_control.h"
+
+#include <netinet/in.h>
+#include <string.h>
+#include <time.h>
+
+size_t mcf_control_size(uint32_t metadata, int family)
+{
+    size_t size = 0;
+    if (metadata & MCF_META_DESTINATION)
+        size += CMSG_SPACE(family == MCF_IPV6 ? sizeof(struct in6_pktinfo) : sizeof(struct in_pktinfo));
+    if (metadata & MCF_META_TIMESTAMP)
+        size += CMSG_SPACE(sizeof(struct timespec));
+    if (metadata & MCF_META_DROPS)
+        size += CMSG_SPACE(sizeof(uint32_t));
+    if (metadata & MCF_META_HOPS)
+        size += CMSG_SPACE(sizeof(int));
+    if (metadata & MCF_META_TOS)
+        size += CMSG_SPACE(sizeof(int));
+    return size;
+}
+
+static uint8_t read_byte(const struct cmsghdr *message)
+{
+    /* TOS comes as one byte on IPv4, everything else as an int. */
+    if (message->cmsg_len < CMSG_LEN(sizeof(int)))
+        return *CMSG_DATA(message);
+    int value;
+    memcpy(&value, CMSG_DATA(message), sizeof value);
+    return (uint8_t)value;
+}
+
+static void read_drops(mcf_receiver *receiver, const struct cmsghdr *message, mcf_arena *arena, uint32_t row)
+{
+    uint32_t drops;
+    memcpy(&drops, CMSG_DATA(message), sizeof drops);
+    /* The counter wraps, and so does the difference. It runs backwards for what another core queued at the same time. */
+    int32_t lost = (int32_t)(drops - receiver->last_drops);
+    if (lost > 0) {
+        arena->dropped[row] += (uint32_t)lost;
+        receiver->last_drops = drops;
+    }
+}
+
+static void read_ipv4(const struct cmsghdr *message, uint32_t metadata, mcf_arena *arena, uint32_t row)
+{
+    if (message->cmsg_type == IP_PKTINFO && metadata & MCF_META_DESTINATION) {
+        struct in_pktinfo info;
+        memcpy(&info, CMSG_DATA(message), sizeof info);
+        memset(arena->destinations[row] + 10, 0xff, 2);
+        memcpy(arena->destinations[row] + 12, &info.ipi_addr, 4);
+        arena->interfaces[row] = (uint32_t)info.ipi_ifindex;
+    } else if (message->cmsg_type == IP_TTL && metadata & MCF_META_HOPS) {
+        arena->hops[row] = read_byte(message);
+    } else if (message->cmsg_type == IP_TOS && metadata & MCF_META_TOS) {
+        arena->tos[row] = read_byte(message);
+    }
+}
+
+static void read_ipv6(const struct cmsghdr *message, uint32_t metadata, mcf_arena *arena, uint32_t row)
+{
+    if (message->cmsg_type == IPV6_PKTINFO && metadata & MCF_META_DESTINATION) {
+        struct in6_pktinfo info;
+        memcpy(&info, CMSG_DATA(message), sizeof info);
+        memcpy(arena->destinations[row], &info.ipi6_addr, 16);
+        arena->interfaces[row] = (uint32_t)info.ipi6_ifindex;
+    } else if (message->cmsg_type == IPV6_HOPLIMIT && metadata & MCF_META_HOPS) {
+        arena->hops[row] = read_byte(message);
+    } else if (message->cmsg_type == IPV6_TCLASS && metadata & MCF_META_TOS) {
+        arena->tos[row] = read_byte(message);
+    }
+}
+
+void mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *arena, uint32_t row)
+{
+    uint32_t metadata = receiver->metadata;
+    if (metadata & MCF_META_DESTINATION) {
+        memset(arena->destinations[row], 0, 16);
+        arena->interfaces[row] = 0;
+    }
+    if (metadata & MCF_META_TIMESTAMP)
+        arena->timestamps[row] = 0;
+    if (metadata & MCF_META_HOPS)
+        arena->hops[row] = 0;
+    if (metadata & MCF_META_TOS)
+        arena->tos[row] = 0;
+    if (metadata & MCF_META_DROPS) {
+        arena->dropped[row] = receiver->pending_dropped;
+        receiver->pending_dropped = 0;
+    }
+    for (struct cmsghdr *message = CMSG_FIRSTHDR(header); message; message = CMSG_NXTHDR(header, message)) {
+        if (message->cmsg_level == IPPROTO_IP) {
+            read_ipv4(message, metadata, arena, row);
+        } else if (message->cmsg_level == IPPROTO_IPV6) {
+            read_ipv6(message, metadata, arena, row);
+        } else if (message->cmsg_level == SOL_SOCKET) {
+            if (message->cmsg_type == SO_TIMESTAMPNS && metadata & MCF_META_TIMESTAMP) {
+                struct timespec time;
+                memcpy(&time, CMSG_DATA(message), sizeof time);
+                arena->timestamps[row] = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+            } else if (message->cmsg_type == SO_RXQ_OVFL && metadata & MCF_META_DROPS) {
+                read_drops(receiver, message, arena, row);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+/* What the POSIX engines share: turning one received message into one row of an arena. */
+#ifndef MCF_DESCRIBE_H
+#define MCF_DESCRIBE_H
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "posix/mcf_control.h"
+
+/* Room for the address of either family. */
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in ipv4;
+    struct sockaddr_in6 ipv6;
+} mcf_name;
+
+/* Asking for exactly what the family gives leaves nothing to reset between calls. */
+static inline socklen_t mcf_name_size(int family)
+{
+    return family == MCF_IPV6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+}
+
+static inline void mcf_describe_source(const mcf_name *name, mcf_arena *arena, uint32_t row)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    if (name->any.sa_family == AF_INET) {
+        memcpy(arena->sources[row], mapped, sizeof mapped);
+        memcpy(arena->sources[row] + 12, &name->ipv4.sin_addr, 4);
+        arena->source_ports[row] = ntohs(name->ipv4.sin_port);
+    } else {
+        memcpy(arena->sources[row], &name->ipv6.sin6_addr, 16);
+        arena->source_ports[row] = ntohs(name->ipv6.sin6_port);
+        arena->source_scopes[row] = name->ipv6.sin6_scope_id;
+    }
+}
+
+/* Describes one message in row `row`; false when it is foreign and the row is free again. */
+static inline int mcf_describe(mcf_receiver *receiver, struct msghdr *header, const mcf_name *name, uint32_t offset,
+                               uint32_t length, mcf_arena *arena, uint32_t row)
+{
+    arena->offsets[row] = offset;
+    arena->lengths[row] = length;
+    uint16_t flags = header->msg_flags & MSG_TRUNC ? MCF_FLAG_TRUNCATED : 0;
+    mcf_describe_source(name, arena, row);
+    if (header->msg_control) {
+        if (header->msg_flags & MSG_CTRUNC)
+            flags |= MCF_FLAG_CONTROL_TRUNCATED;
+        mcf_control_read(receiver, header, arena, row);
+        if (!mcf_filter_accepts(&receiver->filter, arena->destinations[row], arena->interfaces[row])) {
+            receiver->pending_dropped += arena->dropped[row];
+            return 0;
+        }
+    }
+    arena->flags[row] = flags;
+    return 1;
+}
+
+/* Adds one call's rows to the statistics. */
+static inline void mcf_count_received(mcf_receiver *receiver, const mcf_arena *arena, uint32_t start, uint32_t used,
+                                      uint32_t kept)
+{
+    int64_t bytes = 0;
+    uint16_t flags = 0;
+    for (uint32_t row = start; row < start + kept; row++) {
+        bytes += arena->lengths[row];
+        flags |= arena->flags[row];
+    }
+    mcf_counter_bump(&receiver->datagrams, kept);
+    mcf_counter_bump(&receiver->bytes, bytes);
+    if (used != kept)
+        mcf_counter_bump(&receiver->foreign, used - kept);
+    if (!flags)
+        return;
+    for (uint32_t row = start; row < start + kept; row++) {
+        mcf_counter_bump(&receiver->truncated, !!(arena->flags[row] & MCF_FLAG_TRUNCATED));
+        mcf_counter_bump(&receiver->control_truncated, !!(arena->flags[row] & MCF_FLAG_CONTROL_TRUNCATED));
+    }
+}
+
+#endif

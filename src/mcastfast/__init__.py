@@ -1,0 +1,1 @@
+"""UDP multicast for Python at the speed of C."""

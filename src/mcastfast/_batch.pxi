@@ -1,0 +1,574 @@
+# Batches, datagrams and the views of them.
+
+cdef str _last_host = None  # one-entry cache: the datagrams of a feed mostly come from one source
+cdef object _last_source = None
+cdef uint8_t _last_address[16]
+cdef uint16_t _last_port
+cdef uint32_t _last_scope
+cdef int _last_family = 0
+
+
+cdef object _socket_address(int family, const uint8_t *address, uint16_t port, uint32_t scope):
+    """The tuple that socket.recvfrom gives for this address."""
+    if family == MCF_IPV4:
+        return (PyUnicode_FromFormat("%u.%u.%u.%u", <int>address[12], <int>address[13], <int>address[14],
+                                     <int>address[15]), port)
+    return (inet_ntop(AF_INET6, PyBytes_FromStringAndSize(<const char *>address, 16)), port, 0, scope)
+
+
+cdef object _source_address(int family, const uint8_t *address, uint16_t port, uint32_t scope):
+    global _last_source, _last_port, _last_scope, _last_family
+    if (family == _last_family and port == _last_port and scope == _last_scope
+            and memcmp(address, _last_address, 16) == 0):
+        return _last_source
+    _last_source = _socket_address(family, address, port, scope)
+    memcpy(_last_address, address, 16)
+    _last_port = port
+    _last_scope = scope
+    _last_family = family
+    return _last_source
+
+
+cdef inline bint _needs_scope(const uint8_t *address) noexcept:
+    """Link-local unicast, interface-local and link-local multicast (RFC 4007)."""
+    if address[0] == 0xfe:
+        return (address[1] & 0xc0) == 0x80
+    return address[0] == 0xff and (address[1] & 0x0f) in (1, 2)
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(16)
+cdef class _View:
+    """Exports a part of a batch's memory. Its life is the export: while it lasts, the batch cannot be taken away."""
+
+    cdef Batch batch
+    cdef void *data
+    cdef const char *format
+    cdef int dimensions
+    cdef Py_ssize_t item_size
+    cdef Py_ssize_t shape[2]
+    cdef Py_ssize_t strides[2]
+
+    def __dealloc__(self):
+        if self.batch is not None:
+            mcf_counter_add(&self.batch.exports, -1)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("a batch is read-only; copy it to change it")
+        buffer.buf = self.data
+        buffer.obj = self
+        buffer.itemsize = self.item_size
+        buffer.readonly = 1
+        buffer.ndim = self.dimensions
+        buffer.format = <char *>self.format if flags & PyBUF_FORMAT else NULL
+        buffer.shape = self.shape if flags & PyBUF_ND else NULL
+        buffer.strides = self.strides if (flags & PyBUF_STRIDES) == PyBUF_STRIDES else NULL
+        buffer.suboffsets = NULL
+        buffer.internal = NULL
+        buffer.len = self.shape[0] * self.strides[0]
+
+
+cdef _View _view(Batch batch, const void *data, const char *format, Py_ssize_t item_size, Py_ssize_t rows,
+                 Py_ssize_t width):
+    """A C-contiguous view: 1-D with width 0, else 2-D."""
+    cdef _View view = _View.__new__(_View)
+    view.data = <void *>data
+    view.format = format
+    view.item_size = item_size
+    view.dimensions = 2 if width else 1
+    view.shape[0] = rows
+    view.shape[1] = width
+    view.strides[0] = item_size * (width if width else 1)
+    view.strides[1] = item_size
+    mcf_counter_add(&batch.exports, 1)
+    view.batch = batch
+    return view
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(32)
+cdef class Batch:
+    """Datagrams received together: a struct of arrays over memory that they lie in.
+
+    ``len(batch)``, ``batch[i]`` and iteration give :class:`Datagram` objects; the columns (``lengths``,
+    ``source_addresses``, ...) are read-only memoryviews with one row per datagram, and ``numpy.asarray`` makes arrays of
+    them without a copy. A received batch never changes and may be read by any number of threads; its memory goes back to
+    the receiver when the last view of it does.
+
+    ``Batch(buffer, max_datagram=2048)`` describes the caller's own writable, C-contiguous buffer for
+    ``Receiver.recv_batch_into``: room for ``len(buffer) // max_datagram`` datagrams, at most 1024 a call. BufferError: the
+    buffer is read-only or not contiguous. ValueError: it is smaller than one datagram, or max_datagram is not in 1..65535.
+    """
+
+    cdef mcf_arena *arena
+    cdef uint32_t start
+    cdef uint32_t count
+    cdef uint32_t slots
+    cdef uint32_t metadata
+    cdef int family
+    cdef uint16_t port
+    cdef bint refillable  # over the caller's memory
+    cdef bint filling
+    cdef uint32_t generation
+    cdef mcf_counter exports
+    cdef Py_buffer memory
+
+    def __init__(self, buffer, *, max_datagram=2048):
+        if self.arena != NULL:
+            raise RuntimeError("Batch.__init__ called twice")
+        cdef uint32_t size = _datagram_size(max_datagram)
+        try:
+            PyObject_GetBuffer(buffer, &self.memory, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+        except BufferError as error:
+            raise BufferError(f"Batch needs a writable, C-contiguous buffer: {error}") from None
+        cdef Py_ssize_t slots = self.memory.len // size
+        if slots == 0:
+            length = self.memory.len
+            PyBuffer_Release(&self.memory)
+            raise ValueError(f"a buffer of {length} bytes is too small for one datagram of max_datagram={size} bytes")
+        slots = min(slots, <Py_ssize_t>MCF_MAX_BATCH)
+        self.arena = mcf_arena_new(self.memory.buf, <uint32_t>slots, size, mcf_vector_size_max(<uint32_t>slots))
+        if self.arena == NULL:
+            PyBuffer_Release(&self.memory)
+            raise MemoryError
+        self.refillable = True
+
+    def __dealloc__(self):
+        self._drop()
+
+    cdef void _drop(self) noexcept:
+        if self.arena != NULL:
+            mcf_arena_release(self.arena)
+            self.arena = NULL
+        if self.refillable:
+            PyBuffer_Release(&self.memory)
+            self.refillable = False
+
+    cdef inline int _check(self) except -1:
+        if self.arena == NULL:
+            raise ValueError("the batch was released")
+        return 0
+
+    cdef inline const uint8_t *_base(self) noexcept:
+        return self.arena.data + <size_t>self.start * self.arena.slot_size
+
+    cdef inline Datagram _datagram(self, uint32_t index):
+        cdef Datagram datagram = Datagram.__new__(Datagram)
+        cdef uint32_t row = self.start + index
+        datagram.batch = self
+        datagram.data = self._base() + self.arena.offsets[row]
+        datagram.length = self.arena.lengths[row]
+        datagram.row = row
+        datagram.generation = self.generation
+        return datagram
+
+    def __len__(self):
+        self._check()
+        return self.count
+
+    def __getitem__(self, Py_ssize_t index):
+        self._check()
+        if index < 0:
+            index += self.count
+        if not 0 <= index < self.count:
+            raise IndexError(f"batch index out of range, the batch has {self.count} datagrams")
+        return self._datagram(<uint32_t>index)
+
+    def __iter__(self):
+        self._check()
+        cdef _BatchIterator iterator = _BatchIterator.__new__(_BatchIterator)
+        iterator.batch = self
+        iterator.generation = self.generation
+        return iterator
+
+    def __repr__(self):
+        if self.arena == NULL:
+            return "<Batch, released>"
+        return f"<Batch of {self.count} datagrams>"
+
+    def __enter__(self):
+        self._check()
+        return self
+
+    def __exit__(self, *_):
+        self.release()
+
+    def release(self):
+        """Gives the memory back now. BufferError while memoryviews or arrays of it live; datagrams become invalid.
+
+        A second release does nothing.
+        """
+        if self.arena == NULL:
+            return
+        self._claim("release")
+        self.generation += 1
+        self.count = 0
+        self._drop()
+
+    cdef int _claim(self, str what) except -1:
+        """Nobody may look at the memory from now on, or the caller is told why not."""
+        cdef int64_t exports = mcf_counter_get(&self.exports)
+        if self.filling:
+            raise RuntimeError(f"{what}: another thread is filling this batch")
+        if exports:
+            raise BufferError(f"{what}: {exports} memoryviews or arrays of this batch are still alive; drop them first")
+        return 0
+
+    def copy(self):
+        """A batch with the same datagrams in memory of its own, packed without gaps; it holds no arena."""
+        self._check()
+        cdef Batch batch = Batch.__new__(Batch)
+        batch.arena = mcf_arena_copy(self.arena, self.start, self.count)
+        if batch.arena == NULL:
+            raise MemoryError
+        batch.count = self.count
+        batch.metadata = self.metadata
+        batch.family = self.family
+        batch.port = self.port
+        return batch
+
+    def payloads(self):
+        """The payloads as a list of bytes: one copy each, cheaper than a view for small datagrams."""
+        self._check()
+        cdef list result = PyList_New(self.count)
+        cdef const uint8_t *base = self._base()
+        cdef const uint32_t *offsets = self.arena.offsets + self.start
+        cdef const uint32_t *lengths = self.arena.lengths + self.start
+        cdef uint32_t index
+        for index in range(self.count):
+            payload = PyBytes_FromStringAndSize(<const char *>base + offsets[index], lengths[index])
+            Py_INCREF(payload)
+            PyList_SET_ITEM(result, index, payload)
+        return result
+
+    def records(self, dtype, *, Py_ssize_t offset=0):
+        """A read-only NumPy array with one record per datagram, read from byte ``offset`` of each payload.
+
+        No copy where the datagrams lie at equal distances (as a receiver lays them out); gathered otherwise. The array
+        keeps the batch. ValueError: the dtype holds Python objects or is empty, offset is negative, or a datagram is
+        shorter than offset + dtype.itemsize (named with its index and length).
+        """
+        self._check()
+        return _records(self, dtype, offset)
+
+    @property
+    def capacity(self):
+        """How many datagrams there is room for (a received batch: how many it has)."""
+        self._check()
+        return self.arena.slots if self.refillable else self.count
+
+    @property
+    def data(self):
+        """The memory that the datagrams lie in, bytes; ``offsets`` count from its start."""
+        self._check()
+        if self.filling:
+            raise RuntimeError("data: another thread is filling this batch")
+        cdef size_t begin = <size_t>self.start * self.arena.slot_size
+        cdef size_t size = <size_t>self.slots * self.arena.slot_size if self.slots else self.arena.data_size
+        return memoryview(_view(self, self.arena.data + begin, b"B", 1, <Py_ssize_t>size, 0))
+
+    @property
+    def offsets(self):
+        """Where each payload starts in ``data``, bytes (u4)."""
+        self._check()
+        return memoryview(_view(self, self.arena.offsets + self.start, b"I", 4, self.count, 0))
+
+    @property
+    def lengths(self):
+        """Payload lengths as received, bytes (u4)."""
+        self._check()
+        return memoryview(_view(self, self.arena.lengths + self.start, b"I", 4, self.count, 0))
+
+    @property
+    def flags(self):
+        """Bits of :class:`DatagramFlag` (u2)."""
+        self._check()
+        return memoryview(_view(self, self.arena.flags + self.start, b"H", 2, self.count, 0))
+
+    @property
+    def timestamps(self):
+        """When the kernel received each datagram, nanoseconds since the epoch, CLOCK_REALTIME (i8).
+
+        0 without metadata="timestamp". Linux: SO_TIMESTAMPNS, socket(7).
+        """
+        self._check()
+        return memoryview(_view(self, self.arena.timestamps + self.start, b"q", 8, self.count, 0))
+
+    @property
+    def source_addresses(self):
+        """Source addresses, 16 bytes a row, IPv4 as ::ffff:a.b.c.d (u1, shape (n, 16))."""
+        self._check()
+        return memoryview(_view(self, self.arena.sources + 16 * <size_t>self.start, b"B", 1, self.count, 16))
+
+    @property
+    def source_ports(self):
+        """Source ports (u2)."""
+        self._check()
+        return memoryview(_view(self, self.arena.source_ports + self.start, b"H", 2, self.count, 0))
+
+    @property
+    def destination_addresses(self):
+        """Destination addresses, as source_addresses. 0 without metadata="destination" (IP_PKTINFO, RFC 3542)."""
+        self._check()
+        return memoryview(_view(self, self.arena.destinations + 16 * <size_t>self.start, b"B", 1, self.count, 16))
+
+    @property
+    def interface_indexes(self):
+        """Index of the interface each datagram came in by (u4). 0 without metadata="destination"."""
+        self._check()
+        return memoryview(_view(self, self.arena.interfaces + self.start, b"I", 4, self.count, 0))
+
+    @property
+    def hops(self):
+        """Received TTL or hop limit (u1). 0 without metadata="hops"."""
+        self._check()
+        return memoryview(_view(self, self.arena.hops + self.start, b"B", 1, self.count, 0))
+
+    @property
+    def tos(self):
+        """Received TOS or traffic class byte (u1). 0 without metadata="tos"."""
+        self._check()
+        return memoryview(_view(self, self.arena.tos + self.start, b"B", 1, self.count, 0))
+
+    @property
+    def dropped(self):
+        """Datagrams that the kernel dropped between the row before and this one (u4). 0 without metadata="drops".
+
+        Linux: SO_RXQ_OVFL, socket(7). Drops after the last datagram show in Receiver.stats only.
+        """
+        self._check()
+        return memoryview(_view(self, self.arena.dropped + self.start, b"I", 4, self.count, 0))
+
+
+cdef uint32_t _datagram_size(max_datagram) except 0:
+    if not 1 <= max_datagram <= 65535:
+        raise ValueError(f"max_datagram={max_datagram!r} is not in 1..65535 bytes")
+    return max_datagram
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(16)
+cdef class _BatchIterator:
+    cdef Batch batch
+    cdef uint32_t next
+    cdef uint32_t generation
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef Batch batch = self.batch
+        if self.generation != batch.generation:
+            _raise_stale()
+        if self.next == batch.count:
+            raise StopIteration
+        self.next += 1
+        return batch._datagram(self.next - 1)
+
+    def __length_hint__(self):
+        return self.batch.count - self.next if self.generation == self.batch.generation else 0
+
+
+cdef int _raise_stale() except -1:
+    raise ValueError("the batch of this datagram was released or refilled; copy what is kept: bytes(datagram)")
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Datagram:
+    """One received datagram: read-only, bytes-like, without a copy.
+
+    ``len()``, ``bytes()``, indexing, ``struct.unpack_from``, ``numpy.frombuffer`` and everything else that takes a buffer
+    work on it. It compares and hashes as its bytes and pickles as bytes. It keeps its batch. ValueError: the batch was
+    released or refilled.
+    """
+
+    cdef Batch batch
+    cdef const uint8_t *data
+    cdef uint32_t length
+    cdef uint32_t row
+    cdef uint32_t generation
+
+    def __init__(self):
+        raise TypeError("datagrams come from batches")
+
+    cdef inline int _check(self) except -1:
+        if self.generation != self.batch.generation:
+            _raise_stale()
+        return 0
+
+    def __len__(self):
+        self._check()
+        return self.length
+
+    def __bytes__(self):
+        self._check()
+        return PyBytes_FromStringAndSize(<const char *>self.data, self.length)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        self._check()
+        PyBuffer_FillInfo(buffer, self, <void *>self.data, self.length, 1, flags)
+        mcf_counter_add(&self.batch.exports, 1)
+
+    def __releasebuffer__(self, Py_buffer *buffer):
+        mcf_counter_add(&self.batch.exports, -1)
+
+    def __getitem__(self, index):
+        """An int for an index, bytes for a slice."""
+        self._check()
+        cdef Py_ssize_t at
+        if isinstance(index, slice):
+            return PyBytes_FromStringAndSize(<const char *>self.data, self.length)[index]
+        at = index
+        if at < 0:
+            at += self.length
+        if not 0 <= at < self.length:
+            raise IndexError(f"datagram index out of range, the datagram has {self.length} bytes")
+        return self.data[at]
+
+    def __richcmp__(self, other, int operation):
+        self._check()
+        cdef Py_buffer buffer
+        cdef int order
+        if operation not in (Py_EQ, Py_NE) and isinstance(other, memoryview):
+            return NotImplemented
+        if not PyObject_CheckBuffer(other):
+            return NotImplemented
+        PyObject_GetBuffer(other, &buffer, PyBUF_SIMPLE)
+        try:
+            order = memcmp(self.data, buffer.buf, min(<Py_ssize_t>self.length, buffer.len))
+            if order == 0:
+                order = (self.length > buffer.len) - (self.length < buffer.len)
+        finally:
+            PyBuffer_Release(&buffer)
+        if operation == Py_EQ:
+            return order == 0
+        if operation == Py_NE:
+            return order != 0
+        if operation == Py_LT:
+            return order < 0
+        if operation == Py_LE:
+            return order <= 0
+        if operation == Py_GT:
+            return order > 0
+        return order >= 0
+
+    def __hash__(self):
+        return hash(self.__bytes__())
+
+    def __reduce__(self):
+        return bytes, (self.__bytes__(),)
+
+    def __repr__(self):
+        if self.generation != self.batch.generation:
+            return "<Datagram, its batch was released or refilled>"
+        return f"<Datagram of {self.length} bytes from {self.source}>"
+
+    @property
+    def source(self):
+        """Sender's address as socket.recvfrom gives it: (host, port), IPv6 (host, port, 0, scope)."""
+        self._check()
+        cdef mcf_arena *arena = self.batch.arena
+        return _source_address(self.batch.family, arena.sources + 16 * <size_t>self.row, arena.source_ports[self.row],
+                               arena.source_scopes[self.row])
+
+    @property
+    def destination(self):
+        """(group or local address, port) in the form of ``source``, or None without metadata="destination"."""
+        self._check()
+        if not self.batch.metadata & MCF_META_DESTINATION:
+            return None
+        cdef mcf_arena *arena = self.batch.arena
+        cdef const uint8_t *address = arena.destinations + 16 * <size_t>self.row
+        return _socket_address(self.batch.family, address, self.batch.port,
+                               arena.interfaces[self.row] if _needs_scope(address) else 0)
+
+    @property
+    def interface_index(self):
+        """Index of the interface it came in by, or None without metadata="destination"."""
+        self._check()
+        return self.batch.arena.interfaces[self.row] if self.batch.metadata & MCF_META_DESTINATION else None
+
+    @property
+    def timestamp(self):
+        """When the kernel received it, nanoseconds since the epoch, or None without metadata="timestamp"."""
+        self._check()
+        return self.batch.arena.timestamps[self.row] if self.batch.metadata & MCF_META_TIMESTAMP else None
+
+    @property
+    def hops(self):
+        """Received TTL or hop limit, or None without metadata="hops"."""
+        self._check()
+        return self.batch.arena.hops[self.row] if self.batch.metadata & MCF_META_HOPS else None
+
+    @property
+    def tos(self):
+        """Received TOS or traffic class, or None without metadata="tos"."""
+        self._check()
+        return self.batch.arena.tos[self.row] if self.batch.metadata & MCF_META_TOS else None
+
+    @property
+    def truncated(self):
+        """True when it was longer than max_datagram: the rest is gone."""
+        self._check()
+        return (self.batch.arena.flags[self.row] & MCF_FLAG_TRUNCATED) != 0
+
+
+cdef object _numpy = None
+cdef object _last_dtype = None  # the argument of the last call, checked, and what it means
+cdef object _last_checked = None
+
+
+cdef object _checked_dtype(dtype):
+    global _numpy, _last_dtype, _last_checked
+    if dtype is _last_dtype and dtype is not None:
+        return _last_checked
+    if _numpy is None:
+        try:
+            import numpy
+        except ImportError:
+            raise ImportError("Batch.records needs NumPy: pip install mcastfast[numpy]") from None
+        _numpy = numpy
+    checked = _numpy.dtype(dtype)
+    if checked.hasobject:
+        raise ValueError(f"records: {checked} holds Python objects, which payloads cannot; use a plain dtype")
+    if checked.itemsize == 0:
+        raise ValueError(f"records: {checked} has no size")
+    if isinstance(dtype, _numpy.dtype):
+        _last_dtype = dtype
+        _last_checked = checked
+    return checked
+
+
+cdef object _records(Batch batch, dtype, Py_ssize_t offset):
+    checked = _checked_dtype(dtype)
+    cdef Py_ssize_t item_size = checked.itemsize
+    cdef Py_ssize_t needed = offset + item_size
+    cdef uint32_t count = batch.count
+    cdef const uint32_t *offsets = batch.arena.offsets + batch.start
+    cdef const uint32_t *lengths = batch.arena.lengths + batch.start
+    cdef const uint8_t *base = batch._base()
+    cdef Py_ssize_t stride = <Py_ssize_t>offsets[1] - <Py_ssize_t>offsets[0] if count > 1 else item_size
+    cdef bint even = True
+    cdef uint32_t index
+    if offset < 0:
+        raise ValueError(f"records: offset={offset} is negative")
+    for index in range(count):
+        if lengths[index] < needed:
+            raise ValueError(f"records: datagram {index} has {lengths[index]} bytes, {checked} at offset {offset} needs "
+                             f"{needed}")
+        even &= <Py_ssize_t>offsets[index] == <Py_ssize_t>offsets[0] + index * stride
+    cdef _View view
+    if even and count:
+        view = _view(batch, base + offsets[0] + offset, b"B", 1, (count - 1) * stride + item_size, 0)
+        return _numpy.ndarray((count,), checked, view, 0, (stride,))
+    gathered = PyBytes_FromStringAndSize(NULL, count * item_size)
+    cdef char *to = PyBytes_AS_STRING(gathered)
+    for index in range(count):
+        memcpy(to + index * item_size, base + offsets[index] + offset, item_size)
+    return _numpy.ndarray((count,), checked, gathered)

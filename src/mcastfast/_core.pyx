@@ -1,0 +1,62 @@
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The thin layer between Python and the C core: checks, GIL release, error mapping, buffer protocol. No policy.
+
+One extension, four files by concept: batches and datagrams, receiving, sending, and what this host has.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
+    PyBUF_ND,
+    PyBUF_SIMPLE,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_FillInfo,
+    PyBuffer_Release,
+    PyObject_CheckBuffer,
+    PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.pythread cimport (
+    NOWAIT_LOCK,
+    WAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_GET_ITEM
+from cpython.unicode cimport PyUnicode_FromFormat
+from libc.errno cimport EAGAIN, EBADF, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, ETIMEDOUT
+from libc.string cimport memcmp, memcpy
+
+cdef extern from "<errno.h>":
+    int ECANCELED
+
+import os
+from socket import AF_INET, AF_INET6, inet_ntop
+
+MAX_BATCH = MCF_MAX_BATCH
+
+# metadata= names, in the order in which they are documented.
+METADATA = {
+    "destination": MCF_META_DESTINATION,
+    "timestamp": MCF_META_TIMESTAMP,
+    "drops": MCF_META_DROPS,
+    "hops": MCF_META_HOPS,
+    "tos": MCF_META_TOS,
+}
+
+include "_batch.pxi"
+include "_gate.pxi"
+include "_receive.pxi"
+include "_send.pxi"
+include "_host.pxi"

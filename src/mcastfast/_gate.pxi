@@ -1,0 +1,121 @@
+# Who may use a socket when: one exclusive call at a time, close() from any thread, fork.
+
+cdef unsigned long _forks = 0  # how many forks lie between the first process and this one
+
+
+def _after_fork_in_child():
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+cdef int64_t _deadline(timeout) except? -2:
+    """A timeout in seconds, by the socket module's rules, as a time of mcf_clock."""
+    if timeout is None:
+        return MCF_NO_DEADLINE
+    cdef double seconds = timeout
+    if seconds == 0:
+        return MCF_DO_NOT_WAIT
+    if not seconds > 0:
+        raise ValueError(f"timeout={timeout!r} is not a positive number of seconds, 0 or None")
+    if seconds > 9e9:
+        raise OverflowError(f"timeout={timeout!r} is too large; None waits for ever")
+    return mcf_clock() + <int64_t>(seconds * 1e9)
+
+
+cdef int _raise_error(object owner, str call, int error) except -1:
+    """Raises the OSError for a negative result of the C core, with the call and the socket in its text."""
+    from mcastfast.errors import os_error
+    where = f"{call} on {owner._described()}"
+    if error == -ETIMEDOUT:
+        raise TimeoutError(f"{where}: timed out")
+    if error == -ECANCELED or error == -EBADF:
+        raise os_error(f"{where}, which is closed", OSError(EBADF, os.strerror(EBADF)))
+    raise os_error(where, OSError(-error, os.strerror(-error)))
+
+
+cdef class Gate:
+    """What receivers, senders and sets share: an open socket, and the order in which threads may use it.
+
+    The lock is held through an exclusive call, GIL or no GIL. close() sets the flag, wakes whoever waits in C, and takes
+    the lock: when it has it, no call is in flight and the descriptor can go. A forked child starts with a lock and a
+    wake-up descriptor of its own: the parent's may be in use there, and must not be signalled from here.
+    """
+
+    cdef PyThread_type_lock lock
+    cdef mcf_socket wake
+    cdef unsigned long forks
+    cdef bint is_open
+
+    def __cinit__(self, *_, **__):
+        self.wake = -1
+        self.forks = _forks
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.wake >= 0:
+            mcf_wake_free(self.wake)
+        PyThread_free_lock(self.lock)
+
+    @property
+    def closed(self):
+        """True after close() or detach(), and before the socket was opened."""
+        return not self.is_open
+
+    cdef int _make_wake(self) except -1:
+        cdef mcf_socket wake = mcf_wake_new()
+        if wake < 0:
+            raise OSError(<int>-wake, os.strerror(<int>-wake))
+        if self.wake >= 0:
+            mcf_wake_free(self.wake)
+        self.wake = wake
+        return 0
+
+    cdef int _renew_after_fork(self) except -1:
+        """The lock of the parent is left alone: the thread that holds it does not exist here."""
+        self.lock = PyThread_allocate_lock()
+        if self.lock == NULL:
+            raise MemoryError
+        self._make_wake()
+        self.forks = _forks
+        self._rewire()
+        return 0
+
+    cdef void _rewire(self) noexcept:
+        """Tells the C struct about a new wake-up descriptor."""
+
+    cdef void _wake_waiters(self) noexcept:
+        """Makes every call that waits for this object's socket return."""
+        mcf_wake_signal(self.wake)
+
+    cdef inline int _enter(self, str call) except -1:
+        if self.forks != _forks:
+            self._renew_after_fork()
+        if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
+            if not self.is_open:
+                _raise_error(self, call, -EBADF)
+            raise RuntimeError(f"{call} on {self._described()}: another thread is in a call that excludes this one")
+        if not self.is_open:
+            PyThread_release_lock(self.lock)
+            _raise_error(self, call, -EBADF)
+        return 0
+
+    cdef inline void _leave(self) noexcept:
+        PyThread_release_lock(self.lock)
+
+    def _shut(self):
+        """Ends the use of the descriptor: when this returns, no call uses it and none will. False when it was shut."""
+        if self.forks != _forks:
+            self._renew_after_fork()
+        if not self.is_open:
+            return False
+        self.is_open = False
+        self._wake_waiters()
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+            PyThread_release_lock(self.lock)
+        return True

@@ -1,0 +1,414 @@
+# Receiving: one receiver, and many.
+
+cdef class ReceiverCore(Gate):
+    """The part of a Receiver through which datagrams pass."""
+
+    cdef mcf_receiver io
+    cdef mcf_pool *pool
+    cdef mcf_arena *arena  # where the next batch goes, one reference is ours
+    cdef uint32_t batch_size
+    cdef uint16_t port
+    cdef ReceiverSet set  # that this receiver is a member of
+
+    def __dealloc__(self):
+        if self.arena != NULL:
+            mcf_arena_release(self.arena)
+        if self.pool != NULL:
+            mcf_pool_close(self.pool)
+        mcf_receiver_clear(&self.io)
+
+    cdef void _rewire(self) noexcept:
+        self.io.wake = self.wake
+        mcf_receiver_after_fork(&self.io)
+
+    cdef void _wake_waiters(self) noexcept:
+        mcf_wake_signal(self.wake)
+        if self.set is not None:
+            mcf_wake_signal(self.set.wake)
+
+    def _open(self, int fd, int family, uint16_t port, *, engine, uint32_t metadata, batch_size, max_datagram, max_memory,
+              uint32_t drops=0):
+        """Starts receiving on a descriptor. ValueError before anything is taken: a size out of range."""
+        cdef uint32_t slot_size = _datagram_size(max_datagram)
+        if not 1 <= batch_size <= MCF_MAX_BATCH:
+            raise ValueError(f"batch_size={batch_size!r} is not in 1..{MCF_MAX_BATCH} datagrams")
+        self.batch_size = batch_size
+        self.io.engine = _find_engine(engine)
+        self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
+        self.io.metadata = metadata
+        self.io.last_drops = drops
+        self.io.fd = fd
+        self.port = port
+        cdef uint32_t slots = 2 * self.batch_size
+        cdef size_t vector_size = self.io.engine.vector_size(slots, metadata, self.io.family)
+        cdef uint64_t least = 2 * mcf_arena_size(slots, slot_size, vector_size)
+        if max_memory < least:
+            raise ValueError(f"max_memory={max_memory!r} is too small: batch_size={batch_size} with "
+                             f"max_datagram={max_datagram} needs {least} bytes")
+        mcf_receiver_init(&self.io)
+        self.pool = mcf_pool_new(slots, slot_size, vector_size, min(max_memory, 2**63))
+        if self.pool == NULL:
+            raise MemoryError
+        self._make_wake()
+        self._rewire()
+        self.is_open = True
+
+    def _set_filter(self, entries):
+        """Delivers only these (16-byte group, interface index) pairs, and unicast."""
+        cdef uint32_t count = len(entries)
+        cdef mcf_filter_entry *table = <mcf_filter_entry *>PyMem_Calloc(count or 1, sizeof(mcf_filter_entry))
+        cdef uint32_t at = 0
+        cdef int error
+        if table == NULL:
+            raise MemoryError
+        try:
+            for group, index in entries:
+                if len(group) != 16:
+                    raise ValueError("_set_filter: a group is 16 bytes")
+                memcpy(table[at].group, PyBytes_AS_STRING(group), 16)
+                table[at].interface_index = index
+                at += 1
+            with nogil:
+                error = mcf_filter_set(&self.io.filter, table, count)
+            if error:
+                raise MemoryError
+        finally:
+            PyMem_Free(table)
+
+    def _counters(self):
+        """(batches, datagrams, bytes, truncated, control_truncated, foreign, arenas)."""
+        cdef mcf_receiver *io = &self.io
+        return (mcf_counter_get(&io.batches), mcf_counter_get(&io.datagrams), mcf_counter_get(&io.bytes),
+                mcf_counter_get(&io.truncated), mcf_counter_get(&io.control_truncated), mcf_counter_get(&io.foreign),
+                mcf_pool_arenas(self.pool) if self.pool != NULL else 0)
+
+    cdef int _find_room(self, uint32_t *count) except -1:
+        """Makes self.arena one that has room; *count: how many slots, batch_size unless memory is short."""
+        cdef mcf_arena *arena = self.arena
+        cdef mcf_arena *fresh
+        cdef uint32_t left = 0
+        cdef int error
+        if arena != NULL:
+            if mcf_arena_is_sole(arena):
+                arena.used = 0
+            left = arena.slots - arena.used
+            if left >= self.batch_size:
+                count[0] = self.batch_size
+                return 0
+        error = mcf_pool_take(self.pool, &fresh)
+        if error == 0:
+            if arena != NULL:
+                mcf_arena_release(arena)
+            self.arena = fresh
+            count[0] = self.batch_size
+            return 0
+        if left:
+            count[0] = left
+            return 0
+        if error == -ENOBUFS:
+            raise BufferError(f"recv_batch on {self._described()}: the batches that are kept fill max_memory; nothing was "
+                              "received. Copy what is kept (bytes(datagram), batch.payloads(), batch.copy()) or raise "
+                              "max_memory")
+        raise MemoryError
+
+    cdef int _receive(self, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline, uint32_t *kept) except? -1:
+        """mcf_receive without the GIL, signals handled. The lock is held on entry and, without an exception, on return.
+
+        A signal handler may close this receiver, so the lock is free while it runs.
+        """
+        cdef int used
+        while True:
+            with nogil:
+                used = mcf_receive(&self.io, arena, start, count, deadline, kept)
+            if used != -EINTR:
+                return used
+            self._leave()
+            PyErr_CheckSignals()
+            self._enter("recv_batch")
+
+    cdef Batch _batch(self, int64_t deadline, int *result):
+        """One batch, or None and *result as mcf_receive."""
+        cdef uint32_t count, kept = 0
+        cdef Batch batch = None
+        cdef mcf_arena *arena
+        cdef int used
+        self._enter("recv_batch")
+        try:
+            self._find_room(&count)
+        except:
+            self._leave()
+            raise
+        arena = self.arena
+        used = self._receive(arena, arena.used, count, deadline, &kept)
+        if used > 0:
+            batch = Batch.__new__(Batch)
+            mcf_arena_retain(arena)
+            batch.arena = arena
+            batch.start = arena.used
+            batch.count = kept
+            batch.slots = used
+            batch.metadata = self.io.metadata
+            batch.family = self.io.family
+            batch.port = self.port
+            arena.used += used
+        self._leave()
+        result[0] = used
+        return batch
+
+    def recv_batch(self, timeout=None):
+        """Waits for datagrams and returns up to batch_size of them as a Batch, never empty.
+
+        ``timeout`` in seconds by the socket module's rules: None waits for ever, 0 returns at once. TimeoutError: nothing
+        came in time. BlockingIOError: timeout=0 and nothing is there. BufferError: the batches that are kept use up
+        max_memory; nothing was received. RuntimeError: another thread is receiving. OSError(EBADF): closed.
+        """
+        cdef int result = 0
+        cdef Batch batch = self._batch(_deadline(timeout), &result)
+        if batch is None:
+            if result == 0:
+                raise BlockingIOError(EAGAIN, f"recv_batch on {self._described()}: no datagram is there")
+            _raise_error(self, "recv_batch", result)
+        return batch
+
+    def recv_batch_into(self, Batch batch not None, timeout=None):
+        """Fills a batch over the caller's memory, ``Batch(buffer)``, from its start; returns how many datagrams it has.
+
+        Timeouts and errors as recv_batch. BufferError: memoryviews or arrays of the previous fill live. RuntimeError:
+        another thread is filling this batch, or receiving. When nothing reached the socket the previous fill stays.
+        """
+        if not batch.refillable:
+            raise ValueError("recv_batch_into needs a batch over memory of yours, Batch(buffer); a received one is immutable")
+        cdef int64_t deadline = _deadline(timeout)
+        cdef uint32_t kept = 0
+        cdef uint32_t old_count
+        cdef int used
+        self._enter("recv_batch_into")
+        try:
+            batch._claim("recv_batch_into")
+        except:
+            self._leave()
+            raise
+        old_count = batch.count
+        foreign = mcf_counter_get(&self.io.foreign)
+        batch.filling = True
+        batch.count = 0
+        batch.generation += 1
+        try:
+            used = self._receive(batch.arena, 0, batch.arena.slots, deadline, &kept)
+            self._leave()
+        finally:
+            batch.filling = False
+            if kept:
+                batch.count = kept
+                batch.metadata = self.io.metadata
+                batch.family = self.io.family
+                batch.port = self.port
+            elif mcf_counter_get(&self.io.foreign) == foreign:
+                batch.count = old_count
+                batch.generation -= 1
+        if used == 0:
+            raise BlockingIOError(EAGAIN, f"recv_batch_into on {self._described()}: no datagram is there")
+        if used < 0:
+            _raise_error(self, "recv_batch_into", used)
+        return kept
+
+    def __iter__(self):
+        if not self.is_open:
+            _raise_error(self, "iteration", -EBADF)
+        return self
+
+    def __next__(self):
+        cdef int result = 0
+        cdef Batch batch
+        if not self.is_open:
+            raise StopIteration
+        batch = self._batch(MCF_NO_DEADLINE, &result)
+        if batch is None:
+            if result == -ECANCELED:
+                raise StopIteration
+            _raise_error(self, "iteration", result)
+        return batch
+
+
+cdef const mcf_engine *_find_engine(name) except NULL:
+    cdef const mcf_engine **engine = <const mcf_engine **>mcf_engines
+    while engine[0] != NULL:
+        if name == "auto" or name == engine[0].name.decode("ascii"):
+            return engine[0]
+        engine += 1
+    raise ValueError(f"engine={name!r} is not known; this system has 'auto', {', '.join(map(repr, ENGINES))}")
+
+
+@cython.final
+cdef class ReceiverSet(Gate):
+    """Receives on many receivers at once, fairly: yields (receiver, batch).
+
+    Every receiver that has datagrams gives one batch before any gives a second. The receivers stay usable by themselves; one
+    that is closed leaves the set, and iteration ends with the last. close() closes them all. One thread at a time receives
+    on a set.
+
+    ValueError: no receiver, the same one twice, or one that belongs to another set.
+    """
+
+    cdef list members
+    cdef list ready  # members that had datagrams when last asked and have not had their turn
+    cdef mcf_socket *fds
+    cdef uint8_t *flags
+    cdef void *scratch
+
+    def __init__(self, receivers):
+        members = list(receivers)
+        cdef ReceiverCore member
+        if self.members is not None:
+            raise RuntimeError("ReceiverSet.__init__ called twice")
+        if not members:
+            raise ValueError("a ReceiverSet needs at least one receiver")
+        for position, item in enumerate(members):
+            if not isinstance(item, ReceiverCore):
+                raise TypeError(f"ReceiverSet takes receivers, not {type(item).__name__}")
+            member = item
+            if any(item is other for other in members[:position]):
+                raise ValueError(f"{member._described()} is in the list twice")
+            if member.set is not None:
+                raise ValueError(f"{member._described()} belongs to another ReceiverSet")
+            if not member.is_open:
+                _raise_error(member, "ReceiverSet", -EBADF)
+        self.fds = <mcf_socket *>PyMem_Malloc(len(members) * sizeof(mcf_socket))
+        self.flags = <uint8_t *>PyMem_Malloc(len(members))
+        self.scratch = PyMem_Malloc((len(members) + 1) * mcf_wait_many_size())
+        if self.fds == NULL or self.flags == NULL or self.scratch == NULL:
+            raise MemoryError
+        self._make_wake()
+        self.members = members
+        self.ready = []
+        for member in members:
+            member.set = self
+        self.is_open = True
+
+    def __dealloc__(self):
+        PyMem_Free(self.fds)
+        PyMem_Free(self.flags)
+        PyMem_Free(self.scratch)
+
+    def _described(self):
+        return f"a set of {len(self.members or ())} receivers"
+
+    @property
+    def receivers(self):
+        """The receivers of the set that are open."""
+        return tuple(member for member in self.members or () if not member.closed)
+
+    cdef int _drop_closed(self) except -1:
+        cdef ReceiverCore member
+        still_open = []
+        for member in self.members:
+            if member.is_open:
+                still_open.append(member)
+            else:
+                member.set = None
+        self.members = still_open
+        return 0
+
+    cdef int _wait(self, int64_t deadline) except? -1:
+        """mcf_wait_many over all members. Their locks are held meanwhile: close() of one waits until its descriptor is
+        no longer looked at, and wakes this set for it."""
+        cdef ReceiverCore member
+        cdef uint32_t count = len(self.members)
+        cdef uint32_t entered = 0
+        cdef int found
+        try:
+            for member in self.members:
+                member._enter("recv_batch")
+                self.fds[entered] = member.io.fd
+                entered += 1
+            with nogil:
+                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
+        finally:
+            for member in self.members[:entered]:
+                member._leave()
+        if found > 0:
+            self.ready = [self.members[index] for index in range(<int>count - 1, -1, -1) if self.flags[index]]
+        return found
+
+    cdef object _next(self, int64_t deadline, int *result):
+        """(receiver, batch), or None and *result as mcf_receive."""
+        cdef ReceiverCore member
+        cdef Batch batch
+        cdef int found = 0
+        self._enter("recv_batch")
+        try:
+            while True:
+                while self.ready:
+                    member = self.ready.pop()
+                    if not member.is_open:
+                        continue
+                    batch = member._batch(MCF_DO_NOT_WAIT, &found)
+                    if batch is not None:
+                        return member, batch
+                    if found < 0 and found != -ECANCELED:
+                        _raise_error(member, "recv_batch", found)
+                self._drop_closed()
+                if not self.is_open or not self.members:
+                    result[0] = -ECANCELED
+                    return None
+                try:
+                    found = self._wait(deadline)
+                except OSError:
+                    self._drop_closed()
+                    continue
+                if found == -ECANCELED:
+                    mcf_wake_reset(self.wake)
+                elif found == -EINTR:
+                    self._leave()
+                    try:
+                        PyErr_CheckSignals()
+                    finally:
+                        PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                elif found < 0:
+                    result[0] = found
+                    return None
+                elif found == 0:
+                    result[0] = 0 if deadline == MCF_DO_NOT_WAIT else -ETIMEDOUT
+                    return None
+        finally:
+            self._leave()
+
+    def recv_batch(self, timeout=None):
+        """Waits for datagrams on any receiver and returns (receiver, batch). Timeouts and errors as Receiver.recv_batch.
+
+        OSError(EBADF): the set, or every receiver in it, is closed.
+        """
+        cdef int result = 0
+        pair = self._next(_deadline(timeout), &result)
+        if pair is None:
+            if result == 0:
+                raise BlockingIOError(EAGAIN, f"recv_batch on {self._described()}: no datagram is there")
+            _raise_error(self, "recv_batch", result)
+        return pair
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef int result = 0
+        if not self.is_open:
+            raise StopIteration
+        pair = self._next(MCF_NO_DEADLINE, &result)
+        if pair is None:
+            if result == -ECANCELED:
+                raise StopIteration
+            _raise_error(self, "iteration", result)
+        return pair
+
+    def close(self):
+        """Closes every receiver of the set, and the set. A blocked call ends. A second close does nothing."""
+        if self._shut():
+            for member in self.receivers:
+                member.close()
+            self._drop_closed()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,252 @@
+# Sending: one payload, many, a batch, the rows of an array.
+
+cdef class SenderCore(Gate):
+    """The part of a Sender through which datagrams pass."""
+
+    cdef mcf_sender io
+    cdef object timeout
+    cdef size_t largest  # payload that fits a datagram, bytes
+
+    def __dealloc__(self):
+        mcf_sender_clear(&self.io)
+
+    cdef void _rewire(self) noexcept:
+        self.io.wake = self.wake
+
+    def _open(self, int fd, int family, *, engine, timeout):
+        """Starts sending on a connected descriptor."""
+        _deadline(timeout)
+        self.timeout = timeout
+        self.largest = 65527 if family == AF_INET6 else 65507
+        self.io.engine = _find_engine(engine)
+        self.io.fd = fd
+        if mcf_sender_init(&self.io):
+            raise MemoryError
+        self._make_wake()
+        self._rewire()
+        self.is_open = True
+
+    def _counters(self):
+        """(batches, datagrams, bytes, send_drops, late_errors), after a look at the socket's error queue."""
+        cdef mcf_sender *io = &self.io
+        if self.is_open:
+            mcf_counter_add(&io.late_errors, mcf_collect_errors(io.fd))
+        return (mcf_counter_get(&io.batches), mcf_counter_get(&io.datagrams), mcf_counter_get(&io.bytes),
+                mcf_counter_get(&io.send_drops), mcf_counter_get(&io.late_errors))
+
+    cdef int _fail(self, str call, int error, Py_ssize_t sent) except -1:
+        """Raises the OSError for a send that stopped after `sent` datagrams."""
+        try:
+            if error == -EAGAIN:
+                raise BlockingIOError(EAGAIN, f"{call} on {self._described()}: the send buffer is full")
+            _raise_error(self, call, error)
+        except OSError as raised:
+            raised.sent = sent
+            raise
+
+    cdef int _refuse_size(self, str call, size_t size, where) except -1:
+        from mcastfast.errors import os_error
+        error = os_error(f"{call} of {size} bytes{where} on {self._described()}: a datagram carries at most "
+                         f"{self.largest} bytes", OSError(EMSGSIZE, os.strerror(EMSGSIZE)))
+        error.sent = 0
+        raise error
+
+    def send(self, payload):
+        """Sends one datagram. Waits up to ``timeout`` while the socket's buffer is full.
+
+        OSError: what the system answered, EMSGSIZE for a payload that no datagram carries, ENOBUFS when the device's queue
+        dropped it. TimeoutError, BlockingIOError (timeout=0): the buffer stayed full. RuntimeError: another thread is
+        sending.
+        """
+        cdef Py_buffer buffer
+        cdef int64_t deadline
+        cdef int error
+        PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
+        try:
+            if <size_t>buffer.len > self.largest:
+                self._refuse_size("send", buffer.len, "")
+            deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
+            self._enter("send")
+            while True:
+                with nogil:
+                    error = mcf_send_one(&self.io, buffer.buf, buffer.len, deadline)
+                self._leave()
+                if error != -EINTR:
+                    break
+                PyErr_CheckSignals()
+                self._enter("send")
+            if error:
+                self._fail("send", error, 0)
+        finally:
+            PyBuffer_Release(&buffer)
+
+    def send_batch(self, payloads, lengths=None):
+        """Sends many datagrams with few system calls, in order; returns how many, which is all of them.
+
+        ``payloads``: an iterable of bytes-like objects; or a Batch, whose datagrams go out without a copy; or a 2-D
+        C-contiguous array, one datagram a row, of which the first ``lengths[i]`` bytes are sent. Nothing is sent when an
+        argument is wrong (TypeError, ValueError, EMSGSIZE). Errors of the system as send; they carry ``sent``, how many
+        datagrams went before.
+        """
+        if isinstance(payloads, Batch):
+            if lengths is not None:
+                raise TypeError("send_batch: lengths= goes with a 2-D array, a batch knows its own")
+            return self._send_received(payloads)
+        if PyObject_CheckBuffer(payloads):
+            return self._send_rows(payloads, lengths)
+        if lengths is not None:
+            raise TypeError("send_batch: lengths= goes with a 2-D array; slice the payloads instead")
+        if isinstance(payloads, str):
+            raise TypeError("send_batch takes an iterable of bytes-like objects, not str")
+        return self._send_objects(tuple(payloads))
+
+    cdef int _send(self, uint32_t count, int64_t deadline, Py_ssize_t before) except -1:
+        """Sends the first `count` of io.payloads. The lock is held on entry, and on return unless there is an exception."""
+        cdef uint32_t sent = 0
+        cdef int error
+        while True:
+            with nogil:
+                error = mcf_send(&self.io, &sent, count, deadline)
+            if error == 0:
+                return 0
+            self._leave()
+            if error != -EINTR:
+                self._fail("send_batch", error, before + sent)
+            PyErr_CheckSignals()
+            self._enter("send_batch")
+
+    cdef Py_ssize_t _send_received(self, Batch batch) except -1:
+        batch._check()
+        if batch.filling:
+            raise RuntimeError("send_batch: another thread is filling this batch")
+        cdef const uint8_t *base = batch._base()
+        cdef uint32_t first, index, count
+        cdef uint32_t total = batch.count
+        cdef int64_t deadline = _deadline(self.timeout)
+        for index in range(total):
+            if batch.arena.lengths[batch.start + index] > self.largest:
+                self._refuse_size("send_batch", batch.arena.lengths[batch.start + index], f" (datagram {index})")
+        self._enter("send_batch")
+        mcf_counter_add(&batch.exports, 1)
+        try:
+            for first in range(0, total, MCF_MAX_BATCH):
+                count = min(total - first, <uint32_t>MCF_MAX_BATCH)
+                for index in range(count):
+                    self.io.payloads[index].data = base + batch.arena.offsets[batch.start + first + index]
+                    self.io.payloads[index].length = batch.arena.lengths[batch.start + first + index]
+                self._send(count, deadline, first)
+        finally:
+            mcf_counter_add(&batch.exports, -1)
+        self._leave()
+        return total
+
+    cdef Py_ssize_t _send_rows(self, payloads, lengths) except -1:
+        cdef Py_buffer buffer
+        cdef Py_ssize_t width, first, index, count, rows
+        cdef const uint8_t *base
+        cdef size_t *sizes = NULL
+        cdef int64_t deadline = _deadline(self.timeout)
+        try:
+            PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        except (BufferError, ValueError) as error:
+            raise ValueError(f"send_batch needs a C-contiguous array: {error}") from None
+        try:
+            if buffer.ndim != 2:
+                raise TypeError(f"send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array, not a "
+                                f"{type(payloads).__name__} of {buffer.ndim} dimension(s); send() sends one payload")
+            rows = buffer.shape[0]
+            width = buffer.shape[1] * buffer.itemsize
+            base = <const uint8_t *>buffer.buf
+            sizes = self._row_sizes(rows, width, lengths)
+            self._enter("send_batch")
+            for first in range(0, rows, MCF_MAX_BATCH):
+                count = min(rows - first, <Py_ssize_t>MCF_MAX_BATCH)
+                for index in range(count):
+                    self.io.payloads[index].data = base + (first + index) * width
+                    self.io.payloads[index].length = sizes[first + index] if sizes != NULL else <size_t>width
+                self._send(<uint32_t>count, deadline, first)
+            self._leave()
+            return rows
+        finally:
+            PyMem_Free(sizes)
+            PyBuffer_Release(&buffer)
+
+    cdef size_t *_row_sizes(self, Py_ssize_t rows, Py_ssize_t width, lengths) except? NULL:
+        """The checked lengths, or NULL when every row goes out whole."""
+        cdef size_t *sizes
+        cdef Py_ssize_t index = 0
+        if lengths is None:
+            if rows and <size_t>width > self.largest:
+                self._refuse_size("send_batch", width, " (a row)")
+            return NULL
+        values = tuple(lengths)
+        if len(values) != rows:
+            raise ValueError(f"send_batch: {len(values)} lengths for {rows} rows")
+        sizes = <size_t *>PyMem_Malloc(max(rows, 1) * sizeof(size_t))
+        if sizes == NULL:
+            raise MemoryError
+        try:
+            for index in range(rows):
+                value = values[index]
+                if not 0 <= value <= width:
+                    raise ValueError(f"send_batch: lengths[{index}]={value} is not in 0..{width}, the length of a row")
+                if value > self.largest:
+                    self._refuse_size("send_batch", value, f" (row {index})")
+                sizes[index] = value
+        except:
+            PyMem_Free(sizes)
+            raise
+        return sizes
+
+    cdef Py_ssize_t _send_objects(self, tuple payloads) except -1:
+        """The tuple keeps the payloads while the GIL is away, whatever happens to the list it was made from."""
+        cdef Py_ssize_t total = len(payloads)
+        cdef Py_ssize_t first, index, count
+        cdef Py_ssize_t held = 0  # how many of `buffers` are to be released
+        cdef Py_buffer *buffers = NULL
+        cdef Py_buffer *buffer
+        cdef int64_t deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
+        for index in range(total):
+            payload = <object>PyTuple_GET_ITEM(payloads, index)
+            if not PyBytes_CheckExact(payload):
+                break
+            if <size_t>PyBytes_GET_SIZE(payload) > self.largest:
+                self._refuse_size("send_batch", PyBytes_GET_SIZE(payload), f" (payload {index})")
+        else:
+            self._enter("send_batch")
+            for first in range(0, total, MCF_MAX_BATCH):
+                count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
+                for index in range(count):
+                    payload = <object>PyTuple_GET_ITEM(payloads, first + index)
+                    self.io.payloads[index].data = PyBytes_AS_STRING(payload)
+                    self.io.payloads[index].length = PyBytes_GET_SIZE(payload)
+                self._send(<uint32_t>count, deadline, first)
+            self._leave()
+            return total
+
+        buffers = <Py_buffer *>PyMem_Malloc(total * sizeof(Py_buffer))
+        if buffers == NULL:
+            raise MemoryError
+        try:
+            for index in range(total):
+                try:
+                    PyObject_GetBuffer(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index], PyBUF_SIMPLE)
+                except (TypeError, BufferError) as error:
+                    raise type(error)(f"send_batch: payload {index}: {error}") from None
+                held += 1
+                if <size_t>buffers[index].len > self.largest:
+                    self._refuse_size("send_batch", buffers[index].len, f" (payload {index})")
+            self._enter("send_batch")
+            for first in range(0, total, MCF_MAX_BATCH):
+                count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
+                for index in range(count):
+                    buffer = &buffers[first + index]
+                    self.io.payloads[index].data = buffer.buf
+                    self.io.payloads[index].length = buffer.len
+                self._send(<uint32_t>count, deadline, first)
+            self._leave()
+            return total
+        finally:
+            for index in range(held):
+                PyBuffer_Release(&buffers[index])
+            PyMem_Free(buffers)
