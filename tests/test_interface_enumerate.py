@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 import struct
+import threading
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import TYPE_CHECKING
 
@@ -150,6 +151,15 @@ def test_fifty_interfaces_are_listed_in_the_order_of_their_indexes(namespace: Na
     with namespace:
         assert [(i.index, i.name) for i in interfaces()] == sorted(socket.if_nameindex())
         assert len(interfaces()) == 51
+
+
+def test_a_thread_sees_the_network_that_it_is_in(lan: Lan) -> None:
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(set(listed(lan.receiver.namespace))))
+    thread.start()
+    thread.join()
+    assert seen == [{"lo", lan.receiver.name}]
+    assert lan.receiver.name not in {interface.name for interface in interfaces()}
 
 
 def test_many_addresses_on_one_interface_are_all_there(lan: Lan) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
+IFF_MULTICAST = 0x1000
+
 FAMILIES = [socket.AF_INET, socket.AF_INET6]
 IPV4_GROUP = IPv4Address("239.1.2.3")
 IPV6_GROUP = IPv6Address("ff15::77")
@@ -119,6 +121,8 @@ def test_a_zone_decides_between_interfaces_with_the_same_address(multihomed: tup
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_is_every_fit_interface_but_loopback(multihomed: tuple[Link, Link], family: int) -> None:
+    multihomed[0].namespace.ip.link("set", index=netlab.LOOPBACK_INDEX, flags=IFF_MULTICAST, mask=IFF_MULTICAST)
+    assert resolve_interface("lo", family).is_multicast
     names = [interface.name for interface in resolve_interfaces("all", family)]
     assert names == [link.name for link in multihomed]
 
@@ -129,9 +133,9 @@ def test_all_leaves_out_what_is_down_or_lacks_multicast_or_the_family(multihomed
     ip.addr("del", index=second.index, address=second.ipv4, prefixlen=24)
     assert [i.name for i in resolve_interfaces("all", socket.AF_INET)] == [first.name]
     assert [i.name for i in resolve_interfaces("all", socket.AF_INET6)] == [first.name, second.name]
-    ip.link("set", index=first.index, flags=0, mask=0x1000)  # IFF_MULTICAST
+    ip.link("set", index=first.index, flags=0, mask=IFF_MULTICAST)
     assert [i.name for i in resolve_interfaces("all", socket.AF_INET6)] == [second.name]
-    ip.link("set", index=first.index, flags=0x1000, mask=0x1000)
+    ip.link("set", index=first.index, flags=IFF_MULTICAST, mask=IFF_MULTICAST)
     ip.link("set", index=second.index, state="down")
     assert [i.name for i in resolve_interfaces("all", socket.AF_INET6)] == [first.name]
 
