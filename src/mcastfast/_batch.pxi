@@ -301,7 +301,7 @@ cdef class Batch:
     def source_addresses(self):
         """Source addresses, 16 bytes a row, IPv4 as ::ffff:a.b.c.d (u1, shape (n, 16))."""
         self._check()
-        return memoryview(_view(self, self.arena.sources + 16 * <size_t>self.start, b"B", 1, self.count, 16))
+        return memoryview(_view(self, <const uint8_t *>self.arena.sources + 16 * <size_t>self.start, b"B", 1, self.count, 16))
 
     @property
     def source_ports(self):
@@ -313,7 +313,7 @@ cdef class Batch:
     def destination_addresses(self):
         """Destination addresses, as source_addresses. 0 without metadata="destination" (IP_PKTINFO, RFC 3542)."""
         self._check()
-        return memoryview(_view(self, self.arena.destinations + 16 * <size_t>self.start, b"B", 1, self.count, 16))
+        return memoryview(_view(self, <const uint8_t *>self.arena.destinations + 16 * <size_t>self.start, b"B", 1, self.count, 16))
 
     @property
     def interface_indexes(self):
@@ -474,8 +474,8 @@ cdef class Datagram:
         """Sender's address as socket.recvfrom gives it: (host, port), IPv6 (host, port, 0, scope)."""
         self._check()
         cdef mcf_arena *arena = self.batch.arena
-        return _source_address(self.batch.family, arena.sources + 16 * <size_t>self.row, arena.source_ports[self.row],
-                               arena.source_scopes[self.row])
+        cdef const uint8_t *address = <const uint8_t *>arena.sources + 16 * <size_t>self.row
+        return _source_address(self.batch.family, address, arena.source_ports[self.row], arena.source_scopes[self.row])
 
     @property
     def destination(self):
@@ -484,7 +484,7 @@ cdef class Datagram:
         if not self.batch.metadata & MCF_META_DESTINATION:
             return None
         cdef mcf_arena *arena = self.batch.arena
-        cdef const uint8_t *address = arena.destinations + 16 * <size_t>self.row
+        cdef const uint8_t *address = <const uint8_t *>arena.destinations + 16 * <size_t>self.row
         return _socket_address(self.batch.family, address, self.batch.port,
                                arena.interfaces[self.row] if _needs_scope(address) else 0)
 

@@ -40,10 +40,10 @@ cdef extern from "mcf.h" nogil:
         uint32_t *offsets
         uint32_t *lengths
         uint16_t *flags
-        uint8_t *sources
+        void *sources  # rows of 16 bytes
         uint16_t *source_ports
         uint32_t *source_scopes
-        uint8_t *destinations
+        void *destinations  # rows of 16 bytes
         uint32_t *interfaces
         int64_t *timestamps
         uint32_t *dropped

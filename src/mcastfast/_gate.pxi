@@ -26,14 +26,12 @@ cdef int64_t _deadline(timeout) except? -2:
 
 
 cdef int _raise_error(object owner, str call, int error) except -1:
-    """Raises the OSError for a negative result of the C core, with the call and the socket in its text."""
-    from mcastfast.errors import os_error
-    where = f"{call} on {owner._described()}"
+    """Raises the exception for a negative result of the C core, with the call and the socket in its text."""
     if error == -ETIMEDOUT:
-        raise TimeoutError(f"{where}: timed out")
+        raise TimeoutError(f"{call} on {owner._described()}: timed out")
     if error == -ECANCELED or error == -EBADF:
-        raise os_error(f"{where}, which is closed", OSError(EBADF, os.strerror(EBADF)))
-    raise os_error(where, OSError(-error, os.strerror(-error)))
+        raise OSError(EBADF, f"{call} on {owner._described()}: it is closed")
+    raise owner._failure(call, -error)
 
 
 cdef class Gate:

@@ -26,9 +26,8 @@ cdef class ReceiverCore(Gate):
         if self.set is not None:
             mcf_wake_signal(self.set.wake)
 
-    def _open(self, int fd, int family, uint16_t port, *, engine, uint32_t metadata, batch_size, max_datagram, max_memory,
-              uint32_t drops=0):
-        """Starts receiving on a descriptor. ValueError before anything is taken: a size out of range."""
+    def _prepare(self, int family, *, engine, uint32_t metadata, batch_size, max_datagram, max_memory):
+        """Checks the sizes and makes the memory, before there is a socket. ValueError: one is out of range."""
         cdef uint32_t slot_size = _datagram_size(max_datagram)
         if not 1 <= batch_size <= MCF_MAX_BATCH:
             raise ValueError(f"batch_size={batch_size!r} is not in 1..{MCF_MAX_BATCH} datagrams")
@@ -36,19 +35,23 @@ cdef class ReceiverCore(Gate):
         self.io.engine = _find_engine(engine)
         self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
         self.io.metadata = metadata
-        self.io.last_drops = drops
-        self.io.fd = fd
-        self.port = port
+        # Two batches an arena: while the caller looks at one, the next goes behind it.
         cdef uint32_t slots = 2 * self.batch_size
         cdef size_t vector_size = self.io.engine.vector_size(slots, metadata, self.io.family)
         cdef uint64_t least = 2 * mcf_arena_size(slots, slot_size, vector_size)
         if max_memory < least:
             raise ValueError(f"max_memory={max_memory!r} is too small: batch_size={batch_size} with "
                              f"max_datagram={max_datagram} needs {least} bytes")
-        mcf_receiver_init(&self.io)
         self.pool = mcf_pool_new(slots, slot_size, vector_size, min(max_memory, 2**63))
         if self.pool == NULL:
             raise MemoryError
+
+    def _open(self, int fd, uint16_t port, *, uint32_t drops=0):
+        """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment."""
+        mcf_receiver_init(&self.io)
+        self.io.fd = fd
+        self.io.last_drops = drops
+        self.port = port
         self._make_wake()
         self._rewire()
         self.is_open = True

@@ -13,15 +13,18 @@ cdef class SenderCore(Gate):
     cdef void _rewire(self) noexcept:
         self.io.wake = self.wake
 
-    def _open(self, int fd, int family, *, engine, timeout):
-        """Starts sending on a connected descriptor."""
+    def _prepare(self, int family, *, engine, timeout):
+        """Checks the arguments and makes the memory, before there is a socket."""
         _deadline(timeout)
         self.timeout = timeout
         self.largest = 65527 if family == AF_INET6 else 65507
         self.io.engine = _find_engine(engine)
-        self.io.fd = fd
         if mcf_sender_init(&self.io):
             raise MemoryError
+
+    def _open(self, int fd):
+        """Sends on this connected descriptor from now on."""
+        self.io.fd = fd
         self._make_wake()
         self._rewire()
         self.is_open = True
@@ -44,10 +47,9 @@ cdef class SenderCore(Gate):
             raised.sent = sent
             raise
 
-    cdef int _refuse_size(self, str call, size_t size, where) except -1:
-        from mcastfast.errors import os_error
-        error = os_error(f"{call} of {size} bytes{where} on {self._described()}: a datagram carries at most "
-                         f"{self.largest} bytes", OSError(EMSGSIZE, os.strerror(EMSGSIZE)))
+    cdef int _refuse_size(self, str call, size_t size, str where) except -1:
+        error = OSError(EMSGSIZE, f"{call} on {self._described()}: {size} bytes{where} are too many, a datagram carries at "
+                        f"most {self.largest}")
         error.sent = 0
         raise error
 
