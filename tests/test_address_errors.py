@@ -29,6 +29,7 @@ MALFORMED = {
     "239.1.2.3:5000 ": "port '5000 ' is not a number in 1 to 65535",
     "[ff15::1]:": "port '' is not a number in 1 to 65535",
     "239.1.2.3:0": "port 0 is not in 1 to 65535",
+    "239.1.2.3:65536": "port 65536 is not in 1 to 65535",
     "239.1.2.3:70000": "port 70000 is not in 1 to 65535",
     "[ff15::1%eth0:5000": "the bracket [ is not closed; write it as [ff15::1%eth0]:5000",
     "[ff15::1]%eth0:5000": "'%eth0:5000' after the bracket is not a port; write it as [ff15::1%eth0]:5000",

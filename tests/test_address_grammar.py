@@ -70,7 +70,7 @@ IPV4_SOURCES = st.integers(0x01000000, 0xDFFFFFFF).map(IPv4Address)
 IPV6_GROUPS = st.integers(0xFF << 120, (1 << 128) - 1).map(IPv6Address)
 IPV6_SOURCES = st.integers(0x2000 << 112, 0xFEBF << 112).map(IPv6Address)
 NAMES = st.text(string.ascii_letters + string.digits + "_.-", min_size=1, max_size=15)
-WINDOWS_NAMES = st.sampled_from(["Ethernet 2", "vEthernet (WSL)", "Connexion au réseau local"])
+WINDOWS_NAMES = st.sampled_from(["Ethernet 2", "vEthernet (WSL)", "Połączenie 1"])
 INTERFACES = st.none() | NAMES | WINDOWS_NAMES | (IPV4_SOURCES | IPV6_SOURCES).map(str)
 PORTS = st.none() | st.integers(1, 65535)
 

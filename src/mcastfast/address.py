@@ -24,7 +24,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
 from typing import Protocol, SupportsIndex, TypeAlias
 
-from .scope import GroupFlag, Scope, SSMAllocation, ipv4_block, ipv4_scope
+from mcastfast.scope import GroupFlag, Scope, SSMAllocation, ipv4_block, ipv4_scope
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 AddressLike: TypeAlias = str | IPv4Address | IPv6Address
@@ -329,7 +329,7 @@ def _refuse_url_parts(rest: str) -> None:
     rest, slash, path = rest.partition("/")
     if question_mark:
         names = [setting.partition("=")[0] for setting in query.split("&")]
-        known = [_QUERY_KEYWORDS[name] for name in names if name in _QUERY_KEYWORDS]
+        known = dict.fromkeys(_QUERY_KEYWORDS[name] for name in names if name in _QUERY_KEYWORDS)
         remedy = f"pass {' and '.join(known)}" if known else "leave it out, and pass settings as keywords"
         raise ValueError(f"the query '?{query}' in the text is not read; {remedy}")
     if hash_mark:
