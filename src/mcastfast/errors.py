@@ -1,0 +1,276 @@
+"""Errors that say what was tried and what to do: one function makes them, one table knows the remedies."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Platform(StrEnum):
+    """The systems whose socket options and error codes are known."""
+
+    LINUX = "linux"
+    WINDOWS = "windows"
+    MACOS = "macos"
+
+
+class UnsupportedError(NotImplementedError):
+    """The system lacks what was asked for; the text names the system and the alternative."""
+
+
+class BufferClampedWarning(RuntimeWarning):
+    """The system granted a smaller buffer than was asked for; the text names both and the limit."""
+
+
+def _current_platform(name: str) -> Platform:
+    known = {"linux": Platform.LINUX, "win32": Platform.WINDOWS, "darwin": Platform.MACOS}
+    try:
+        return known[name]
+    except KeyError:
+        raise UnsupportedError(f"socket options of {name} are not known: use Linux, Windows or macOS") from None
+
+
+CURRENT = _current_platform(sys.platform)
+"""The system that this process runs on."""
+
+
+class Operation(StrEnum):
+    """What was tried: the first word of the error's text and, with the code, the key of its hint."""
+
+    JOIN = "join"
+    LEAVE = "leave"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
+    BIND = "bind"
+    SEND = "send"
+    SET = "set"
+    GET = "get"
+
+
+def os_error(
+    operation: Operation,
+    operands: str,
+    error: OSError | int,
+    *,
+    reason: str = "",
+    family: int | None = None,
+    platform: Platform = CURRENT,
+) -> OSError:
+    """An OSError of the same code whose text carries the call: `[Errno 19] join 239.1.2.3 on eth0: No such device`.
+
+    `error` is what the system raised or a bare code. Where its cause and remedy are known, a note (`__notes__`) names
+    them, a sysctl with its present value; `family` (AF_INET, AF_INET6) narrows the choice. A caller that knows more
+    than the code says gives `reason`: it stands in place of the system's words and of the note.
+    """
+    if isinstance(error, int):
+        error = OSError(error, os.strerror(error))
+    code = error.errno or 0
+    text = f"{operation} {operands}: {reason or error.strerror or error}"
+    made = OSError(code, text, None, getattr(error, "winerror", None))
+    if not reason:
+        for note in hints(operation, code, family=family, platform=platform):
+            made.add_note(note)
+    return made
+
+
+def hints(operation: Operation, code: int, *, family: int | None = None, platform: Platform = CURRENT) -> Iterator[str]:
+    """The notes for an error code of `platform`, each a cause and its remedy."""
+    name = _CODES[platform].get(code)
+    for hint in _HINTS:
+        if (
+            name in hint.codes.split()
+            and operation in hint.operations.split()
+            and platform in hint.platforms.split()
+            and family in (None, hint.family or family)
+        ):
+            yield hint.text % _SYSCTLS
+
+
+def sysctl(name: str) -> str:
+    """The present value of a Linux sysctl as text; `not shown here` where it cannot be read, as in some namespaces."""
+    from pathlib import Path
+
+    try:
+        return Path("/proc/sys", *name.split(".")).read_text(encoding="ascii").strip()
+    except OSError:
+        return "not shown here"
+
+
+class _Sysctls(dict[str, str]):
+    """What `%(net.core.rmem_max)s` in a hint is looked up in: `net.core.rmem_max = 212992`, read at that moment."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{name} = {sysctl(name)}"
+
+
+_SYSCTLS = _Sysctls()
+
+# Codes by platform, so that the hints of every system can be tested on any.
+_CODES: dict[Platform, dict[int, str]] = {
+    Platform.LINUX: {
+        getattr(errno, name): name
+        for name in (
+            "EACCES", "EADDRINUSE", "EADDRNOTAVAIL", "EHOSTUNREACH", "EINVAL", "EMSGSIZE", "ENETDOWN", "ENETUNREACH",
+            "ENOBUFS", "ENODEV", "ENOMEM", "ENOPROTOOPT", "EPERM",
+        )
+    },
+    Platform.WINDOWS: {
+        10013: "EACCES", 10022: "EINVAL", 10040: "EMSGSIZE", 10048: "EADDRINUSE", 10049: "EADDRNOTAVAIL",
+        10050: "ENETDOWN", 10051: "ENETUNREACH", 10055: "ENOBUFS", 10065: "EHOSTUNREACH",
+    },
+    Platform.MACOS: {
+        1: "EPERM", 6: "ENXIO", 13: "EACCES", 40: "EMSGSIZE", 48: "EADDRINUSE", 49: "EADDRNOTAVAIL", 50: "ENETDOWN",
+        51: "ENETUNREACH", 55: "ENOBUFS", 59: "ETOOMANYREFS", 65: "EHOSTUNREACH",
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """A cause with its remedy, and when it holds: any of the words of each of the first three."""
+
+    operations: str
+    codes: str
+    platforms: str
+    text: str
+    family: int | None = None
+
+
+_ANYWHERE = "linux windows macos"
+
+_HINTS = (
+    # Joining: ip(7), Documentation/networking/ip-sysctl
+    _Hint(
+        "join", "ENOBUFS", "linux",
+        "The kernel limits the groups of a socket (%(net.ipv4.igmp_max_memberships)s) and the sources of a group "
+        "(%(net.ipv4.igmp_max_msf)s): raise the one that is exceeded, for example with "
+        "sysctl -w net.ipv4.igmp_max_memberships=200, or spread the groups over several receivers.",
+        socket.AF_INET,
+    ),
+    _Hint(
+        "block", "ENOBUFS", "linux",
+        "The kernel limits the sources of a group (%(net.ipv4.igmp_max_msf)s): raise it, for example with "
+        "sysctl -w net.ipv4.igmp_max_msf=100, or join the sources that are wanted instead of blocking the others.",
+        socket.AF_INET,
+    ),
+    _Hint(
+        "join block", "ENOBUFS", "linux",
+        "The kernel limits the sources of a group (%(net.ipv6.mld_max_msf)s) and their memory "
+        "(%(net.core.optmem_max)s): raise the one that is exceeded, for example with "
+        "sysctl -w net.ipv6.mld_max_msf=256.",
+        socket.AF_INET6,
+    ),
+    _Hint(
+        "join block", "ENOMEM", "linux",
+        "The memberships of a socket share a limited memory (%(net.core.optmem_max)s octets): raise it, for example "
+        "with sysctl -w net.core.optmem_max=1048576, or spread the groups over several receivers.",
+    ),
+    _Hint(
+        "join block unblock", "ENODEV", "linux",
+        "The interface is gone: `mcastfast interfaces` lists those of this host.",
+    ),
+    _Hint(
+        "join", "EADDRNOTAVAIL EINVAL", "windows",
+        "Disconnected and virtual adapters (address 169.254.x.x) refuse multicast: choose a connected one with "
+        "interface=.",
+    ),
+    _Hint(
+        "join", "EADDRNOTAVAIL ENXIO", "macos",
+        "The interface has no address of the group's family, or is gone: choose another with interface=.",
+    ),
+    _Hint(
+        "join", "ETOOMANYREFS", "macos",
+        "A socket can join 4095 groups: spread them over several receivers.",
+    ),
+    # Binding
+    _Hint(
+        "bind", "EADDRINUSE", "linux",
+        "Another socket holds the port and does not share it (SO_REUSEADDR): `ss -ulpn` names its process. "
+        "Both sides must set reuse=True.",
+    ),
+    _Hint(
+        "bind", "EADDRINUSE", "macos",
+        "Another socket holds the port and does not share it (SO_REUSEADDR and SO_REUSEPORT): `lsof -nP -iUDP` names "
+        "its process. Both sides must set reuse=True.",
+    ),
+    _Hint(
+        "bind", "EADDRINUSE EACCES", "windows",
+        "Another socket holds the port and does not share it (SO_REUSEADDR), or asked for exclusive use: "
+        "`netstat -abp udp` names its process.",
+    ),
+    _Hint(
+        "bind", "EACCES", "linux",
+        "Ports below %(net.ipv4.ip_unprivileged_port_start)s are for privileged programs: choose a higher port or "
+        "grant CAP_NET_BIND_SERVICE.",
+    ),
+    _Hint(
+        "bind", "EADDRNOTAVAIL", "linux macos",
+        "The address is neither a multicast group nor an address of this host.",
+    ),
+    _Hint(
+        "bind", "EADDRNOTAVAIL", "windows",
+        'Windows cannot bind a group address: use bind="any", which filters by destination.',
+    ),
+    # Sending
+    _Hint(
+        "send", "ENETUNREACH EHOSTUNREACH", _ANYWHERE,
+        "No route leads to the destination: choose the way out with interface=.",
+    ),
+    _Hint(
+        "send", "EHOSTUNREACH", "macos",
+        "macOS 15 and later also answer so where Local Network access is denied: allow it in System Settings, "
+        "Privacy & Security.",
+    ),
+    _Hint(
+        "send", "ENETDOWN", _ANYWHERE,
+        "The interface is down: switch it on or choose another with interface=.",
+    ),
+    _Hint(
+        "send", "EPERM", "linux",
+        "A firewall rule for outgoing packets refuses it: see `nft list ruleset` or `iptables -S OUTPUT`.",
+    ),
+    _Hint(
+        "send", "EMSGSIZE", _ANYWHERE,
+        "The payload is over the limit of UDP (65507 octets with IPv4, 65527 with IPv6) or, with fragment=False, over "
+        "the MTU of the path: send less at once or allow fragments.",
+    ),
+    _Hint(
+        "send", "EMSGSIZE", "macos",
+        "The send buffer limits a datagram too (9216 octets by default): raise it.",
+    ),
+    _Hint(
+        "send", "ENOBUFS", _ANYWHERE,
+        "The queue of the device is full and the datagram is dropped: send slower, or lengthen the queue "
+        "(Linux: `ip link set dev NAME txqueuelen N`; its drops: `tc -s qdisc`).",
+    ),
+    # Options: socket(7)
+    _Hint(
+        "set", "EPERM", "linux",
+        "The option needs a privilege: CAP_NET_ADMIN for forced buffers, CAP_NET_RAW for moving a socket from one "
+        "device to another.",
+    ),
+    _Hint(
+        "set get", "ENOPROTOOPT", "linux",
+        "This kernel is older than the option: IPV6_MULTICAST_ALL came with Linux 4.20, SO_BINDTOIFINDEX with 5.1.",
+    ),
+    _Hint(
+        "set", "ENODEV", "linux",
+        "There is no such interface: `mcastfast interfaces` lists those of this host.",
+    ),
+    _Hint(
+        "set", "EADDRNOTAVAIL", "linux",
+        "The egress interface is gone, or the address is not its own.",
+    ),
+    _Hint(
+        "set", "ENOBUFS", "macos",
+        "The size is over kern.ipc.maxsockbuf: raise it with sysctl -w kern.ipc.maxsockbuf=N.",
+    ),
+)  # fmt: skip
