@@ -1,0 +1,355 @@
+"""Which groups and sources a socket has joined, and which step may follow: the state machine of RFC 3678.
+
+For each group and interface a socket is in exclude mode (any source but those blocked) or in include mode (the sources
+joined). Systems disagree about steps that the RFC forbids, with their codes and with what they do: on Linux a join of
+one source after an any-source join succeeds and shuts out every other. So each step is checked here first and refused
+with one code on every system, and only legal steps reach the kernel.
+
+    step                  not joined      any-source (exclude)           sources (include)
+    join the group        exclude         EADDRINUSE                     EADDRINUSE
+    join a source         include         EADDRINUSE                     added; EADDRINUSE if it is there
+    leave the group       EADDRNOTAVAIL   left, with its blocks          left, with all its sources
+    leave a source        EADDRNOTAVAIL   EINVAL                         removed, left with the last; else EADDRNOTAVAIL
+    block a source        EADDRNOTAVAIL   added; else EADDRNOTAVAIL      EINVAL
+    unblock a source      EADDRNOTAVAIL   removed; else EADDRNOTAVAIL    EINVAL
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, NoReturn
+
+from mcastfast.errors import Operation, os_error
+from mcastfast.requests import Action, describe, request_membership
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mcastfast.address import IPAddress
+    from mcastfast.interface import Interface
+    from mcastfast.options import SocketLike
+
+
+class FilterMode(StrEnum):
+    """What the sources of a Membership are: RFC 3376, section 3.1."""
+
+    INCLUDE = "include"
+    """Datagrams from these sources only."""
+    EXCLUDE = "exclude"
+    """Datagrams from any source but these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """One group joined on one interface; `sources` are included or blocked, as `mode` says, in the order of calls."""
+
+    group: IPAddress
+    interface: Interface
+    mode: FilterMode
+    sources: tuple[IPAddress, ...] = ()
+
+    def __str__(self) -> str:
+        listed = ", ".join(map(str, self.sources))
+        if self.mode is FilterMode.INCLUDE:
+            return f"{self.group} from {listed} on {self.interface}"
+        return f"{self.group} from any source{f' but {listed}' if listed else ''} on {self.interface}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An interface that was skipped by a join on all interfaces, and why."""
+
+    group: IPAddress
+    interface: Interface
+    error: OSError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request; `source` is None where the whole group is joined or left."""
+
+    action: Action
+    group: IPAddress
+    source: IPAddress | None
+    interface: Interface
+
+    @property
+    def key(self) -> tuple[IPAddress, int]:
+        """What it is about: the group and the interface's index."""
+        return self.group, self.interface.index
+
+    def __str__(self) -> str:
+        return f"{self.action} {describe(self.group, self.source, self.interface)}"
+
+
+def transition(before: Membership | None, step: Step) -> Membership | None:
+    """The membership after a step, None for not joined; OSError as the table of this module says.
+
+    Raises ValueError for a block or unblock without a source.
+    """
+    if before is not None:
+        return _RULES[step.action](before, step)
+    if step.action is not Action.JOIN:
+        _refuse(step, errno.EADDRNOTAVAIL, "the group is not joined there")
+    if step.source is None:
+        return Membership(step.group, step.interface, FilterMode.EXCLUDE)
+    return Membership(step.group, step.interface, FilterMode.INCLUDE, (step.source,))
+
+
+def _join(before: Membership, step: Step) -> Membership:
+    if before.mode is FilterMode.EXCLUDE:
+        instead = "block the sources that are not wanted" if step.source else "block and unblock sources"
+        _refuse(step, errno.EADDRINUSE, f"already joined, {before}: leave that first, or {instead}")
+    if step.source is None:
+        _refuse(step, errno.EADDRINUSE, f"already joined, {before}: leave that first, or join further sources")
+    if step.source in before.sources:
+        _refuse(step, errno.EADDRINUSE, f"already joined, {before}")
+    return replace(before, sources=(*before.sources, step.source))
+
+
+def _leave(before: Membership, step: Step) -> Membership | None:
+    if step.source is None:
+        return None
+    if before.mode is FilterMode.EXCLUDE:
+        _refuse(step, errno.EINVAL, f"joined is {before}: block the source, or leave the group")
+    after = _without_source(before, step)
+    return after if after.sources else None
+
+
+def _block(before: Membership, step: Step) -> Membership:
+    source = _source_to_filter(before, step)
+    if source in before.sources:
+        _refuse(step, errno.EADDRNOTAVAIL, "already blocked")
+    return replace(before, sources=(*before.sources, source))
+
+
+def _unblock(before: Membership, step: Step) -> Membership:
+    _source_to_filter(before, step)
+    return _without_source(before, step)
+
+
+def _source_to_filter(before: Membership, step: Step) -> IPAddress:
+    if step.source is None:
+        raise ValueError(f"{step}: name the source")
+    if before.mode is FilterMode.INCLUDE:
+        _refuse(step, errno.EINVAL, f"joined is {before}, and nothing else: join and leave sources instead")
+    return step.source
+
+
+def _without_source(before: Membership, step: Step) -> Membership:
+    if step.source not in before.sources:
+        _refuse(step, errno.EADDRNOTAVAIL, f"joined is {before}")
+    return replace(before, sources=tuple(source for source in before.sources if source != step.source))
+
+
+_RULES = {Action.JOIN: _join, Action.LEAVE: _leave, Action.BLOCK: _block, Action.UNBLOCK: _unblock}
+
+
+def _refuse(step: Step, code: int, reason: str) -> NoReturn:
+    raise os_error(Operation(step.action), describe(step.group, step.source, step.interface), code, reason=reason)
+
+
+def _reverse(step: Step, before: Membership | None) -> list[Step]:
+    """The steps that bring `before` back after a step."""
+    opposite = {
+        Action.JOIN: Action.LEAVE,
+        Action.LEAVE: Action.JOIN,
+        Action.BLOCK: Action.UNBLOCK,
+        Action.UNBLOCK: Action.BLOCK,
+    }
+    steps = [replace(step, action=opposite[step.action])]
+    if step.action is Action.LEAVE and before is not None and before.mode is FilterMode.EXCLUDE:
+        steps += [replace(step, action=Action.BLOCK, source=source) for source in before.sources]
+    return steps
+
+
+class Memberships:
+    """The memberships of one socket, changed by steps that are legal only.
+
+    A call makes one step for each interface and source. Every step is checked before the first is made; when the system
+    refuses one, those made before it are taken back, and the error says which it was. Any thread may call at any
+    time, also while another is blocked in a receive. There is no close(): the kernel ends memberships with the last
+    holder of the socket.
+
+    ValueError: a source that is not unicast or of the other family, none where one is needed. OSError: an illegal step,
+    with the codes of this module's table, or what the system answers, with a note where cause and remedy are known.
+    """
+
+    def __init__(self, sock: SocketLike) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._table: dict[tuple[IPAddress, int], Membership] = {}
+        self._refusals: dict[tuple[IPAddress, int], Refusal] = {}
+
+    @property
+    def memberships(self) -> tuple[Membership, ...]:
+        """What is joined now, in the order of the joins."""
+        with self._lock:
+            return tuple(self._table.values())
+
+    @property
+    def skipped(self) -> tuple[Refusal, ...]:
+        """The interfaces that join(skip_refusals=True) passed over, until they are joined or their group is left."""
+        with self._lock:
+            return tuple(self._refusals.values())
+
+    def join(
+        self,
+        group: IPAddress,
+        sources: Iterable[IPAddress],
+        interfaces: Iterable[Interface],
+        *,
+        skip_refusals: bool = False,
+    ) -> None:
+        """Join a group, or with `sources` only these, on each of the interfaces.
+
+        With `skip_refusals` an interface on which it fails is passed over and listed in `skipped`; what fails on every
+        interface is an OSError with the code of the first.
+        """
+        sources = self._checked(group, sources)
+        plans = [_plan(Action.JOIN, group, sources, interface) for interface in interfaces]
+        with self._lock:
+            if not skip_refusals:
+                self._make([step for plan in plans for step in plan])
+                return
+            refusals = [refusal for plan in plans if (refusal := self._try(plan))]
+            if refusals and len(refusals) == len(plans):
+                raise _every_interface_refuses(group, refusals)
+            self._refusals.update({(group, refusal.interface.index): refusal for refusal in refusals})
+
+    def leave(
+        self, group: IPAddress, sources: Iterable[IPAddress] = (), interfaces: Iterable[Interface] | None = None
+    ) -> None:
+        """Leave a group with all its sources, or with `sources` only these, on the interfaces (None: all that joined it).
+
+        The last source that is left takes the group with it. On an interface that is gone the membership has ended
+        already, and leaving it just forgets it.
+        """
+        self._change(Action.LEAVE, group, sources, interfaces)
+        with self._lock:
+            if not any(joined.group == group for joined in self._table.values()):
+                self._refusals = {key: refusal for key, refusal in self._refusals.items() if refusal.group != group}
+
+    def block(
+        self, group: IPAddress, sources: Iterable[IPAddress], interfaces: Iterable[Interface] | None = None
+    ) -> None:
+        """Shut sources out of a group that was joined from any source, on the interfaces (None: all that joined it)."""
+        self._change(Action.BLOCK, group, sources, interfaces)
+
+    def unblock(
+        self, group: IPAddress, sources: Iterable[IPAddress], interfaces: Iterable[Interface] | None = None
+    ) -> None:
+        """Let blocked sources in again, on the interfaces (None: all that joined the group)."""
+        self._change(Action.UNBLOCK, group, sources, interfaces)
+
+    def _change(
+        self, action: Action, group: IPAddress, sources: Iterable[IPAddress], interfaces: Iterable[Interface] | None
+    ) -> None:
+        sources = self._checked(group, sources)
+        with self._lock:
+            if interfaces is None:
+                interfaces = [joined.interface for joined in self._table.values() if joined.group == group]
+                if not interfaces:
+                    listed = ", ".join(map(str, self._table.values())) or "nothing"
+                    raise os_error(Operation(action), str(group), errno.EADDRNOTAVAIL, reason=f"joined is {listed}")
+            steps = []
+            for interface in interfaces:
+                joined = self._table.get((group, interface.index))
+                leaves_all = action is Action.LEAVE and not sources and joined and joined.mode is FilterMode.INCLUDE
+                steps += _plan(action, group, joined.sources if joined and leaves_all else sources, interface)
+            self._make(steps)
+
+    def _checked(self, group: IPAddress, sources: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
+        """The sources without zones, since the interface stands for those."""
+        if (group.version == 4) != (self._sock.family == socket.AF_INET):
+            raise ValueError(f"group {group} is IPv{group.version}, the socket is not")
+        checked = []
+        for source in sources:
+            if source.version != group.version:
+                raise ValueError(f"source {source} is IPv{source.version}, group {group} is IPv{group.version}")
+            if source.is_multicast or source.is_unspecified:
+                raise ValueError(f"source {source} is not the address of a host")
+            checked.append(type(source)(source.packed))
+        return tuple(checked)
+
+    def _try(self, steps: list[Step]) -> Refusal | None:
+        try:
+            self._make(steps)
+        except OSError as error:
+            return Refusal(steps[0].group, steps[0].interface, error)
+        return None
+
+    def _make(self, steps: list[Step]) -> None:
+        """Make all the steps or none. Called with the lock held."""
+        expected: dict[tuple[IPAddress, int], Membership | None] = dict(self._table)
+        for step in steps:
+            expected[step.key] = transition(expected.get(step.key), step)
+        made: list[tuple[Step, Membership | None]] = []
+        for step in steps:
+            before = self._table.get(step.key)
+            try:
+                self._ask(step)
+            except OSError as error:
+                self._take_back(made, error)
+                raise
+            made.append((step, before))
+
+    def _take_back(self, made: list[tuple[Step, Membership | None]], error: OSError) -> None:
+        for done, before in reversed(made):
+            try:
+                for step in _reverse(done, before):
+                    self._ask(step)
+            except OSError as another:
+                error.add_note(f"{done} was made before and could not be taken back: {another}")
+            else:
+                error.add_note(f"{done} was made before and is taken back.")
+
+    def _ask(self, step: Step) -> None:
+        """Ask the system for one legal step and note the outcome."""
+        before = self._table.get(step.key)
+        if before is None and step.action is Action.LEAVE:
+            return  # the step before found the interface gone
+        try:
+            request_membership(self._sock, step.action, step.group, step.source, step.interface)
+        except OSError as error:
+            if step.action is not Action.LEAVE or error.errno not in _NOT_THERE | _INTERFACE_GONE:
+                raise
+            after = None if error.errno in _INTERFACE_GONE else transition(before, step)
+            if after is None and step.source is not None:
+                self._leave_remains(step)
+        else:
+            after = transition(before, step)
+        if after is None:
+            del self._table[step.key]
+        else:
+            self._table[step.key] = after
+            self._refusals.pop(step.key, None)
+
+    def _leave_remains(self, step: Step) -> None:
+        """Free the place in the socket's list, which Linux keeps for sources on an interface that is gone."""
+        try:
+            request_membership(self._sock, Action.LEAVE, step.group, None, step.interface)
+        except OSError:
+            pass
+
+
+# The answers to a leave when the system's list and ours differ: a forked child, which shares the socket, may have left.
+_NOT_THERE = frozenset({errno.EADDRNOTAVAIL, errno.EINVAL})
+_INTERFACE_GONE = frozenset({errno.ENODEV, errno.ENXIO})
+
+
+def _plan(action: Action, group: IPAddress, sources: tuple[IPAddress, ...], interface: Interface) -> list[Step]:
+    return [Step(action, group, source, interface) for source in sources or (None,)]
+
+
+def _every_interface_refuses(group: IPAddress, refusals: list[Refusal]) -> OSError:
+    first = refusals[0].error
+    listed = "; ".join(str(refusal.error) for refusal in refusals)
+    made = os_error(Operation.JOIN, f"{group} on every interface", first, reason=f"all refuse: {listed}")
+    for note in getattr(first, "__notes__", ()):
+        made.add_note(note)
+    return made
