@@ -55,6 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(f"{item.nodeid}: {error}") from None
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `engine` runs with each engine that the host has."""
+    if "engine" in metafunc.fixturenames:
+        from mcastfast import ENGINES
+
+        metafunc.parametrize("engine", ENGINES)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         for name in mark.args:
@@ -126,10 +134,3 @@ def lan3(isolated: None) -> Iterator[netlab.Lan3]:
     """A receiver and two sources, each in its namespace, on one network of IPv4 and IPv6."""
     with netlab.namespaces(4) as (switch, *hosts):
         yield netlab.Lan3(*netlab.join_by_switch(switch, hosts))
-
-
-@pytest.fixture(params=["socket", "portable"])
-def engine(request: pytest.FixtureRequest) -> str:
-    """Each engine that the host has."""
-    name: str = request.param
-    return name
