@@ -224,7 +224,7 @@ class Memberships:
     def leave(
         self, group: IPAddress, sources: Iterable[IPAddress] = (), interfaces: Iterable[Interface] | None = None
     ) -> None:
-        """Leave a group with all its sources, or with `sources` only these, on the interfaces (None: all that joined it).
+        """Leave a group with all its sources, or with `sources` only these, on `interfaces` (None: where it is joined).
 
         The last source that is left takes the group with it. On an interface that is gone the membership has ended
         already, and leaving it just forgets it.
@@ -237,13 +237,13 @@ class Memberships:
     def block(
         self, group: IPAddress, sources: Iterable[IPAddress], interfaces: Iterable[Interface] | None = None
     ) -> None:
-        """Shut sources out of a group that was joined from any source, on the interfaces (None: all that joined it)."""
+        """Shut sources out of a group that was joined from any source, on `interfaces` (None: where it is joined)."""
         self._change(Action.BLOCK, group, sources, interfaces)
 
     def unblock(
         self, group: IPAddress, sources: Iterable[IPAddress], interfaces: Iterable[Interface] | None = None
     ) -> None:
-        """Let blocked sources in again, on the interfaces (None: all that joined the group)."""
+        """Let blocked sources in again, on `interfaces` (None: where the group is joined)."""
         self._change(Action.UNBLOCK, group, sources, interfaces)
 
     def _change(

@@ -9,22 +9,12 @@ and a codec to packing.py if its values are of a new kind. Membership requests a
 
 from __future__ import annotations
 
-import errno
 import socket
-import warnings
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from mcastfast import packing
-from mcastfast.errors import (
-    CURRENT,
-    BufferClampedWarning,
-    Operation,
-    Platform,
-    UnsupportedError,
-    os_error,
-    sysctl,
-)
+from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 from mcastfast.packing import Codec, Egress, PathMtu
 
 T = TypeVar("T")
@@ -155,49 +145,6 @@ def get_option(sock: SocketLike, option: Option[T]) -> T:
     except OSError as error:
         raise os_error(Operation.GET, place.name, error, family=sock.family) from error
     return option.unpack(data, sock.family)
-
-
-def set_buffer(sock: SocketLike, option: Option[int], size: int, *, stacklevel: int = 2) -> int:
-    """Set RECEIVE_BUFFER or SEND_BUFFER as near to `size` octets as the system allows, and return what it granted.
-
-    Both are in the unit of setsockopt: Linux reserves, and reads back, twice as much, for its own bookkeeping of each
-    datagram. The system's limit is passed where this process may (CAP_NET_ADMIN, Linux). Where less is granted, a
-    BufferClampedWarning names the limit; it points `stacklevel` frames up, as warnings.warn() counts.
-    """
-    attempt = size
-    while True:
-        try:
-            set_option(sock, option, attempt)
-            break
-        except OSError as error:
-            if error.errno != errno.ENOBUFS or attempt <= _LEAST_BUFFER:  # macOS refuses what Linux would clamp
-                raise
-            attempt = max(attempt // 2, _LEAST_BUFFER)
-    forced, limit = _FORCED[option.role]
-    if _granted(sock, option) < size and forced.supported(sock.family):
-        try:
-            set_option(sock, forced, size)
-        except PermissionError:
-            pass
-    granted = _granted(sock, option)
-    if granted < size:
-        warnings.warn(
-            f"{option.role}: asked for {size} octets, the system grants {granted}: {_limit_remedy(limit, size)}",
-            BufferClampedWarning,
-            stacklevel=stacklevel + 1,
-        )
-    return granted
-
-
-def _granted(sock: SocketLike, option: Option[int]) -> int:
-    size = get_option(sock, option)
-    return size // 2 if CURRENT is Platform.LINUX else size
-
-
-def _limit_remedy(limit: str, size: int) -> str:
-    if CURRENT is Platform.MACOS:
-        return f"the limit is kern.ipc.maxsockbuf, raise it with sysctl -w kern.ipc.maxsockbuf={size}"
-    return f"the limit is {limit} = {sysctl(limit)}, raise it with sysctl -w {limit}={size} or run with CAP_NET_ADMIN"
 
 
 # Sending
@@ -334,7 +281,7 @@ MEMORY = Option(
     instead="gaps in the sender's sequence numbers show loss",
 )
 
-# Buffers: set with set_buffer of buffers.py
+# Buffers: set by set_buffer() of buffers.py
 
 RECEIVE_BUFFER = Option("receive buffer", (Row("SO_RCVBUF", packing.SIZE, linux=8, windows=0x1002, macos=0x1002),))
 SEND_BUFFER = Option("send buffer", (Row("SO_SNDBUF", packing.SIZE, linux=7, windows=0x1001, macos=0x1001),))
@@ -348,9 +295,3 @@ FORCED_SEND_BUFFER = Option(
     (Row("SO_SNDBUFFORCE", packing.SIZE, linux=32),),
     instead="raise the system's limit",
 )
-
-_FORCED = {
-    RECEIVE_BUFFER.role: (FORCED_RECEIVE_BUFFER, "net.core.rmem_max"),
-    SEND_BUFFER.role: (FORCED_SEND_BUFFER, "net.core.wmem_max"),
-}
-_LEAST_BUFFER = 2048
