@@ -6,7 +6,7 @@ import errno
 import warnings
 from typing import TYPE_CHECKING
 
-from mcastfast.errors import CURRENT, BufferClampedWarning, Platform, sysctl
+from mcastfast.errors import CURRENT, Platform, sysctl
 from mcastfast.options import (
     FORCED_RECEIVE_BUFFER,
     FORCED_SEND_BUFFER,
@@ -24,6 +24,10 @@ _FORCED = {
     SEND_BUFFER.role: (FORCED_SEND_BUFFER, "net.core.wmem_max"),
 }
 _LEAST = 2048  # what no system refuses
+
+
+class BufferClampedWarning(RuntimeWarning):
+    """The system granted a smaller buffer than was asked for; the text names both and the limit."""
 
 
 def set_buffer(sock: SocketLike, option: Option[int], size: int, *, stacklevel: int = 2) -> int:

@@ -26,10 +26,6 @@ class UnsupportedError(NotImplementedError):
     """The system lacks what was asked for; the text names the system and the alternative."""
 
 
-class BufferClampedWarning(RuntimeWarning):
-    """The system granted a smaller buffer than was asked for; the text names both and the limit."""
-
-
 def _current_platform(name: str) -> Platform:
     known = {"linux": Platform.LINUX, "win32": Platform.WINDOWS, "darwin": Platform.MACOS}
     try:

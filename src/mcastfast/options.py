@@ -170,7 +170,7 @@ LOOPBACK = Option(
         Row("IPV6_MULTICAST_LOOP", packing.FLAG, linux=19, windows=11, macos=11),
     ),
 )
-EGRESS = Option[Egress](
+EGRESS: Option[Egress] = Option(
     "egress interface",
     (
         Row("IP_MULTICAST_IF", packing.EGRESS_LINUX, linux=32),
@@ -186,7 +186,7 @@ TOS = Option(
         Row("IPV6_TCLASS", packing.OCTET, linux=67, windows=39, macos=36),
     ),
 )
-PATH_MTU_DISCOVERY = Option[PathMtu](
+PATH_MTU_DISCOVERY: Option[PathMtu] = Option(
     "path-MTU discovery",
     (
         Row("IP_MTU_DISCOVER", packing.PATH_MTU_LINUX, linux=10),
