@@ -1,0 +1,42 @@
+"""The session's rig, in a network of its own, and the table at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.namespace import enter_private_network
+from bench.report import print_table
+from bench.rig import Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_REFUSAL = pytest.StashKey[OSError]()
+_RIG = pytest.StashKey[Rig]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here and not in a fixture: an ordinary user gets a namespace only before the first thread, and NumPy starts some.
+    try:
+        enter_private_network()
+    except OSError as error:
+        config.stash[_REFUSAL] = error
+
+
+@pytest.fixture(scope="session")
+def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    config = request.config
+    if _REFUSAL in config.stash:
+        # Nothing may be sent on the host's own interfaces, and a shared loopback is no place to measure.
+        pytest.skip(f"no network namespace: {config.stash[_REFUSAL]}")
+    rig = Rig(tmp_path_factory.mktemp("climit"), smoke=config.getoption("benchmark_disable"))
+    config.stash[_RIG] = rig
+    yield rig
+    rig.close()
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    if _RIG in config.stash and (rig := config.stash[_RIG]).rows and not rig.smoke:
+        print_table(rig.rows)

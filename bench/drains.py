@@ -1,0 +1,141 @@
+"""Ways to empty a socket's queue: the C limit's, the standard library's, mcastfast's.
+
+Each takes what the queue holds and returns (nanoseconds, datagrams). What does not belong to the work (opening, looking
+methods up) stays outside the timed part.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import mcastfast
+from bench.climit import SLOTS
+from bench.contest import Contestant, Turn
+from bench.feed import Feed
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from bench.rig import Rig
+
+Drain = Callable[[int], tuple[int, int]]
+Way = Callable[["Rig", "ExitStack", "Feed"], Drain]
+
+SLOT_SIZE = 2048  # as in climit.c, and mcastfast's default max_datagram
+CONTROL_SIZE = 256
+
+
+def enter(
+    rig: Rig, stack: ExitStack, ways: Mapping[str, Way], size: int, family: socket.AddressFamily = socket.AF_INET
+) -> dict[str, Contestant]:
+    """Give every way to drain a feed of its own."""
+    contestants = {}
+    for name, open_way in ways.items():
+        feed = Feed(rig.limit, size, family=family)
+        stack.callback(feed.close)
+        contestants[name] = contestant(feed, rig.depth(size), open_way(rig, stack, feed))
+    return contestants
+
+
+def contestant(feed: Feed, depth: int, drain: Drain) -> Contestant:
+    """Return the turn that fills the feed's queue and then times the drain."""
+
+    def turn() -> Turn:
+        dropped = feed.drops
+        feed.fill(depth)
+        elapsed, received = drain(depth)
+        return Turn(elapsed / depth, depth, received, feed.drops - dropped)
+
+    return turn
+
+
+def c_loop(rig: Rig, feed: Feed, loop: str) -> Drain:
+    descriptor = feed.receiver.fileno()
+    return lambda count: rig.limit.drain(loop, descriptor, count)
+
+
+def recv_into(feed: Feed) -> Drain:
+    receive, buffer = feed.receiver.recv_into, bytearray(SLOT_SIZE)
+
+    def drain(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count):
+            receive(buffer)
+        return perf_counter_ns() - start, count
+
+    return drain
+
+
+def recvfrom_into(feed: Feed) -> Drain:
+    receive, buffer = feed.receiver.recvfrom_into, bytearray(SLOT_SIZE)
+
+    def drain(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count):
+            receive(buffer)
+        return perf_counter_ns() - start, count
+
+    return drain
+
+
+def recvfrom(feed: Feed) -> Drain:
+    receive = feed.receiver.recvfrom
+
+    def drain(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count):
+            receive(SLOT_SIZE)
+        return perf_counter_ns() - start, count
+
+    return drain
+
+
+def recvmsg_into(feed: Feed) -> Drain:
+    receive, buffers = feed.receiver.recvmsg_into, [bytearray(SLOT_SIZE)]
+
+    def drain(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count):
+            receive(buffers, CONTROL_SIZE)
+        return perf_counter_ns() - start, count
+
+    return drain
+
+
+def receiver(stack: ExitStack, feed: Feed, engine: str, metadata: tuple[str, ...] = ()) -> mcastfast.Receiver:
+    """Return a receiver over the feed's socket, which it closes with the stack."""
+    made = mcastfast.Receiver.from_socket(feed.receiver, engine=engine, metadata=metadata, batch_size=SLOTS)
+    stack.callback(made.close)
+    return made
+
+
+def batches(source: mcastfast.Receiver) -> Drain:
+    """Iterate a receiver, as its users do."""
+
+    def drain(count: int) -> tuple[int, int]:
+        received = 0
+        start = perf_counter_ns()
+        for batch in source:
+            received += len(batch)
+            if received >= count:
+                break
+        return perf_counter_ns() - start, received
+
+    return drain
+
+
+def batches_polled(source: mcastfast.Receiver) -> Drain:
+    """Poll a receiver."""
+    receive = source.recv_batch
+
+    def drain(count: int) -> tuple[int, int]:
+        received = 0
+        start = perf_counter_ns()
+        while received < count:
+            received += len(receive(timeout=0))
+        return perf_counter_ns() - start, received
+
+    return drain

@@ -1,0 +1,99 @@
+"""A feed: one socket that has joined a group on the loopback interface, and one that sends to it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+from typing import TYPE_CHECKING
+
+from bench.namespace import LOOPBACK_INDEX
+
+if TYPE_CHECKING:
+    from bench.climit import Limit
+
+BUFFER = 8 << 20  # bytes; 512 datagrams of 1400 bytes are charged with less than 2 MiB
+
+_GROUPS = {socket.AF_INET: "239.1.2.3", socket.AF_INET6: "ff15::1"}
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO = 55
+_SK_MEMINFO_DROPS = 8
+_IP_PKTINFO = 8
+_SO_TIMESTAMPNS = 35
+_SO_RXQ_OVFL = 40
+
+
+class Feed:
+    """A receiver of one group and a connected sender; both are non-blocking sockets."""
+
+    def __init__(self, limit: Limit, size: int, *, family: socket.AddressFamily = socket.AF_INET) -> None:
+        self._limit = limit
+        self.size = size
+        self.receiver = socket.socket(family, socket.SOCK_DGRAM)
+        self.sender = connected_sender(family, 0)
+        _enlarge_receive_buffer(self.receiver)
+        self.receiver.bind((_GROUPS[family], 0))
+        self.receiver.setsockopt(*_membership(family))
+        self.receiver.setblocking(False)
+        self.sender.connect((_GROUPS[family], self.receiver.getsockname()[1]))
+        # The receiving socket may be given away; this one watches it.
+        self._monitor = self.receiver.dup()
+
+    def close(self) -> None:
+        for sock in (self.receiver, self.sender, self._monitor):
+            sock.close()
+
+    def ask_for_metadata(self) -> None:
+        """Have the kernel send destination, timestamp and drop counter with each datagram (IPv4)."""
+        self.receiver.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        self.receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self.receiver.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+
+    def fill(self, count: int) -> None:
+        self._limit.fill(self.sender.fileno(), count, self.size)
+
+    @property
+    def drops(self) -> int:
+        """What the kernel dropped at the receiving socket so far (SO_MEMINFO)."""
+        answer = self._monitor.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+        return int(struct.unpack("9I", answer)[_SK_MEMINFO_DROPS])
+
+    @property
+    def granted(self) -> int:
+        """Bytes of receive buffer, as the kernel counts them."""
+        return self._monitor.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    def start_paced_sender(self, count: int, gap: int) -> subprocess.Popen[bytes]:
+        """Send so many datagrams from another process, one every gap nanoseconds; each starts with its time (i8)."""
+        descriptor = self.sender.fileno()
+        command = [str(self._limit.paced), str(descriptor), str(count), str(self.size), str(gap)]
+        return subprocess.Popen(command, pass_fds=[descriptor])
+
+
+def connected_sender(family: socket.AddressFamily, port: int) -> socket.socket:
+    """Return a socket that sends to the group over lo; with port 0 the caller connects it."""
+    sender = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET:
+        request = struct.pack("4x4si", socket.inet_aton("127.0.0.1"), LOOPBACK_INDEX)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, request)
+    else:
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, LOOPBACK_INDEX)
+    sender.setblocking(False)
+    if port:
+        sender.connect((_GROUPS[family], port))
+    return sender
+
+
+def _membership(family: socket.AddressFamily) -> tuple[int, int, bytes]:
+    group = socket.inet_pton(family, _GROUPS[family])
+    if family == socket.AF_INET:
+        request = struct.pack("4s4si", group, socket.inet_aton("127.0.0.1"), LOOPBACK_INDEX)
+        return socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request
+    return socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("@I", LOOPBACK_INDEX)
+
+
+def _enlarge_receive_buffer(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)

@@ -1,0 +1,151 @@
+"""What the benchmarks of one session share: the C limit, the results of the contests, the rows of the table."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import ExitStack
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from bench import targets
+from bench.climit import SLOTS, Limit
+from bench.contest import Contestant, Record, compete
+from bench.feed import Feed
+from bench.report import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.targets import Verdict
+
+DEEPEST_QUEUE = 512  # datagrams offered before a drain is timed
+
+_replayed = 0.0
+
+
+def replayed_time() -> float:
+    """Return the timer of every benchmark here: it stands still but for the turns that are replayed.
+
+    pytest-benchmark measures one function after the other; a contest has to shuffle them. So the contest measures, and
+    its turns are then replayed to pytest-benchmark, which keeps, compares and saves them as its own.
+    """
+    return _replayed
+
+
+class Rig:
+    """One session's state."""
+
+    def __init__(self, directory: Path, *, smoke: bool) -> None:
+        self.limit = Limit(directory)
+        self.smoke = smoke
+        self.rows: list[Row] = []
+        self._results: dict[str, dict[str, Record]] = {}
+        self._depths: dict[int, int] = {}
+        self.granted = 0
+        self.clock_cost = _clock_cost()
+
+    def close(self) -> None:
+        self.limit.close()
+
+    def depth(self, size: int) -> int:
+        """Return how many datagrams of that size are queued for a drain: what the granted buffer holds, whole batches.
+
+        512 wherever the receive buffer may be enlarged; RuntimeError when not even one batch fits.
+        """
+        if size not in self._depths:
+            feed = Feed(self.limit, size)
+            try:
+                self.granted = feed.granted
+                feed.fill(DEEPEST_QUEUE)
+                held = DEEPEST_QUEUE - feed.drops
+            finally:
+                feed.close()
+            if held < SLOTS:
+                raise RuntimeError(
+                    f"a receive buffer of {self.granted} bytes holds {held} datagrams of {size} bytes, fewer than "
+                    f"{SLOTS}: raise net.core.rmem_max"
+                )
+            self._depths[size] = SLOTS if self.smoke else held // SLOTS * SLOTS
+        return self._depths[size]
+
+    def contest(
+        self, work: str, rounds: int, enter: Callable[[ExitStack], Mapping[str, Contestant]]
+    ) -> dict[str, Record]:
+        """Return the records of that work; the first call has the contestants enter and compete."""
+        if work not in self._results:
+            with ExitStack() as stack:
+                contestants = enter(stack)
+                if self.smoke:
+                    self._results[work] = compete(contestants, rounds=1, warm_up=0)
+                else:
+                    self._results[work] = compete(contestants, rounds=rounds)
+        return self._results[work]
+
+    def report(
+        self,
+        benchmark: BenchmarkFixture,
+        work: str,
+        contestant: str,
+        records: Mapping[str, Record],
+        *,
+        limit: str | None = None,
+        verdict: Verdict | None = None,
+    ) -> None:
+        """Put one contestant's record into the table and into pytest-benchmark; limit names the C contestant.
+
+        The verdict is that of targets.py unless another is given.
+        """
+        record = records[contestant]
+        verdict = verdict or targets.judge(work, contestant, records)
+        row = Row(
+            work=work,
+            contestant=contestant,
+            cost=record.cost,
+            of_limit=records[limit].times_the_cost_of(record) if limit else None,
+            target=verdict.target if verdict else "",
+            figure=verdict.figure if verdict else "",
+            reached=verdict.reached if verdict else None,
+            offered=record.offered,
+            received=record.received,
+            dropped=record.dropped,
+        )
+        self.rows.append(row)
+        benchmark.extra_info.update(_HOST, granted_buffer=self.granted, row=asdict(row))
+        costs = iter(turn.cost for turn in record.turns)
+
+        def replay() -> None:
+            global _replayed  # noqa: PLW0603
+            _replayed += next(costs) * 1e-9
+
+        benchmark.pedantic(replay, rounds=len(record.turns))  # type: ignore[no-untyped-call]
+
+
+def _clock_cost() -> int:
+    """Return what reading the clock twice costs, to be taken off where single calls are timed."""
+    least = 1 << 62
+    for _ in range(1000):
+        start = perf_counter_ns()
+        least = min(least, perf_counter_ns() - start)
+    return least
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+_HOST: dict[str, object] = {
+    "machine": platform.machine(),
+    "kernel": platform.release(),
+    "versions": {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("mcastfast", "numpy", "uvloop")},
+    },
+}

@@ -1,0 +1,87 @@
+"""What mcastfast sets out to reach, by work and contestant. The table says yes or no; nothing fails."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.contest import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was to be reached, what was, and whether that is enough."""
+
+    target: str
+    figure: str
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A bound on a contestant's cost, or on its relation to another contestant of the same work."""
+
+    measure: Literal["rate", "cost", "difference", "absolute"]
+    against: str = ""
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+    def judge(self, name: str, records: Mapping[str, Record]) -> Verdict:
+        value = self._value(records[name], records)
+        figure = f"{value:,.3f}" if value < 1000 else f"{value:,.0f}"
+        return Verdict(str(self), figure, self.at_least <= value <= self.at_most)
+
+    def _value(self, own: Record, records: Mapping[str, Record]) -> float:
+        match self.measure:
+            case "rate":
+                return records[self.against].times_the_cost_of(own)
+            case "cost":
+                return own.times_the_cost_of(records[self.against])
+            case "difference":
+                return own.cost_above(records[self.against])
+            case "absolute":
+                return own.cost
+
+    def __str__(self) -> str:
+        bound = f">= {self.at_least:g}" if math.isfinite(self.at_least) else f"<= {self.at_most:,.10g}"
+        match self.measure:
+            case "rate":
+                return f"{bound} times the rate of {self.against}"
+            case "cost":
+                return f"{bound} times the cost of {self.against}"
+            case "difference":
+                return f"{bound} ns more than {self.against}"
+            case "absolute":
+                return f"{bound} ns"
+
+
+def judge(work: str, contestant: str, records: Mapping[str, Record]) -> Verdict | None:
+    """Return the verdict on a contestant, None where nothing was set."""
+    target = _TARGETS.get((work, contestant))
+    return target.judge(contestant, records) if target else None
+
+
+_TARGETS = {
+    ("recv-v4-64B", "batch64-socket"): Target("rate", "batch64-c-address", at_least=0.95),
+    ("recv-v4-256B", "batch64-socket"): Target("rate", "batch64-c-address", at_least=0.96),
+    ("recv-v4-1400B", "batch64-socket"): Target("rate", "batch64-c-address", at_least=0.95),
+    ("recvmeta-v4-256B", "batch64-socket"): Target("rate", "batch64-c-control", at_least=0.95),
+    ("held-v4-256B", "iterate-len"): Target("absolute", at_most=35),
+    ("held-v4-256B", "payloads"): Target("absolute", at_most=28),
+    ("held-v4-64B", "payloads"): Target("absolute", at_most=28),
+    ("records-v4-256B", "in-the-loop"): Target("absolute", at_most=2000),
+    ("lone-v4-256B", "socket"): Target("rate", "recvfrom_into", at_least=1.15),
+    ("wait-v4-256B-30us-cpu", "socket"): Target("cost", "recvfrom_into", at_most=1.05),
+    ("wait-v4-256B-60us-cpu", "socket"): Target("cost", "recvfrom_into", at_most=1.05),
+    ("wait-v4-256B-30us-latency", "socket"): Target("cost", "recvfrom_into", at_most=1.0),
+    ("wait-v4-256B-60us-latency", "socket"): Target("cost", "recvfrom_into", at_most=1.0),
+    ("send-v4-256B", "batch64-socket"): Target("rate", "batch64-c", at_least=0.96),
+    ("send-v4-256B", "batch1-socket"): Target("rate", "batch1-send", at_least=1.0),
+    ("loops-v4-256B", "asyncio"): Target("cost", "socket", at_least=28),
+    ("loops-v4-256B", "uvloop"): Target("cost", "socket", at_least=2.8),
+    ("import", "mcastfast"): Target("difference", "socket", at_most=25e6),
+}

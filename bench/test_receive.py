@@ -1,0 +1,81 @@
+"""Receiving: the drain of a queue that is already in the socket."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench import drains
+from bench.rig import replayed_time
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.drains import Drain, Way
+    from bench.feed import Feed
+    from bench.rig import Rig
+
+pytestmark = pytest.mark.benchmark(timer=replayed_time)
+
+ROUNDS = 75
+METADATA = ("destination", "timestamp", "drops")
+
+BATCHES: dict[str, Way] = {
+    "batch64-c-address": lambda rig, stack, feed: drains.c_loop(rig, feed, "recvmmsg_address"),
+    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, feed, "recvmmsg"),
+    "batch1-c": lambda rig, stack, feed: drains.c_loop(rig, feed, "recv"),
+    "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
+    "batch64-socket-polled": lambda rig, stack, feed: drains.batches_polled(drains.receiver(stack, feed, "socket")),
+    "batch64-portable": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "portable")),
+    "batch1-recv_into": lambda rig, stack, feed: drains.recv_into(feed),
+    "batch1-recvfrom_into": lambda rig, stack, feed: drains.recvfrom_into(feed),
+    "batch1-recvfrom": lambda rig, stack, feed: drains.recvfrom(feed),
+    "batch1-recvmsg_into": lambda rig, stack, feed: drains.recvmsg_into(feed),
+}
+
+
+def _described_c_loop(rig: Rig, stack: ExitStack, feed: Feed) -> Drain:
+    feed.ask_for_metadata()
+    return drains.c_loop(rig, feed, "recvmmsg_control")
+
+
+def _described_recvmsg_into(rig: Rig, stack: ExitStack, feed: Feed) -> Drain:
+    feed.ask_for_metadata()
+    return drains.recvmsg_into(feed)
+
+
+DESCRIBED_BATCHES: dict[str, Way] = {
+    "batch64-c-control": _described_c_loop,
+    "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket", METADATA)),
+    "batch64-portable": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "portable", METADATA)),
+    "batch1-recvmsg_into": _described_recvmsg_into,
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("size", [64, 256, 1400], ids="{}B".format)
+@pytest.mark.parametrize("work", ["recv-v4"])
+def test_batches(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
+    work = f"{work}-{size}B"
+    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, BATCHES, size))
+    rig.report(benchmark, work, name, records, limit="batch64-c-address")
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("work", ["recv-v6-256B"])
+def test_batches_of_ipv6(rig: Rig, benchmark: BenchmarkFixture, work: str, name: str) -> None:
+    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, BATCHES, 256, socket.AF_INET6))
+    rig.report(benchmark, work, name, records, limit="batch64-c-address")
+
+
+@pytest.mark.parametrize("name", DESCRIBED_BATCHES)
+@pytest.mark.parametrize("size", [64, 256, 1400], ids="{}B".format)
+@pytest.mark.parametrize("work", ["recvmeta-v4"])
+def test_described_batches(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
+    work = f"{work}-{size}B"
+    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, DESCRIBED_BATCHES, size))
+    rig.report(benchmark, work, name, records, limit="batch64-c-control")

@@ -1,0 +1,134 @@
+"""Sending to a group that nobody joined: the sender pays for the system calls and the way through lo, not for delivery.
+
+"Received" is what the kernel counted as sent by UDP in this network (/proc/net/snmp, OutDatagrams).
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mcastfast
+from bench.climit import SLOTS
+from bench.contest import Contestant, Turn
+from bench.feed import connected_sender
+from bench.rig import replayed_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.rig import Rig
+
+    Send = Callable[[int], tuple[int, int]]
+    Way = Callable[[Rig, ExitStack, socket.socket, int], Send]
+
+pytestmark = pytest.mark.benchmark(timer=replayed_time)
+
+ROUNDS = 75
+COUNT = 16 * SLOTS
+PORT = 40000
+
+
+def _c_loop(loop: str) -> Way:
+    def open_way(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
+        descriptor = sock.fileno()
+        return lambda count: rig.limit.send(loop, descriptor, count, size)
+
+    return open_way
+
+
+def _socket_send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
+    send, payload = sock.send, bytes(size)
+
+    def run(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count):
+            send(payload)
+        return perf_counter_ns() - start, count
+
+    return run
+
+
+def _sender(stack: ExitStack, sock: socket.socket, engine: str) -> mcastfast.Sender:
+    sender = mcastfast.Sender.from_socket(sock, engine=engine)
+    stack.callback(sender.close)
+    return sender
+
+
+def _send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
+    send, payload = _sender(stack, sock, "socket").send, bytes(size)
+
+    def run(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count):
+            send(payload)
+        return perf_counter_ns() - start, count
+
+    return run
+
+
+def _send_batch(engine: str) -> Way:
+    def open_way(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
+        # Distinct objects, as in C: one object 64 times would stay in the nearest cache.
+        send, payloads = _sender(stack, sock, engine).send_batch, [bytes([slot]) * size for slot in range(SLOTS)]
+
+        def run(count: int) -> tuple[int, int]:
+            sent = 0
+            start = perf_counter_ns()
+            while sent < count:
+                sent += send(payloads)
+            return perf_counter_ns() - start, sent
+
+        return run
+
+    return open_way
+
+
+WAYS: dict[str, Way] = {
+    "batch64-c": _c_loop("sendmmsg"),
+    "batch1-c": _c_loop("send"),
+    "batch64-socket": _send_batch("socket"),
+    "batch64-portable": _send_batch("portable"),
+    "batch1-socket": _send,
+    "batch1-send": _socket_send,
+}
+
+
+def _sent_by_udp() -> int:
+    names, values = (
+        line.split() for line in Path("/proc/self/net/snmp").read_text().splitlines() if line.startswith("Udp:")
+    )
+    return int(values[names.index("OutDatagrams")])
+
+
+def _contestant(send: Send, count: int) -> Contestant:
+    def turn() -> Turn:
+        before = _sent_by_udp()
+        elapsed, sent = send(count)
+        return Turn(elapsed / sent, count, _sent_by_udp() - before, count - sent)
+
+    return turn
+
+
+def _enter(rig: Rig, stack: ExitStack, size: int) -> dict[str, Contestant]:
+    contestants = {}
+    for name, open_way in WAYS.items():
+        sock = stack.enter_context(connected_sender(socket.AF_INET, PORT))
+        contestants[name] = _contestant(open_way(rig, stack, sock, size), SLOTS if rig.smoke else COUNT)
+    return contestants
+
+
+@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("size", [64, 256, 1400], ids="{}B".format)
+@pytest.mark.parametrize("work", ["send-v4"])
+def test_send(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
+    work = f"{work}-{size}B"
+    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, size))
+    rig.report(benchmark, work, name, records, limit="batch64-c")
