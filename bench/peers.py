@@ -1,7 +1,8 @@
 """Ways to drain a socket, each in an interpreter of its own: `python -m bench.peers WAY DESCRIPTOR LIBRARY`.
 
 It says "ready" when the socket may be filled. Then each line of standard input says how many datagrams the socket
-holds, and the answer is a line with the nanoseconds that taking them took and how many they were. WAY is a key of WAYS; LIBRARY is where the C limit was built.
+holds, and the answer is a line with the nanoseconds that taking them took and how many they were. WAY is a key of WAYS;
+LIBRARY is where the C limit was built.
 
 What a process did before decides what asyncio costs: it offers the kernel a buffer of 256 KiB for each datagram, and
 glibc maps and unmaps such a buffer each time (mallopt(3), M_MMAP_THRESHOLD) until the process has once freed a larger
