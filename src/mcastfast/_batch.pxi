@@ -1,5 +1,14 @@
 # Batches, datagrams and the views of them.
 
+class DatagramFlag(IntFlag):
+    """Bits of `Batch.flags`."""
+
+    TRUNCATED = MCF_FLAG_TRUNCATED
+    """The payload was longer than max_datagram; the rest is gone."""
+    CONTROL_TRUNCATED = MCF_FLAG_CONTROL_TRUNCATED
+    """The kernel had more metadata than there was room for."""
+
+
 cdef str _last_host = None  # one-entry cache: the datagrams of a feed mostly come from one source
 cdef object _last_source = None
 cdef uint8_t _last_address[16]
@@ -55,7 +64,7 @@ cdef class _View:
             mcf_counter_add(&self.batch.exports, -1)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        if flags & PyBUF_WRITABLE:
+        if flags & PyBUF_WRITABLE or self.batch is None:
             raise BufferError("a batch is read-only; copy it to change it")
         buffer.buf = self.data
         buffer.obj = self
@@ -362,15 +371,13 @@ cdef class _BatchIterator:
 
     def __next__(self):
         cdef Batch batch = self.batch
-        if self.generation != batch.generation:
+        if batch is None or self.generation != batch.generation:
             _raise_stale()
         if self.next == batch.count:
             raise StopIteration
         self.next += 1
         return batch._datagram(self.next - 1)
 
-    def __length_hint__(self):
-        return self.batch.count - self.next if self.generation == self.batch.generation else 0
 
 
 cdef int _raise_stale() except -1:
@@ -394,11 +401,11 @@ cdef class Datagram:
     cdef uint32_t row
     cdef uint32_t generation
 
-    def __init__(self):
+    def __init__(self, *_, **__):
         raise TypeError("datagrams come from batches")
 
     cdef inline int _check(self) except -1:
-        if self.generation != self.batch.generation:
+        if self.batch is None or self.generation != self.batch.generation:
             _raise_stale()
         return 0
 
@@ -465,7 +472,7 @@ cdef class Datagram:
         return bytes, (self.__bytes__(),)
 
     def __repr__(self):
-        if self.generation != self.batch.generation:
+        if self.batch is None or self.generation != self.batch.generation:
             return "<Datagram, its batch was released or refilled>"
         return f"<Datagram of {self.length} bytes from {self.source}>"
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True, auto_pickle=False
 """The thin layer between Python and the C core: checks, GIL release, error mapping, buffer protocol. No policy.
 
 One extension, four files by concept: batches and datagrams, receiving, sending, and what this host has.
@@ -42,6 +42,7 @@ cdef extern from "<errno.h>":
     int ECANCELED
 
 import os
+from enum import IntFlag
 from socket import AF_INET, AF_INET6, inet_ntop
 
 MAX_BATCH = MCF_MAX_BATCH

@@ -1,0 +1,82 @@
+"""What a receiver's socket binds to, so that nothing but its own groups comes through.
+
+Linux hands every datagram for a port to every socket bound to the wildcard address, whoever joined. Binding to the group
+separates groups; IPv4 then also looks at the interface of the membership. IPv6 does not, and needs the socket bound to the
+interface. Where neither can be had, packet information and a filter in C do it: ip(7), ipv6(7).
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from mcastfast import options
+from mcastfast.address import Group, IPAddress
+from mcastfast.errors import Operation, os_error
+from mcastfast.interface import Interface
+from mcastfast.scope import Scope
+
+BIND_MODES = ("auto", "group", "any")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """group: the address that is bound, None for the wildcard. interface: the one that the socket is bound to, or None.
+    filters: whether destination and interface of each datagram are looked at."""
+
+    group: IPAddress | None = None
+    interface: Interface | None = None
+    filters: bool = False
+
+    def bind(self, sock: socket.socket, port: int) -> None:
+        """Bind a socket of the right family."""
+        host = str(self.group) if self.group else "0.0.0.0" if sock.family == socket.AF_INET else "::"
+        try:
+            if self.interface:
+                options.set_option(sock, options.BOUND_INTERFACE, self.interface.index)
+            index = self.interface.index if self.interface else 0
+            sock.bind((host, port) if sock.family == socket.AF_INET else (host, port, 0, index))
+        except OSError as error:
+            raise os_error(Operation.BIND, f"{host} port {port}", error, family=sock.family) from error
+
+    def check(self, group: Group, interfaces: tuple[Interface, ...]) -> None:
+        """Raise ValueError for a group or interface that this binding never hears."""
+        if self.group and group.address != self.group:
+            raise ValueError(
+                f"this receiver is bound to {self.group} and never hears {group.address}: "
+                'open it with bind="any" to join further groups'
+            )
+        for interface in interfaces:
+            if self.interface and interface.index != self.interface.index:
+                raise ValueError(
+                    f"this receiver is bound to interface {self.interface} and never hears {interface}: "
+                    'open it with bind="any" to join on further interfaces'
+                )
+
+
+def plan_binding(mode: str, joins: list[tuple[Group, tuple[Interface, ...]]]) -> Binding:
+    """What bind= means for these joins. Raises ValueError for an unknown mode, and where "group" cannot be had."""
+    if mode not in BIND_MODES:
+        raise ValueError(f"bind={mode!r} is not known; it is one of {', '.join(map(repr, BIND_MODES))}")
+    first = joins[0][0]
+    groups = {group.address for group, _ in joins}
+    interfaces = {interface.index: interface for _, found in joins for interface in found}
+    needs_interface = first.family == socket.AF_INET6
+    if mode == "auto":
+        mode = "group" if len(groups) == 1 and not (needs_interface and len(interfaces) > 1) else "any"
+    if mode == "any":
+        return Binding(filters=True)
+    if len(groups) > 1:
+        raise ValueError(
+            f'bind="group" binds one group, not {len(groups)}: use bind="any", or a Receiver for each and a ReceiverSet'
+        )
+    if not needs_interface:
+        return Binding(group=first.address)
+    if len(interfaces) == 1:
+        return Binding(group=first.address, interface=next(iter(interfaces.values())))
+    if first.scope <= Scope.LINK_LOCAL:
+        raise ValueError(
+            f'bind="group" binds {first.address}, which is link-local, on one interface, not {len(interfaces)}: '
+            'use bind="any"'
+        )
+    return Binding(group=first.address, filters=True)

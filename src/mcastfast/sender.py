@@ -1,0 +1,217 @@
+"""Sending: which socket a Sender opens and where it points. Datagrams pass through _core alone."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import warnings
+from dataclasses import dataclass
+from typing import Self, TypeAlias
+
+from mcastfast import options
+from mcastfast._core import SenderCore
+from mcastfast.address import AddressLike, Group, IPAddress, parse_address
+from mcastfast.buffers import set_buffer
+from mcastfast.errors import Operation, os_error
+from mcastfast.interface import Interface, InterfaceLike, resolve_interface
+from mcastfast.packing import Egress, PathMtu
+from mcastfast.scope import TTL
+from mcastfast.sockets import SocketAddress, check_datagram_socket
+
+Local: TypeAlias = AddressLike | tuple[AddressLike, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SenderStats:
+    """What a sender has sent since it was opened; still there after close().
+
+    datagrams, bytes: that the system took. batches: calls of send_batch that reached it. send_drops: datagrams that the
+    device's full queue refused (ENOBUFS). late_errors: errors that the network reported (ICMP) for earlier datagrams.
+    """
+
+    batches: int
+    datagrams: int
+    bytes: int
+    send_drops: int
+    late_errors: int
+
+
+class Sender(SenderCore):
+    """One connected socket that sends datagrams to one multicast group by one interface.
+
+    group: text `group[%interface]:port` or a Group; port and interface as keywords must agree with it. interface: a name,
+    index, address or Interface, or None, which leaves the choice to the route; it is looked up once, and stands in
+    `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop limit,
+    0 to 255, see TTL; 1 stays on the local network. loopback: whether this host hears it too, None leaves the system's
+    default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's MTU is an
+    OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the kernel,
+    BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None for ever, 0
+    not at all. engine: "auto" or one of ENGINES.
+
+    Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
+    known, the remedy for what the system refuses.
+    """
+
+    def __init__(
+        self,
+        group: AddressLike | Group,
+        *,
+        port: int | None = None,
+        interface: InterfaceLike | None = None,
+        local: Local | None = None,
+        ttl: int = TTL.SUBNET,
+        loopback: bool | None = None,
+        fragment: bool = True,
+        traffic_class: int | None = None,
+        send_buffer: int | None = None,
+        timeout: float | None = None,
+        engine: str = "auto",
+        strict: bool = True,
+    ) -> None:
+        wanted = Group.parse_destination(group, port=port, interface=interface, strict=strict)
+        address, local_port = _read_local(local, wanted)
+        options.MULTICAST_HOPS.pack(ttl, wanted.family)
+        if traffic_class is not None:
+            options.TOS.pack(traffic_class, wanted.family)
+        chosen = resolve_interface(wanted.interface, wanted.family, wanted.address)
+        self._prepare(wanted.family, engine=engine, timeout=timeout)
+        sock = socket.socket(wanted.family, socket.SOCK_DGRAM)
+        try:
+            options.set_option(sock, options.MULTICAST_HOPS, ttl)
+            options.set_option(sock, options.EGRESS, Egress(chosen.index, address or chosen.local_address(sock.family)))
+            if loopback is not None:
+                options.set_option(sock, options.LOOPBACK, loopback)
+            if traffic_class is not None:
+                options.set_option(sock, options.TOS, traffic_class)
+            if not fragment:
+                options.set_option(sock, options.PATH_MTU_DISCOVERY, PathMtu.DO)
+            if options.RECEIVE_ERRORS.supported(sock.family):
+                options.set_option(sock, options.RECEIVE_ERRORS, True)
+            if send_buffer is not None:
+                set_buffer(sock, options.SEND_BUFFER, send_buffer)
+            _point(sock, wanted, chosen, address, local_port)
+            self._take(sock, chosen)
+        except BaseException:
+            sock.close()
+            raise
+
+    @classmethod
+    def from_socket(cls, sock: socket.socket, *, timeout: float | None = None, engine: str = "auto") -> Self:
+        """Take over a connected IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
+
+        No option is changed. Raises TypeError for what is not a socket, ValueError for one of another family or type, or that
+        is closed or not connected.
+        """
+        check_datagram_socket(sock, "Sender.from_socket")
+        try:
+            sock.getpeername()
+        except OSError:
+            raise ValueError("Sender.from_socket: the socket is not connected; connect it first") from None
+        self = cls.__new__(cls)
+        self._prepare(sock.family, engine=engine, timeout=timeout)
+        self._take(sock, None)
+        return self
+
+    def _take(self, sock: socket.socket, interface: Interface | None) -> None:
+        self._socket = sock
+        self._interface = interface
+        self._destination: SocketAddress = sock.getpeername()
+        self._address: SocketAddress = sock.getsockname()
+        self._open(sock.fileno())
+
+    @property
+    def destination(self) -> SocketAddress:
+        """Where it sends to, as socket.getpeername gives it."""
+        return self._destination
+
+    @property
+    def address(self) -> SocketAddress:
+        """Where it sends from, as socket.getsockname gives it."""
+        return self._address
+
+    @property
+    def interface(self) -> Interface | None:
+        """The interface by which it sends, as it was when the sender was opened; None after from_socket."""
+        return self._interface
+
+    @property
+    def stats(self) -> SenderStats:
+        """Counts since the sender was opened; any thread, also after close()."""
+        batches, datagrams, octets, send_drops, late_errors = self._counters()
+        return SenderStats(
+            batches=batches, datagrams=datagrams, bytes=octets, send_drops=send_drops, late_errors=late_errors
+        )
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 after close()."""
+        return -1 if self.closed else self._socket.fileno()
+
+    def __repr__(self) -> str:
+        return f"<Sender {self}{' (closed)' if self.closed else ''}>"
+
+    def __str__(self) -> str:
+        host, port = self._destination[:2]
+        return f"{host}{f'%{self._interface}' if self._interface else ''} port {port}"
+
+    def _described(self) -> str:
+        return str(self)
+
+    def _failure(self, call: str, code: int) -> OSError:
+        return os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
+
+    def close(self) -> None:
+        """Close the socket. A send that another thread is blocked in raises OSError(EBADF). A second close does nothing."""
+        if self._end():
+            self._socket.close()
+
+    def detach(self) -> socket.socket:
+        """Give the socket back; the sender is closed without closing the socket."""
+        if not self._end():
+            raise OSError(errno.EBADF, f"detach of {self}: it is closed")
+        return self._socket
+
+    def _end(self) -> bool:
+        """Take the socket out of use, with a last look at its late errors; False when that was done."""
+        self._counters()
+        return self._shut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                self.close()
+
+
+def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, int]:
+    """The address to send from, None for the interface's, and the port, 0 for any."""
+    if local is None:
+        return None, 0
+    host, port = local if isinstance(local, tuple) else (local, 0)
+    if not 0 <= port <= 65535:
+        raise ValueError(f"local={local!r}: the port is not in 0 to 65535")
+    address = parse_address(host, what="local address")
+    if address.version != group.address.version:
+        raise ValueError(f"local={local!r} is of another family than the group {group}")
+    return address, port
+
+
+def _point(sock: socket.socket, group: Group, interface: Interface, local: IPAddress | None, port: int) -> None:
+    """Bind the source, if one was asked for, and connect to the group."""
+    zone = (0, interface.index) if sock.family == socket.AF_INET6 else ()
+    if local is not None or port:
+        host = str(local) if local is not None else "0.0.0.0" if sock.family == socket.AF_INET else "::"
+        try:
+            sock.bind((host, port, *(zone if local is not None and local.is_link_local else zone and (0, 0))))
+        except OSError as error:
+            raise os_error(Operation.BIND, f"{host} port {port}", error, family=sock.family) from error
+    try:
+        sock.connect((str(group.address), group.port, *zone))
+    except OSError as error:
+        raise os_error(Operation.SEND, f"to {group.address}%{interface}", error, family=sock.family) from error
