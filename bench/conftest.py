@@ -31,7 +31,9 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if _REFUSAL in config.stash:
         # Nothing may be sent on the host's own interfaces, and a shared loopback is no place to measure.
         pytest.skip(f"no network namespace: {config.stash[_REFUSAL]}")
-    rig = Rig(tmp_path_factory.mktemp("climit"), smoke=config.getoption("benchmark_disable"))
+    # Workers of pytest-xdist disturb each other: pytest-benchmark measures nothing there, and neither do the contests.
+    smoke = config.getoption("benchmark_disable") or hasattr(config, "workerinput")
+    rig = Rig(tmp_path_factory.mktemp("climit"), smoke=smoke)
     config.stash[_RIG] = rig
     yield rig
     rig.close()
