@@ -47,7 +47,7 @@ def set_buffer(sock: SocketLike, option: Option[int], size: int, *, stacklevel: 
                 raise
             attempt = max(attempt // 2, _LEAST)
     forced, limit = _FORCED[option.role]
-    if _granted(sock, option) < size and forced.supported(sock.family):
+    if _granted(sock, option) < size and forced.supported(sock.family, CURRENT):
         try:
             set_option(sock, forced, size)
         except PermissionError:

@@ -6,9 +6,8 @@ import errno
 import os
 import socket
 import sys
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +118,7 @@ _CODES: dict[Platform, dict[int, str]] = {
         )
     },
     Platform.WINDOWS: {
+        13: "EACCES", 22: "EINVAL",  # what Python makes of 10013 and 10022
         10013: "EACCES", 10022: "EINVAL", 10040: "EMSGSIZE", 10048: "EADDRINUSE", 10049: "EADDRNOTAVAIL",
         10050: "ENETDOWN", 10051: "ENETUNREACH", 10055: "ENOBUFS", 10065: "EHOSTUNREACH",
     },
@@ -129,8 +129,7 @@ _CODES: dict[Platform, dict[int, str]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class _Hint:
+class _Hint(NamedTuple):
     """A cause with its remedy, and when it holds: any of the words of each of the first three."""
 
     operations: str

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from mcastfast import packing
 from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
-from mcastfast.packing import Codec, Egress, PathMtu
+
+if TYPE_CHECKING:
+    from mcastfast.packing import Codec, Egress, PathMtu
 
 T = TypeVar("T")
 
@@ -134,7 +136,7 @@ def set_option(
         sock.setsockopt(place.level, place.number, data)
     except OSError as error:
         operands = operands or f"{place.name} to {value}"
-        raise os_error(operation, operands, error, family=sock.family) from error
+        raise os_error(operation, operands, error, family=sock.family) from None
 
 
 def get_option(sock: SocketLike, option: Option[T]) -> T:
@@ -143,7 +145,7 @@ def get_option(sock: SocketLike, option: Option[T]) -> T:
     try:
         data = sock.getsockopt(place.level, place.number, place.codec.size)
     except OSError as error:
-        raise os_error(Operation.GET, place.name, error, family=sock.family) from error
+        raise os_error(Operation.GET, place.name, error, family=sock.family) from None
     return option.unpack(data, sock.family)
 
 
