@@ -12,8 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from bench.targets import shown_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,22 +38,33 @@ class Row:
     dropped: int
 
 
+# How works are named, in the order in which they are shown.
+WORKS = ("recv", "recvmeta", "held", "records", "lone", "wait", "send", "loops", "steady", "import")
+
+
 def table(rows: Sequence[Row]) -> Table:
-    made = Table(title="mcastfast against the C limit and its peers: medians of interleaved rounds")
-    for heading in ("work", "contestant"):
+    verdicts = [row.reached for row in rows if row.reached is not None]
+    made = Table(
+        title="mcastfast, the C limit and the peers: medians of interleaved rounds, time per datagram",
+        caption=f"targets reached: {sum(verdicts)} of {len(verdicts)}",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in ("work", "who"):
         made.add_column(heading, no_wrap=True)
-    for heading in ("ns each", "of C"):
+    for heading in ("each", "rate/C"):
         made.add_column(heading, justify="right", no_wrap=True)
     made.add_column("target")
     for heading in ("figure", "reached", "offered", "received", "dropped"):
-        made.add_column(heading, justify="right", no_wrap=True)
-    for work, group in groupby(rows, key=lambda row: row.work):
+        made.add_column(heading, justify="right")
+    ordered = sorted(rows, key=lambda row: WORKS.index(row.work.partition("-")[0]))
+    for work, group in groupby(ordered, key=lambda row: row.work):
         made.add_section()
         for number, row in enumerate(group):
             made.add_row(
                 "" if number else work,
                 row.contestant,
-                f"{row.cost:,.1f}" if row.cost < 1e6 else f"{row.cost:,.0f}",
+                shown_time(row.cost),
                 "" if row.of_limit is None else f"{row.of_limit:.3f}",
                 row.target,
                 row.figure,
@@ -63,7 +77,7 @@ def table(rows: Sequence[Row]) -> Table:
 def print_table(rows: Sequence[Row]) -> None:
     console = Console()
     if not console.is_terminal:  # a pipe has no width: let no cell be cut
-        console.width = 200
+        console.width = 160
     console.print(table(rows))
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from bench.contest import Record
 
 
+def shown_time(nanoseconds: float) -> str:
+    return f"{nanoseconds:,.1f} ns" if abs(nanoseconds) < 1e6 else f"{nanoseconds / 1e6:,.1f} ms"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What was to be reached, what was, and whether that is enough."""
@@ -32,8 +36,10 @@ class Target:
 
     def judge(self, name: str, records: Mapping[str, Record]) -> Verdict:
         value = self._value(records[name], records)
-        figure = f"{value:,.3f}" if value < 1000 else f"{value:,.0f}"
-        return Verdict(str(self), figure, self.at_least <= value <= self.at_most)
+        return Verdict(str(self), self._show(value), self.at_least <= value <= self.at_most)
+
+    def _show(self, value: float) -> str:
+        return f"{value:.4g}" if self.measure in {"rate", "cost"} else shown_time(value)
 
     def _value(self, own: Record, records: Mapping[str, Record]) -> float:
         match self.measure:
@@ -47,16 +53,14 @@ class Target:
                 return own.cost
 
     def __str__(self) -> str:
-        bound = f">= {self.at_least:g}" if math.isfinite(self.at_least) else f"<= {self.at_most:,.10g}"
+        bound = f">= {self._show(self.at_least)}" if math.isfinite(self.at_least) else f"<= {self._show(self.at_most)}"
         match self.measure:
-            case "rate":
-                return f"{bound} times the rate of {self.against}"
-            case "cost":
-                return f"{bound} times the cost of {self.against}"
+            case "rate" | "cost":
+                return f"{self.measure} {bound} x {self.against}"
             case "difference":
-                return f"{bound} ns more than {self.against}"
+                return f"{bound} over {self.against}"
             case "absolute":
-                return f"{bound} ns"
+                return bound
 
 
 def judge(work: str, contestant: str, records: Mapping[str, Record]) -> Verdict | None:
@@ -66,10 +70,10 @@ def judge(work: str, contestant: str, records: Mapping[str, Record]) -> Verdict 
 
 
 _TARGETS = {
-    ("recv-v4-64B", "batch64-socket"): Target("rate", "batch64-c-address", at_least=0.95),
-    ("recv-v4-256B", "batch64-socket"): Target("rate", "batch64-c-address", at_least=0.96),
-    ("recv-v4-1400B", "batch64-socket"): Target("rate", "batch64-c-address", at_least=0.95),
-    ("recvmeta-v4-256B", "batch64-socket"): Target("rate", "batch64-c-control", at_least=0.95),
+    ("recv-v4-64B", "batch64-socket"): Target("rate", "batch64-c", at_least=0.95),
+    ("recv-v4-256B", "batch64-socket"): Target("rate", "batch64-c", at_least=0.96),
+    ("recv-v4-1400B", "batch64-socket"): Target("rate", "batch64-c", at_least=0.95),
+    ("recvmeta-v4-256B", "batch64-socket"): Target("rate", "batch64-c", at_least=0.95),
     ("held-v4-256B", "iterate-len"): Target("absolute", at_most=35),
     ("held-v4-256B", "payloads"): Target("absolute", at_most=28),
     ("held-v4-64B", "payloads"): Target("absolute", at_most=28),

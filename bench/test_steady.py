@@ -82,8 +82,8 @@ def test_steady_state(rig: Rig, benchmark: BenchmarkFixture, work: str, engine: 
         engine,
         {engine: Record((turn,))},
         verdict=Verdict(
-            target=f"no growth, <= {MOST_ARENAS} arenas, no collector run",
-            figure=f"{growth:+} KiB, {arenas} arenas, {len(collections)} runs",
+            target=f"0 KiB, <= {MOST_ARENAS} arenas, 0 collections",
+            figure=f"{growth} KiB, {arenas}, {len(collections)}",
             reached=growth <= STEADY_KIB and arenas <= MOST_ARENAS and not collections,
         ),
     )
