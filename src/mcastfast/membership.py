@@ -21,7 +21,7 @@ import socket
 import threading
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from mcastfast.errors import Operation, os_error
 from mcastfast.requests import Action, describe, request_membership
@@ -59,8 +59,7 @@ class Membership:
         return f"{self.group} from any source{f' but {listed}' if listed else ''} on {self.interface}"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """An interface that was skipped by a join on all interfaces, and why."""
 
     group: IPAddress
@@ -68,8 +67,7 @@ class Refusal:
     error: OSError
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One request; `source` is None where the whole group is joined or left."""
 
     action: Action
@@ -161,9 +159,9 @@ def _reverse(step: Step, before: Membership | None) -> list[Step]:
         Action.BLOCK: Action.UNBLOCK,
         Action.UNBLOCK: Action.BLOCK,
     }
-    steps = [replace(step, action=opposite[step.action])]
+    steps = [step._replace(action=opposite[step.action])]
     if step.action is Action.LEAVE and before is not None and before.mode is FilterMode.EXCLUDE:
-        steps += [replace(step, action=Action.BLOCK, source=source) for source in before.sources]
+        steps += [step._replace(action=Action.BLOCK, source=source) for source in before.sources]
     return steps
 
 

@@ -10,7 +10,6 @@ and a codec to packing.py if its values are of a new kind. Membership requests a
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from mcastfast import packing
@@ -36,8 +35,7 @@ class SocketLike(Protocol):
         """As socket.getsockopt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row(Generic[T]):
+class Row(NamedTuple, Generic[T]):
     """One name of an option: SO_ and MCAST_ serve both families, IP_ IPv4 and IPV6_ IPv6."""
 
     name: str
@@ -64,8 +62,7 @@ class Place(NamedTuple, Generic[T]):
     codec: Codec[T]
 
 
-@dataclass(frozen=True, slots=True)
-class Option(Generic[T]):
+class Option(NamedTuple, Generic[T]):
     """A socket option by its role; `instead` says what serves where a system lacks it."""
 
     role: str

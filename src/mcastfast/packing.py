@@ -10,7 +10,6 @@ from __future__ import annotations
 import operator
 import socket
 import struct
-from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
@@ -39,15 +38,14 @@ class PathMtu(StrEnum):
     """Never fragmented and the path's MTU ignored: EMSGSIZE over the interface's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Egress:
-    """Where multicast leaves: an interface's index and, for IPv4, the address to send from (None: the system's)."""
+class Egress(NamedTuple):
+    """Where multicast leaves: an interface and, for IPv4, the address to send from (None: the system's choice)."""
 
-    index: int
+    interface_index: int
     address: IPAddress | None = None
 
     def __str__(self) -> str:
-        return f"interface {self.index}" + (f", address {self.address}" if self.address else "")
+        return f"interface {self.interface_index}" + (f", address {self.address}" if self.address else "")
 
 
 class MembershipRequest(NamedTuple):
@@ -72,8 +70,7 @@ class SocketMemory(NamedTuple):
     drops: int
 
 
-@dataclass(frozen=True, slots=True)
-class Codec(Generic[T]):
+class Codec(NamedTuple, Generic[T]):
     """How a type of value is packed, and unpacked from up to `size` octets; None for what cannot be set, or not read.
 
     pack() raises ValueError for a value that no such option holds; its text goes on from the option's name.
@@ -148,18 +145,18 @@ def _unpack_mreqn(data: bytes) -> Egress:
     return Egress(index, IPv4Address(address))
 
 
-EGRESS_MREQN = Codec(12, lambda value, _: _mreqn(None, value.address, value.index), _unpack_mreqn)
+EGRESS_MREQN = Codec(12, lambda value, _: _mreqn(None, value.address, value.interface_index), _unpack_mreqn)
 # Linux takes the same and tells the address only, 0.0.0.0 where none was given.
 EGRESS_LINUX = Codec(4, EGRESS_MREQN.pack, lambda data: Egress(0, IPv4Address(data)))
 # Windows takes an address, or an index in network order as 0.x.x.x, and tells an index in the machine's order.
 EGRESS_WINDOWS = Codec(
     4,
-    lambda value, _: _address_or_index(value.address, value.index),
+    lambda value, _: _address_or_index(value.address, value.interface_index),
     lambda data: Egress(_unpack_int(data)),
 )
 EGRESS_INDEX = Codec(
     4,
-    lambda value, _: struct.pack("=I", value.index),
+    lambda value, _: struct.pack("=I", value.interface_index),
     lambda data: Egress(_unpack_int(data)),
 )
 
