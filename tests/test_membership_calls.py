@@ -1,0 +1,245 @@
+"""Calls that make several steps: all or nothing, refusals skipped where that is asked for, arguments checked first.
+
+The socket is a stand-in that logs requests and refuses those it is told to; what the kernel does is tested beside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+
+import pytest
+
+from mcastfast.interface import Interface
+from mcastfast.membership import FilterMode, Membership, Memberships
+from mcastfast.requests import INDEPENDENT_REQUESTS
+
+ETH = [Interface(f"eth{index}", index, (IPv4Interface(f"10.0.{index}.1/24"),)) for index in range(6)]
+G, H = IPv4Address("239.1.2.3"), IPv4Address("239.9.9.9")
+A, B = IPv4Address("10.0.0.7"), IPv4Address("10.0.0.8")
+
+NAMES = {
+    option.place(socket.AF_INET).number: f"{action}{' source' if source else ''}"
+    for (action, source), option in INDEPENDENT_REQUESTS.items()
+}
+
+
+class Recorder:
+    """Logs (request, interface index) and raises what `refusals` says for it."""
+
+    family = socket.AF_INET
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, int]] = []
+        self.refusals: dict[tuple[str, int], int] = {}
+
+    def setsockopt(self, _level: int, number: int, value: bytes, /) -> None:
+        request = NAMES[number], int.from_bytes(value[:4], "little")
+        self.log.append(request)
+        if code := self.refusals.get(request):
+            raise OSError(code, os.strerror(code))
+
+    def getsockopt(self, _level: int, _number: int, _size: int, /) -> bytes:
+        raise AssertionError("memberships are not read from the socket")
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def table(recorder: Recorder) -> Memberships:
+    return Memberships(recorder)
+
+
+def joined(*rows: tuple[int, FilterMode, tuple[IPv4Address, ...]]) -> tuple[Membership, ...]:
+    return tuple(Membership(G, ETH[index], mode, sources) for index, mode, sources in rows)
+
+
+def test_join_makes_a_step_for_each_interface_and_source(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, [A, B], ETH[1:3])
+    assert recorder.log == [("join source", 1)] * 2 + [("join source", 2)] * 2
+    assert table.memberships == joined((1, FilterMode.INCLUDE, (A, B)), (2, FilterMode.INCLUDE, (A, B)))
+
+
+def test_third_refusal_takes_the_first_two_joins_back(recorder: Recorder, table: Memberships) -> None:
+    recorder.refusals["join", 3] = errno.ENOBUFS
+    with pytest.raises(OSError, match=r"join 239\.1\.2\.3 on eth3: ") as caught:
+        table.join(G, (), ETH[1:6])
+    assert caught.value.errno == errno.ENOBUFS
+    assert recorder.log == [("join", 1), ("join", 2), ("join", 3), ("leave", 2), ("leave", 1)]
+    assert table.memberships == ()
+    assert "igmp_max_memberships" in caught.value.__notes__[0]
+    assert caught.value.__notes__[1:] == [
+        "join 239.1.2.3 on eth2 was made before and is taken back.",
+        "join 239.1.2.3 on eth1 was made before and is taken back.",
+    ]
+
+
+def test_refused_leave_brings_joins_and_blocks_back(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, (), ETH[1:3])
+    table.block(G, [A, B])
+    before = table.memberships
+    recorder.log.clear()
+    recorder.refusals["leave", 2] = errno.ENOMEM
+    with pytest.raises(OSError, match=r"leave 239.1.2.3 on eth2: ") as caught:
+        table.leave(G)
+    assert caught.value.errno == errno.ENOMEM
+    assert recorder.log == [("leave", 1), ("leave", 2), ("join", 1), ("block source", 1), ("block source", 1)]
+    assert sorted(table.memberships, key=str) == sorted(before, key=str)
+
+
+def test_refused_block_unblocks_what_was_blocked_before(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, (), ETH[1:3])
+    recorder.refusals["block source", 2] = errno.ENOBUFS
+    with pytest.raises(OSError, match=r"block 239.1.2.3 from 10.0.0.7 on eth2: "):
+        table.block(G, [A])
+    assert recorder.log[-1] == ("unblock source", 1)
+    assert all(membership.sources == () for membership in table.memberships)
+
+
+def test_what_cannot_be_taken_back_is_said_and_still_listed(recorder: Recorder, table: Memberships) -> None:
+    recorder.refusals = {("join", 2): errno.ENOBUFS, ("leave", 1): errno.ENOMEM}
+    with pytest.raises(OSError, match="on eth2") as caught:
+        table.join(G, (), ETH[1:3])
+    assert any(
+        "could not be taken back" in note and "leave 239.1.2.3 on eth1" in note for note in caught.value.__notes__
+    )
+    assert table.memberships == joined((1, FilterMode.EXCLUDE, ()))
+
+
+def test_illegal_step_of_many_is_refused_before_the_system_is_asked(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, (), [ETH[3]])
+    recorder.log.clear()
+    with pytest.raises(OSError, match=r"join 239.1.2.3 on eth3: already joined") as caught:
+        table.join(G, (), ETH[1:5])
+    assert caught.value.errno == errno.EADDRINUSE
+    assert recorder.log == []
+
+
+def test_source_given_twice_is_refused_before_the_system_is_asked(recorder: Recorder, table: Memberships) -> None:
+    with pytest.raises(OSError, match="already joined"):
+        table.join(G, [A, A], [ETH[1]])
+    assert recorder.log == []
+
+
+def test_interfaces_that_refuse_are_skipped_and_listed(recorder: Recorder, table: Memberships) -> None:
+    recorder.refusals["join", 2] = errno.EADDRNOTAVAIL
+    table.join(G, (), ETH[1:4], skip_refusals=True)
+    assert [membership.interface for membership in table.memberships] == [ETH[1], ETH[3]]
+    [refusal] = table.skipped
+    assert (refusal.group, refusal.interface, refusal.error.errno) == (G, ETH[2], errno.EADDRNOTAVAIL)
+
+
+def test_interface_that_refuses_its_second_source_keeps_none(recorder: Recorder, table: Memberships) -> None:
+    class SecondRefused(Recorder):
+        def setsockopt(self, level: int, number: int, value: bytes, /) -> None:
+            if self.log and self.log[-1] == ("join source", 1):
+                self.refusals["join source", 1] = errno.ENOBUFS
+            super().setsockopt(level, number, value)
+
+    recorder = SecondRefused()
+    table = Memberships(recorder)
+    table.join(G, [A, B], ETH[1:3], skip_refusals=True)
+    assert recorder.log == [("join source", 1)] * 2 + [("leave source", 1)] + [("join source", 2)] * 2
+    assert table.memberships == joined((2, FilterMode.INCLUDE, (A, B)))
+
+
+def test_join_that_every_interface_refuses_is_an_error_that_names_each(recorder: Recorder, table: Memberships) -> None:
+    recorder.refusals = {("join", 1): errno.ENOBUFS, ("join", 2): errno.ENODEV}
+    with pytest.raises(OSError, match=r"join 239.1.2.3 on every interface: all refuse: .*eth1: .*; .*eth2: ") as caught:
+        table.join(G, (), ETH[1:3], skip_refusals=True)
+    assert caught.value.errno == errno.ENOBUFS
+    assert "igmp_max_memberships" in caught.value.__notes__[0]
+    assert table.skipped == ()
+
+
+def test_skipped_interface_is_forgotten_when_it_is_joined_or_the_group_left(
+    recorder: Recorder, table: Memberships
+) -> None:
+    recorder.refusals = {("join", 2): errno.EADDRNOTAVAIL, ("join", 3): errno.EADDRNOTAVAIL}
+    table.join(G, (), ETH[1:4], skip_refusals=True)
+    assert [refusal.interface for refusal in table.skipped] == ETH[2:4]
+    del recorder.refusals["join", 2]
+    table.join(G, (), [ETH[2]])
+    assert [refusal.interface for refusal in table.skipped] == [ETH[3]]
+    table.leave(G)
+    assert not table.skipped
+
+
+def test_leave_without_interfaces_leaves_all_of_them(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, (), ETH[1:4])
+    table.join(H, (), [ETH[1]])
+    table.leave(G)
+    assert [membership.group for membership in table.memberships] == [H]
+
+
+def test_leave_without_sources_leaves_each_source(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, [A, B], [ETH[1]])
+    recorder.log.clear()
+    table.leave(G)
+    assert recorder.log == [("leave source", 1)] * 2
+    assert table.memberships == ()
+
+
+@pytest.mark.parametrize("call", ["leave", "block", "unblock"])
+def test_group_that_is_joined_nowhere_is_an_error_that_lists_what_is(table: Memberships, call: str) -> None:
+    table.join(G, (), [ETH[1]])
+    with pytest.raises(OSError, match=f"{call} 239.9.9.9: joined is 239.1.2.3 from any source on eth1") as caught:
+        getattr(table, call)(H, [A])
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.parametrize("code", [errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EINVAL])
+@pytest.mark.parametrize("sources", [(), (A, B)])
+def test_leaving_what_the_system_has_dropped_forgets_it(
+    recorder: Recorder, table: Memberships, code: int, sources: tuple[IPv4Address, ...]
+) -> None:
+    table.join(G, sources, [ETH[1]])
+    recorder.refusals = {("leave", 1): code, ("leave source", 1): code}
+    table.leave(G)
+    assert table.memberships == ()
+
+
+def test_one_source_that_the_system_has_dropped_takes_no_other_with_it(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, [A, B], [ETH[1]])
+    recorder.refusals["leave source", 1] = errno.EADDRNOTAVAIL
+    table.leave(G, [A])
+    assert table.memberships == joined((1, FilterMode.INCLUDE, (B,)))
+
+
+@pytest.mark.parametrize(
+    ("group", "source", "text"),
+    [
+        (G, IPv6Address("fd00::1"), "source fd00::1 is IPv6, group 239.1.2.3 is IPv4"),
+        (G, IPv4Address("239.1.1.1"), "source 239.1.1.1 is not the address of a host"),
+        (G, IPv4Address("0.0.0.0"), "source 0.0.0.0 is not the address of a host"),
+        (IPv6Address("ff15::1"), IPv6Address("fd00::1"), "group ff15::1 is IPv6, the socket is not"),
+    ],
+)
+@pytest.mark.parametrize("call", ["join", "leave", "block", "unblock"])
+def test_address_that_cannot_be_meant_is_a_value_error(
+    recorder: Recorder,
+    table: Memberships,
+    call: str,
+    group: IPv4Address | IPv6Address,
+    source: IPv4Address | IPv6Address,
+    text: str,
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        getattr(table, call)(group, [source], [ETH[1]])
+    assert recorder.log == []
+
+
+def test_zone_of_a_source_is_the_interface() -> None:
+    class IPv6Recorder(Recorder):
+        family = socket.AF_INET6
+
+    table = Memberships(IPv6Recorder())
+    table.join(IPv6Address("ff35::1"), [IPv6Address("fe80::7%eth1")], [ETH[1]])
+    assert table.memberships[0].sources == (IPv6Address("fe80::7"),)
+    table.leave(IPv6Address("ff35::1"), [IPv6Address("fe80::7")])
+    assert table.memberships == ()

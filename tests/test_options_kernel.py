@@ -1,0 +1,147 @@
+"""Options on real sockets: what is set is what is read, and does what its role says."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mcastfast import options
+from mcastfast.options import Option, get_option, set_option
+from mcastfast.packing import Egress, PathMtu
+from mcastfast.requests import INDEPENDENT_REQUESTS, SPECIFIC_REQUESTS
+
+if TYPE_CHECKING:
+    import netlab
+
+IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
+
+HEADERS = ("linux/in.h", "linux/in6.h", "asm-generic/socket.h")
+
+
+def defined_numbers() -> dict[str, int]:
+    numbers: dict[str, str] = {}
+    for header in HEADERS:
+        with open(f"/usr/include/{header}") as file:
+            numbers.update(re.findall(r"^#define\s+((?:IP|IPV6|SO|MCAST)_\w+)\s+(\d+)\b", file.read(), re.MULTILINE))
+    return {name.removesuffix("_OLD"): int(number) for name, number in numbers.items()}
+
+
+@pytest.mark.skipif(
+    not all(os.path.exists(f"/usr/include/{header}") for header in HEADERS), reason="no Linux headers in /usr/include"
+)
+@pytest.mark.skipif(os.uname().machine not in {"x86_64", "aarch64", "riscv64"}, reason="asm-generic is for others")
+def test_linux_numbers_are_those_of_the_headers() -> None:
+    defined = defined_numbers()
+    aliases = {"IPV6_JOIN_GROUP": "IPV6_ADD_MEMBERSHIP", "IPV6_LEAVE_GROUP": "IPV6_DROP_MEMBERSHIP"}
+    every = [option for option in vars(options).values() if isinstance(option, Option)]
+    every += [*INDEPENDENT_REQUESTS.values(), *SPECIFIC_REQUESTS.values()]
+    rows = [row for option in every for row in option.rows if row.linux is not None]
+    assert {row.name: row.linux for row in rows} == {row.name: defined[aliases.get(row.name, row.name)] for row in rows}
+
+
+@pytest.fixture(params=[IPV4, IPV6], ids=["ipv4", "ipv6"])
+def family(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        (options.MULTICAST_HOPS, [0, 1, 32, 255]),
+        (options.UNICAST_HOPS, [1, 64, 255]),
+        (options.LOOPBACK, [False, True]),
+        (options.TOS, [0, 0xB8, 0xFC]),
+        (options.REUSE_ADDRESS, [True, False]),
+        (options.REUSE_PORT, [True, False]),
+        (options.MULTICAST_ALL, [False, True]),
+        (options.PACKET_INFO, [True, False]),
+        (options.TIMESTAMPS, [True, False]),
+        (options.RECEIVE_HOPS, [True, False]),
+        (options.RECEIVE_TOS, [True, False]),
+        (options.RECEIVE_ERRORS, [True, False]),
+        (options.DROP_COUNTER, [True, False]),
+        (options.PATH_MTU_DISCOVERY, list(PathMtu)),
+        (options.BOUND_INTERFACE, [1, 0]),
+    ],
+    ids=lambda value: value.role if isinstance(value, Option) else "",
+)
+def test_value_set_is_the_value_read(family: int, option: Option[Any], values: list[Any]) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        for value in values:
+            set_option(sock, option, value)
+            assert get_option(sock, option) == value
+
+
+def test_v6only_is_read_as_set() -> None:
+    with socket.socket(IPV6, socket.SOCK_DGRAM) as sock:
+        for value in (True, False):
+            set_option(sock, options.V6ONLY, value)
+            assert get_option(sock, options.V6ONLY) is value
+
+
+def test_egress_carries_index_and_address(lan: netlab.Lan) -> None:
+    link = lan.sender
+    with link.namespace, socket.socket(IPV4, socket.SOCK_DGRAM) as sock:
+        set_option(sock, options.EGRESS, Egress(link.index, IPv4Address(link.ipv4)))
+        assert get_option(sock, options.EGRESS).address == IPv4Address(link.ipv4)
+        sock.connect(("239.1.2.3", 5000))  # no route leads there: only the egress interface does
+        assert sock.getsockname()[0] == link.ipv4
+
+
+def test_egress_of_ipv6_is_read_as_set(lan: netlab.Lan) -> None:
+    link = lan.sender
+    with link.namespace, socket.socket(IPV6, socket.SOCK_DGRAM) as sock:
+        set_option(sock, options.EGRESS, Egress(link.index))
+        assert get_option(sock, options.EGRESS) == Egress(link.index)
+
+
+def test_egress_on_loopback_gives_the_datagram_its_source(loopback: netlab.Link) -> None:
+    with socket.socket(IPV4, socket.SOCK_DGRAM) as sender, socket.socket(IPV4, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("239.1.2.3", 0))
+        receiver.settimeout(5)
+        request = socket.inet_aton("239.1.2.3") + socket.inet_aton("127.0.0.1")
+        receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        set_option(sender, options.EGRESS, Egress(loopback.index, IPv4Address("127.0.0.1")))
+        sender.sendto(b"x", receiver.getsockname())
+        assert receiver.recvfrom(16)[1][0] == "127.0.0.1"
+
+
+def test_device_binding_is_read_as_set(loopback: netlab.Link) -> None:
+    with socket.socket(IPV4, socket.SOCK_DGRAM) as sock:
+        set_option(sock, options.BOUND_DEVICE, "lo")
+        assert get_option(sock, options.BOUND_DEVICE) == "lo"
+        assert get_option(sock, options.BOUND_INTERFACE) == loopback.index
+
+
+def test_path_mtu_of_a_connected_socket_is_that_of_the_link(lan: netlab.Lan, family: int) -> None:
+    peer = lan.receiver.ipv4 if family == IPV4 else lan.receiver.ipv6
+    with lan.sender.namespace, socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.connect((peer, 5000))
+        assert get_option(sock, options.PATH_MTU) == 1500
+
+
+def test_meminfo_counts_every_datagram_that_found_no_room(loopback: netlab.Link, family: int) -> None:
+    address = "127.0.0.1" if family == IPV4 else "::1"
+    with socket.socket(family, socket.SOCK_DGRAM) as receiver, socket.socket(family, socket.SOCK_DGRAM) as sender:
+        receiver.bind((address, 0))
+        receiver.setblocking(False)
+        set_option(receiver, options.RECEIVE_BUFFER, 8192)
+        for _ in range(200):
+            sender.sendto(bytes(256), receiver.getsockname())
+        received = 0
+        while True:
+            try:
+                receiver.recv(512)
+            except BlockingIOError:
+                break
+            received += 1
+        memory = get_option(receiver, options.MEMORY)
+        assert 0 < received < 200
+        assert received + memory.drops == 200
+        assert memory.receive_buffer == 2 * 8192
