@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,8 +82,8 @@ def test_a_c_receiver_and_a_receiver_share_the_port(lan: Lan, programs: dict[str
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         run(lan.sender, programs["sender"], group, str(PORT), lan.sender.ipv4, str(len(MESSAGES)))
-        batches = []
-        while sum(map(len, batches)) < len(MESSAGES):
-            batches.append(receiver.recv_batch(timeout=TIMEOUT))
-        assert [bytes(datagram) for datagram in chain.from_iterable(batches)] == MESSAGES
+        received: list[bytes] = []
+        while len(received) < len(MESSAGES):
+            received += receiver.recv_batch(timeout=TIMEOUT).payloads()
+        assert received == MESSAGES
         assert output(process).splitlines() == [message.decode() for message in MESSAGES]
