@@ -18,6 +18,8 @@ _RIG = pytest.StashKey[Rig]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # The table at the end says it all. pytest-benchmark's own, sorted by time, is there with --benchmark-verbose.
+    config.option.benchmark_quiet = True
     # Here and not in a fixture: an ordinary user gets a namespace only before the first thread, and NumPy starts some.
     try:
         enter_private_network()

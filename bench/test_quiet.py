@@ -196,7 +196,7 @@ def _enter_lone(rig: Rig, stack: ExitStack) -> dict[str, Contestant]:
 
 def _enter_blocking(rig: Rig, stack: ExitStack, measure: str, gap: int) -> dict[str, Contestant]:
     def contestant(feed: Feed, wait: Callable[[int], float]) -> Contestant:
-        count = 50 if rig.smoke else 4000
+        count = 50 if rig.smoke else 3000
 
         def turn() -> Turn:
             dropped = feed.drops
@@ -230,5 +230,5 @@ def test_lone_datagram(rig: Rig, benchmark: BenchmarkFixture, work: str, name: s
 @pytest.mark.parametrize("work", ["wait-v4-256B"])
 def test_blocking(rig: Rig, benchmark: BenchmarkFixture, work: str, gap: int, measure: str, name: str) -> None:
     work = f"{work}-{gap}us-{measure}"
-    records = rig.contest(work, 15, lambda stack: _enter_blocking(rig, stack, measure, gap * 1000))
+    records = rig.contest(work, 11, lambda stack: _enter_blocking(rig, stack, measure, gap * 1000))
     rig.report(benchmark, work, name, records, limit="c")
