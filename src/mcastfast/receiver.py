@@ -108,7 +108,8 @@ class Receiver(_core.ReceiverCore):
             max_memory=max_memory,
         )
         self._binding = binding
-        self._interface = wanted[0].interface if interface is not None else None
+        opened_with = {group.interface for group in wanted}
+        self._interface = opened_with.pop() if len(opened_with) == 1 else None
         self._strict = strict
         sock = socket.socket(wanted[0].family, socket.SOCK_DGRAM)
         try:
