@@ -103,13 +103,14 @@ cdef class Batch:
     """Datagrams received together: a struct of arrays over memory that they lie in.
 
     ``len(batch)``, ``batch[i]`` and iteration give :class:`Datagram` objects; the columns (``lengths``,
-    ``source_addresses``, ...) are read-only memoryviews with one row per datagram, and ``numpy.asarray`` makes arrays of
-    them without a copy. A received batch never changes and may be read by any number of threads; its memory goes back to
-    the receiver when the last view of it does.
+    ``source_addresses``, ...) are read-only memoryviews with one row per datagram, and ``numpy.asarray`` makes arrays
+    of them without a copy. A received batch never changes and may be read by any number of threads; its memory goes
+    back to the receiver when the last view of it does.
 
     ``Batch(buffer, max_datagram=2048)`` describes the caller's own writable, C-contiguous buffer for
-    ``Receiver.recv_batch_into``: room for ``len(buffer) // max_datagram`` datagrams, at most 1024 a call. BufferError: the
-    buffer is read-only or not contiguous. ValueError: it is smaller than one datagram, or max_datagram is not in 1..65535.
+    ``Receiver.recv_batch_into``: room for ``len(buffer) // max_datagram`` datagrams, at most 1024 a call. BufferError:
+    the buffer is read-only or not contiguous. ValueError: it is smaller than one datagram, or max_datagram is not in
+    1..65535.
     """
 
     cdef mcf_arena *arena
@@ -310,7 +311,8 @@ cdef class Batch:
     def source_addresses(self):
         """Source addresses, 16 bytes a row, IPv4 as ::ffff:a.b.c.d (u1, shape (n, 16))."""
         self._check()
-        return memoryview(_view(self, <const uint8_t *>self.arena.sources + 16 * <size_t>self.start, b"B", 1, self.count, 16))
+        cdef const uint8_t *first = <const uint8_t *>self.arena.sources + 16 * <size_t>self.start
+        return memoryview(_view(self, first, b"B", 1, self.count, 16))
 
     @property
     def source_ports(self):
@@ -322,7 +324,8 @@ cdef class Batch:
     def destination_addresses(self):
         """Destination addresses, as source_addresses. 0 without metadata="destination" (IP_PKTINFO, RFC 3542)."""
         self._check()
-        return memoryview(_view(self, <const uint8_t *>self.arena.destinations + 16 * <size_t>self.start, b"B", 1, self.count, 16))
+        cdef const uint8_t *first = <const uint8_t *>self.arena.destinations + 16 * <size_t>self.start
+        return memoryview(_view(self, first, b"B", 1, self.count, 16))
 
     @property
     def interface_indexes(self):
@@ -379,7 +382,6 @@ cdef class _BatchIterator:
         return batch._datagram(self.next - 1)
 
 
-
 cdef int _raise_stale() except -1:
     raise ValueError("the batch of this datagram was released or refilled; copy what is kept: bytes(datagram)")
 
@@ -390,9 +392,9 @@ cdef int _raise_stale() except -1:
 cdef class Datagram:
     """One received datagram: read-only, bytes-like, without a copy.
 
-    ``len()``, ``bytes()``, indexing, ``struct.unpack_from``, ``numpy.frombuffer`` and everything else that takes a buffer
-    work on it. It compares and hashes as its bytes and pickles as bytes. It keeps its batch. ValueError: the batch was
-    released or refilled.
+    ``len()``, ``bytes()``, indexing, ``struct.unpack_from``, ``numpy.frombuffer`` and everything else that takes a
+    buffer work on it. It compares and hashes as its bytes and pickles as bytes. It keeps its batch. ValueError: the
+    batch was released or refilled.
     """
 
     cdef Batch batch
@@ -416,6 +418,10 @@ cdef class Datagram:
     def __bytes__(self):
         self._check()
         return PyBytes_FromStringAndSize(<const char *>self.data, self.length)
+
+    def __buffer__(self, int flags, /):
+        """A memoryview of it (PEP 688)."""
+        return memoryview(self)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         self._check()
@@ -567,8 +573,8 @@ cdef object _records(Batch batch, dtype, Py_ssize_t offset):
         raise ValueError(f"records: offset={offset} is negative")
     for index in range(count):
         if lengths[index] < needed:
-            raise ValueError(f"records: datagram {index} has {lengths[index]} bytes, {checked} at offset {offset} needs "
-                             f"{needed}")
+            raise ValueError(f"records: datagram {index} has {lengths[index]} bytes, {checked} at offset {offset} "
+                             f"needs {needed}")
         even &= <Py_ssize_t>offsets[index] == <Py_ssize_t>offsets[0] + index * stride
     cdef _View view
     if even and count:

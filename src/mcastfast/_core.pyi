@@ -1,14 +1,10 @@
-"""Types of the extension. What is documented is public through mcastfast; names with an underscore serve the Python layer."""
-
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex, final, overload
+from typing import Any, Final, Self, SupportsIndex, final, overload
 
-from typing_extensions import Buffer
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer, disjoint_base
 
 ENGINES: Final[tuple[str, ...]]
 MAX_BATCH: Final[int]
@@ -98,11 +94,13 @@ class Batch:
     @property
     def dropped(self) -> memoryview: ...
 
+@disjoint_base
 class Gate:
     @property
     def closed(self) -> bool: ...
     def _shut(self) -> bool: ...
 
+@disjoint_base
 class ReceiverCore(Gate):
     def _prepare(
         self, family: int, *, engine: str, metadata: int, batch_size: int, max_datagram: int, max_memory: int
@@ -115,6 +113,7 @@ class ReceiverCore(Gate):
     def __iter__(self) -> Self: ...
     def __next__(self) -> Batch: ...
 
+@disjoint_base
 class SenderCore(Gate):
     def _prepare(self, family: int, *, engine: str, timeout: float | None) -> None: ...
     def _open(self, fd: int) -> None: ...

@@ -1,5 +1,6 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True, auto_pickle=False
+# cython: auto_pickle=False, autotestdict=False
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The thin layer between Python and the C core: checks, GIL release, error mapping, buffer protocol. No policy.
 
 One extension, four files by concept: batches and datagrams, receiving, sending, and what this host has.
@@ -22,7 +23,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
-from cpython.object cimport Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.object cimport Py_EQ, Py_GT, Py_LE, Py_LT, Py_NE
 from cpython.pythread cimport (
     NOWAIT_LOCK,
     WAIT_LOCK,
@@ -35,7 +36,7 @@ from cpython.pythread cimport (
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.unicode cimport PyUnicode_FromFormat
-from libc.errno cimport EAGAIN, EBADF, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, ETIMEDOUT
+from libc.errno cimport EAGAIN, EBADF, EINTR, EMSGSIZE, ENOBUFS, ETIMEDOUT
 from libc.string cimport memcmp, memcpy
 
 cdef extern from "<errno.h>":

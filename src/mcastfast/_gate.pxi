@@ -37,9 +37,9 @@ cdef int _raise_error(object owner, str call, int error) except -1:
 cdef class Gate:
     """What receivers, senders and sets share: an open socket, and the order in which threads may use it.
 
-    The lock is held through an exclusive call, GIL or no GIL. close() sets the flag, wakes whoever waits in C, and takes
-    the lock: when it has it, no call is in flight and the descriptor can go. A forked child starts with a lock and a
-    wake-up descriptor of its own: the parent's may be in use there, and must not be signalled from here.
+    The lock is held through an exclusive call, GIL or no GIL. close() sets the flag, wakes whoever waits in C, and
+    takes the lock: when it has it, no call is in flight and the descriptor can go. A forked child starts with a lock
+    and a wake-up descriptor of its own: the parent's may be in use there, and must not be signalled from here.
     """
 
     cdef PyThread_type_lock lock

@@ -37,7 +37,8 @@ def interface_rows():
             row = &rows[index]
             size = 4 if row.family == AF_INET else 16 if row.family == AF_INET6 else 0
             address = PyBytes_FromStringAndSize(<const char *>row.address, size)
-            result.append((os.fsdecode(<bytes>row.name), row.index, row.flags, row.mtu, row.family, address, row.prefix))
+            name = os.fsdecode(<bytes>row.name)
+            result.append((name, row.index, row.flags, row.mtu, row.family, address, row.prefix))
         return result
     finally:
         mcf_interface_free(rows)

@@ -109,12 +109,13 @@ cdef class ReceiverCore(Gate):
             count[0] = left
             return 0
         if error == -ENOBUFS:
-            raise BufferError(f"recv_batch on {self._described()}: the batches that are kept fill max_memory; nothing was "
-                              "received. Copy what is kept (bytes(datagram), batch.payloads(), batch.copy()) or raise "
-                              "max_memory")
+            raise BufferError(f"recv_batch on {self._described()}: the batches that are kept fill max_memory; nothing "
+                              "was received. Copy what is kept (bytes(datagram), batch.payloads(), batch.copy()) or "
+                              "raise max_memory")
         raise MemoryError
 
-    cdef int _receive(self, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline, uint32_t *kept) except? -1:
+    cdef int _receive(self, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,
+                      uint32_t *kept) except? -1:
         """mcf_receive without the GIL, signals handled. The lock is held on entry and, without an exception, on return.
 
         A signal handler may close this receiver, so the lock is free while it runs.
@@ -161,9 +162,9 @@ cdef class ReceiverCore(Gate):
     def recv_batch(self, timeout=None):
         """Waits for datagrams and returns up to batch_size of them as a Batch, never empty.
 
-        ``timeout`` in seconds by the socket module's rules: None waits for ever, 0 returns at once. TimeoutError: nothing
-        came in time. BlockingIOError: timeout=0 and nothing is there. BufferError: the batches that are kept use up
-        max_memory; nothing was received. RuntimeError: another thread is receiving. OSError(EBADF): closed.
+        ``timeout`` in seconds by the socket module's rules: None waits for ever, 0 returns at once. TimeoutError:
+        nothing came in time. BlockingIOError: timeout=0 and nothing is there. BufferError: the batches that are kept
+        use up max_memory; nothing was received. RuntimeError: another thread is receiving. OSError(EBADF): closed.
         """
         cdef int result = 0
         cdef Batch batch = self._batch(_deadline(timeout), &result)
@@ -180,7 +181,8 @@ cdef class ReceiverCore(Gate):
         another thread is filling this batch, or receiving. When nothing reached the socket the previous fill stays.
         """
         if not batch.refillable:
-            raise ValueError("recv_batch_into needs a batch over memory of yours, Batch(buffer); a received one is immutable")
+            raise ValueError("recv_batch_into needs a batch over memory of yours, Batch(buffer); a received one never "
+                             "changes")
         cdef int64_t deadline = _deadline(timeout)
         cdef uint32_t kept = 0
         cdef uint32_t old_count
@@ -246,9 +248,9 @@ cdef const mcf_engine *_find_engine(name) except NULL:
 cdef class ReceiverSet(Gate):
     """Receives on many receivers at once, fairly: yields (receiver, batch).
 
-    Every receiver that has datagrams gives one batch before any gives a second. The receivers stay usable by themselves; one
-    that is closed leaves the set, and iteration ends with the last. close() closes them all. One thread at a time receives
-    on a set.
+    Every receiver that has datagrams gives one batch before any gives a second. The receivers stay usable by
+    themselves; one that is closed leaves the set, and iteration ends with the last. close() closes them all. One thread
+    at a time receives on a set.
 
     ValueError: no receiver, the same one twice, or one that belongs to another set.
     """
@@ -377,7 +379,9 @@ cdef class ReceiverSet(Gate):
             self._leave()
 
     def recv_batch(self, timeout=None):
-        """Waits for datagrams on any receiver and returns (receiver, batch). Timeouts and errors as Receiver.recv_batch.
+        """Waits for datagrams on any receiver and returns (receiver, batch).
+
+        Timeouts and errors as Receiver.recv_batch.
 
         OSError(EBADF): the set, or every receiver in it, is closed.
         """

@@ -48,17 +48,17 @@ cdef class SenderCore(Gate):
             raise
 
     cdef int _refuse_size(self, str call, size_t size, str where) except -1:
-        error = OSError(EMSGSIZE, f"{call} on {self._described()}: {size} bytes{where} are too many, a datagram carries at "
-                        f"most {self.largest}")
+        error = OSError(EMSGSIZE, f"{call} on {self._described()}: {size} bytes{where} are too many, a datagram "
+                        f"carries at most {self.largest}")
         error.sent = 0
         raise error
 
     def send(self, payload):
         """Sends one datagram. Waits up to ``timeout`` while the socket's buffer is full.
 
-        OSError: what the system answered, EMSGSIZE for a payload that no datagram carries, ENOBUFS when the device's queue
-        dropped it. TimeoutError, BlockingIOError (timeout=0): the buffer stayed full. RuntimeError: another thread is
-        sending.
+        OSError: what the system answered, EMSGSIZE for a payload that no datagram carries, ENOBUFS when the device's
+        queue dropped it. TimeoutError, BlockingIOError (timeout=0): the buffer stayed full. RuntimeError: another
+        thread is sending.
         """
         cdef Py_buffer buffer
         cdef int64_t deadline
@@ -86,9 +86,9 @@ cdef class SenderCore(Gate):
         """Sends many datagrams with few system calls, in order; returns how many, which is all of them.
 
         ``payloads``: an iterable of bytes-like objects; or a Batch, whose datagrams go out without a copy; or a 2-D
-        C-contiguous array, one datagram a row, of which the first ``lengths[i]`` bytes are sent. Nothing is sent when an
-        argument is wrong (TypeError, ValueError, EMSGSIZE). Errors of the system as send; they carry ``sent``, how many
-        datagrams went before.
+        C-contiguous array, one datagram a row, of which the first ``lengths[i]`` bytes are sent. Nothing is sent when
+        an argument is wrong (TypeError, ValueError, EMSGSIZE). Errors of the system as send; they carry ``sent``, how
+        many datagrams went before.
         """
         if isinstance(payloads, Batch):
             if lengths is not None:
@@ -103,7 +103,7 @@ cdef class SenderCore(Gate):
         return self._send_objects(tuple(payloads))
 
     cdef int _send(self, uint32_t count, int64_t deadline, Py_ssize_t before) except -1:
-        """Sends the first `count` of io.payloads. The lock is held on entry, and on return unless there is an exception."""
+        """Sends the first `count` of io.payloads. The lock is held on entry, and on return but for an exception."""
         cdef uint32_t sent = 0
         cdef int error
         while True:

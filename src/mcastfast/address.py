@@ -19,10 +19,9 @@ from __future__ import annotations
 import operator
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
-from typing import Protocol, SupportsIndex, TypeAlias
+from typing import Any, NamedTuple, Protocol, Self, SupportsIndex, TypeAlias
 
 from mcastfast.scope import GroupFlag, Scope, SSMAllocation, ipv4_block, ipv4_scope
 
@@ -41,8 +40,14 @@ class NamedInterface(Protocol):
 InterfaceLike: TypeAlias = str | SupportsIndex | IPv4Address | IPv6Address | NamedInterface
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class _GroupFields(NamedTuple):
+    address: IPAddress
+    port: int | None
+    interface: str | None
+    sources: tuple[IPAddress, ...]
+
+
+class Group(_GroupFields):
     """A multicast group with its port, interface and sources, as far as they are known.
 
     address: the group's address. port: 1 to 65535, or None. interface: name, index digits or address as written, or
@@ -53,24 +58,32 @@ class Group:
     source is of the other family, not unicast, or given twice. The rules of RFC 4607 are applied by parse().
     """
 
-    address: IPAddress
-    port: int | None = None
-    interface: str | None = None
-    sources: tuple[IPAddress, ...] = ()
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        _check_group(self.address, self.sources)
-        if self.port is not None and not 1 <= self.port <= 65535:
-            raise ValueError(f"port {self.port} is not in 1 to 65535")
-        if self.interface is not None:
-            _check_interface(self.interface)
-        for source in self.sources:
-            _check_source(source, self.address)
-        ordered = tuple(sorted(self.sources, key=int))
+    def __new__(
+        cls,
+        address: IPAddress,
+        port: int | None = None,
+        interface: str | None = None,
+        sources: Iterable[IPAddress] = (),
+    ) -> Self:
+        """Check the fields, and put the sources in order."""
+        ordered = tuple(sorted(sources, key=int))
+        _check_group(address, ordered)
+        if port is not None and not 1 <= port <= 65535:
+            raise ValueError(f"port {port} is not in 1 to 65535")
+        if interface is not None:
+            _check_interface(interface)
+        for source in ordered:
+            _check_source(source, address)
         for earlier, later in pairwise(ordered):
             if earlier == later:
                 raise ValueError(f"source {later} is given twice; name each source once")
-        object.__setattr__(self, "sources", ordered)
+        return super().__new__(cls, address, port, interface, ordered)
+
+    def replace(self, **changes: Any) -> Group:
+        """A copy with other fields, checked like a new one."""
+        return Group(**{**self._asdict(), **changes})
 
     @classmethod
     def parse(
@@ -125,7 +138,7 @@ class Group:
                     "to choose the address it sends from"
                 )
             if merged.port is None:
-                raise ValueError(f"a destination needs a port; write {replace(merged, port=5000)} or pass port=")
+                raise ValueError(f"a destination needs a port; write {merged.replace(port=5000)} or pass port=")
             if strict:
                 _check_usable(merged)
         except ValueError as error:
@@ -258,7 +271,7 @@ def _merge_port(group: Group, port: SupportsIndex) -> Group:
     number = operator.index(port)
     if group.port not in (None, number):
         raise _conflict("port", str(group.port), str(number))
-    return replace(group, port=number)
+    return group.replace(port=number)
 
 
 def _merge_interface(group: Group, interface: InterfaceLike) -> Group:
@@ -271,7 +284,7 @@ def _merge_interface(group: Group, interface: InterfaceLike) -> Group:
     else:
         raise TypeError(f"interface is a name, an index, an address or an Interface, not {type(interface).__name__}")
     if group.interface is None:
-        return replace(group, interface=spellings[0])
+        return group.replace(interface=spellings[0])
     if group.interface not in spellings:
         raise _conflict("interface", group.interface, spellings[0])
     return group
@@ -283,7 +296,7 @@ def _merge_sources(group: Group, source: AddressLike | Iterable[AddressLike]) ->
     sources = tuple(parse_address(each, what="source") for each in source)
     if not sources:
         raise ValueError("source= names no source; pass None for any-source")
-    merged = replace(group, sources=sources)
+    merged = group.replace(sources=sources)
     if group.sources and group.sources != merged.sources:
         raise _conflict("source", ", ".join(map(str, group.sources)), ", ".join(map(str, merged.sources)))
     return merged

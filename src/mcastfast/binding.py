@@ -1,28 +1,32 @@
 """What a receiver's socket binds to, so that nothing but its own groups comes through.
 
-Linux hands every datagram for a port to every socket bound to the wildcard address, whoever joined. Binding to the group
-separates groups; IPv4 then also looks at the interface of the membership. IPv6 does not, and needs the socket bound to the
-interface. Where neither can be had, packet information and a filter in C do it: ip(7), ipv6(7).
+Linux hands every datagram for a port to every socket bound to the wildcard address, whoever joined. Binding to the
+group separates groups; IPv4 then also looks at the interface of the membership. IPv6 does not, and needs the socket
+bound to the interface. Where neither can be had, packet information and a filter in C do it: ip(7), ipv6(7).
 """
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import options
-from mcastfast.address import Group, IPAddress
 from mcastfast.errors import Operation, os_error
-from mcastfast.interface import Interface
 from mcastfast.scope import Scope
+
+if TYPE_CHECKING:
+    from mcastfast.address import Group, IPAddress
+    from mcastfast.interface import Interface
 
 BIND_MODES = ("auto", "group", "any")
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """group: the address that is bound, None for the wildcard. interface: the one that the socket is bound to, or None.
-    filters: whether destination and interface of each datagram are looked at."""
+class Binding(NamedTuple):
+    """What to bind.
+
+    group: the address, None for the wildcard. interface: the one that the socket is bound to, or None. filters: whether
+    destination and interface of each datagram are looked at.
+    """
 
     group: IPAddress | None = None
     interface: Interface | None = None

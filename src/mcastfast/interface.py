@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from mcastfast import _core
 
@@ -23,8 +22,7 @@ _FAMILY_TYPES: dict[int, type[IPv4Interface | IPv6Interface]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(NamedTuple):
     """A network interface as it was when the system was asked; str() is its name.
 
     `index` is its number in the system, from 1. `mtu` is in octets, 0 where the system does not tell. `addresses` hold
@@ -34,7 +32,7 @@ class Interface:
     """
 
     name: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody wants of an interface
     addresses: tuple[IPv4Interface | IPv6Interface, ...] = ()
     mtu: int = 0
     is_up: bool = False

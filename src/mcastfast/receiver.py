@@ -8,8 +8,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, to_mapped
@@ -33,14 +32,14 @@ _METADATA = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiverStats:
+class ReceiverStats(NamedTuple):
     """What a receiver has seen since it was opened; still there after close().
 
     batches, datagrams, bytes: delivered. kernel_drops: lost because the socket's buffer was full (SO_MEMINFO, Linux; 0
     elsewhere; it also counts what a socket filter or a bad checksum removed). truncated: longer than max_datagram.
-    control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined here,
-    and was not delivered. arenas: memory slabs that exist, two while every batch is dropped before the next but one.
+    control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
+    here, and was not delivered. arenas: memory slabs that exist, two while every batch is dropped before the next but
+    one.
     """
 
     batches: int
@@ -56,21 +55,22 @@ class ReceiverStats:
 class Receiver(_core.ReceiverCore):
     """One socket that receives the datagrams of multicast groups on one port, in batches.
 
-    groups: texts `[source@]group[%interface][:port]` or Group values, of one family and port. port, interface and source
-    hold for every group that does not name its own, and must agree with those that do. interface: a name, index, address,
-    Interface, "all", or None, which leaves it to the route. source: one or several make the join source-specific
-    (RFC 4607).
+    groups: texts `[source@]group[%interface][:port]` or Group values, of one family and port. port, interface and
+    source hold for every group that does not name its own, and must agree with those that do. interface: a name, index,
+    address, Interface, "all", or None, which leaves it to the route. source: one or several make the join
+    source-specific (RFC 4607).
 
-    bind: "group" binds the group address, so that nothing else arrives; "any" binds the wildcard address, also takes unicast
-    to the port, and adds "destination" to the metadata, by which it filters; "auto" is "group" for one group where that
-    separates it from others, else "any". Either way only this receiver's groups are delivered, whatever others joined.
+    bind: "group" binds the group address, so that nothing else arrives; "any" binds the wildcard address, also takes
+    unicast to the port, and adds "destination" to the metadata, by which it filters; "auto" is "group" for one group
+    where that separates it from others, else "any". Either way only this receiver's groups are delivered, whatever
+    others joined.
 
-    metadata: any of "destination" (address and interface), "timestamp" (kernel, nanoseconds), "drops", "hops" (TTL or hop
-    limit), "tos"; only what is named is paid for. batch_size: datagrams a batch, 1 to 1024. max_datagram: bytes; longer ones
-    are cut and flagged. max_memory: bytes that kept batches may hold. receive_buffer: bytes wanted of the kernel;
-    BufferClampedWarning when it grants less. loopback: None leaves the system's default (acts on receivers on Windows only).
-    reuse: share the port with other sockets. strict=False allows any-source joins in the source-specific range. engine:
-    "auto" or one of ENGINES.
+    metadata: any of "destination" (address and interface), "timestamp" (kernel, nanoseconds), "drops", "hops" (TTL or
+    hop limit), "tos"; only what is named is paid for. batch_size: datagrams a batch, 1 to 1024. max_datagram: bytes;
+    longer ones are cut and flagged. max_memory: bytes that kept batches may hold. receive_buffer: bytes wanted of the
+    kernel; BufferClampedWarning when it grants less. loopback: None leaves the system's default (acts on receivers on
+    Windows only). reuse: share the port with other sockets. strict=False allows any-source joins in the source-specific
+    range. engine: "auto" or one of ENGINES.
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.
@@ -93,7 +93,7 @@ class Receiver(_core.ReceiverCore):
         reuse: bool = True,
         strict: bool = True,
     ) -> None:
-        wanted = _read_groups(groups, port, interface, source, strict)
+        wanted = _read_groups(groups, port, interface, source, strict=strict)
         joins = [(group, resolve_interfaces(group.interface, group.family, group.address)) for group in wanted]
         binding = plan_binding(bind, joins)
         names = _metadata_names(metadata)
@@ -136,9 +136,9 @@ class Receiver(_core.ReceiverCore):
     ) -> Self:
         """Take over a bound IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
-        Nothing is filtered, since what it joined before cannot be known, and no option is changed but those that `metadata`
-        needs. Raises TypeError for what is not a socket, ValueError for one of another family or type, or that is closed or
-        not bound.
+        Nothing is filtered, since what it joined before cannot be known, and no option is changed but those that
+        `metadata` needs. Raises TypeError for what is not a socket, ValueError for one of another family or type, or
+        that is closed or not bound.
         """
         check_datagram_socket(sock, "Receiver.from_socket")
         if not sock.getsockname()[1]:
@@ -154,7 +154,7 @@ class Receiver(_core.ReceiverCore):
             max_memory=max_memory,
         )
         self._binding = Binding()
-        self._interface: str | None = None
+        self._interface = None
         self._strict = True
         for name in sorted(names):
             options.set_option(sock, _METADATA[name], True)
@@ -178,14 +178,14 @@ class Receiver(_core.ReceiverCore):
     ) -> None:
         """Join a group, any-source or, with one or more sources, source-specific; also while another thread receives.
 
-        The port, if there is one in the text, is the receiver's. interface=None stands for the one that the receiver was
-        opened with. Raises ValueError for a group that this receiver cannot hear (it names bind="any" or ReceiverSet),
-        OSError(EADDRINUSE) for one that is joined already or in the other mode, OSError for what the system refuses.
-        RFC 3678.
+        The port, if there is one in the text, is the receiver's. interface=None stands for the one that the receiver
+        was opened with. Raises ValueError for a group that this receiver cannot hear (it names bind="any" or
+        ReceiverSet), OSError(EADDRINUSE) for one that is joined already or in the other mode, OSError for what the
+        system refuses. RFC 3678.
         """
         wanted = self._own(Group.parse(group, interface=interface, source=source, strict=self._strict))
         if wanted.interface is None:
-            wanted = replace(wanted, interface=self._interface)
+            wanted = wanted.replace(interface=self._interface)
         interfaces = resolve_interfaces(wanted.interface, wanted.family, wanted.address)
         self._binding.check(wanted, interfaces)
         self._join(wanted, interfaces)
@@ -207,7 +207,7 @@ class Receiver(_core.ReceiverCore):
         self._memberships.block(wanted.address, wanted.sources, interfaces)
 
     def unblock(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
-        """Hear blocked sources again; interface as leave(). Raises OSError(EADDRNOTAVAIL) for one that is not blocked."""
+        """Hear blocked sources again; interface as leave(). OSError(EADDRNOTAVAIL): it is not blocked."""
         wanted, interfaces = self._member(group, source, interface)
         self._memberships.unblock(wanted.address, wanted.sources, interfaces)
 
@@ -238,7 +238,8 @@ class Receiver(_core.ReceiverCore):
         if wanted.interface is None:
             return wanted, None
         for member in self.memberships:
-            if member.group == wanted.address and wanted.interface in (member.interface.name, str(member.interface.index)):
+            known_as = (member.interface.name, str(member.interface.index))
+            if member.group == wanted.address and wanted.interface in known_as:
                 return wanted, (member.interface,)
         return wanted, resolve_interfaces(wanted.interface, wanted.family, wanted.address)
 
@@ -369,39 +370,32 @@ def _read_groups(
     port: int | None,
     interface: InterfaceLike | None,
     source: Sources | None,
+    *,
     strict: bool,
 ) -> list[Group]:
     """The groups of a receiver: at least one, all with the same port and family."""
     if not groups:
-        raise ValueError('a Receiver needs a group, for example Receiver("239.1.2.3:5000"); Receiver.from_socket takes others')
-    sources = source if source is None or isinstance(source, str) else _as_list(source)
+        raise ValueError(
+            'a Receiver needs a group, for example "239.1.2.3:5000"; Receiver.from_socket takes any socket'
+        )
+    sources = list(source) if isinstance(source, Iterable) and not isinstance(source, str) else source
     read = [Group.parse(group, port=port, interface=interface, source=sources, strict=strict) for group in groups]
     ports = {group.port for group in read if group.port is not None}
     if not ports:
-        raise ValueError(f"group {str(groups[0])!r} has no port: write {_with_port(read[0], 5000)} or pass port=")
+        raise ValueError(f"group {str(groups[0])!r} has no port: write {read[0].replace(port=5000)} or pass port=")
     if len(ports) > 1 or len({group.family for group in read}) > 1:
         raise ValueError(
             f"a Receiver has one port and one family, not {', '.join(map(str, read))}: "
             "use a Receiver for each, and ReceiverSet([...]) to receive on all"
         )
-    return [_with_port(group, *ports) for group in read]
-
-
-def _as_list(source: Sources) -> Sources:
-    """An iterable that is read once per group must outlive the first."""
-    return list(source) if isinstance(source, Iterable) else source
-
-
-def _with_port(group: Group, port: int) -> Group:
-    return replace(group, port=port)
+    return [group.replace(port=port) for group in read for port in ports]
 
 
 def _metadata_names(metadata: Iterable[str]) -> set[str]:
     names = {metadata} if isinstance(metadata, str) else set(metadata)
     if unknown := names - _METADATA.keys():
-        raise ValueError(
-            f"metadata {', '.join(map(repr, sorted(unknown)))} is not known; known are {', '.join(map(repr, _METADATA))}"
-        )
+        names_of_them = ", ".join(map(repr, sorted(unknown)))
+        raise ValueError(f"metadata {names_of_them} is not known; known are {', '.join(map(repr, _METADATA))}")
     return names
 
 

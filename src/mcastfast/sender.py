@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import warnings
-from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from mcastfast import options
 from mcastfast._core import SenderCore
@@ -21,8 +20,7 @@ from mcastfast.sockets import SocketAddress, check_datagram_socket
 Local: TypeAlias = AddressLike | tuple[AddressLike, int]
 
 
-@dataclass(frozen=True, slots=True)
-class SenderStats:
+class SenderStats(NamedTuple):
     """What a sender has sent since it was opened; still there after close().
 
     datagrams, bytes: that the system took. batches: calls of send_batch that reached it. send_drops: datagrams that the
@@ -39,14 +37,14 @@ class SenderStats:
 class Sender(SenderCore):
     """One connected socket that sends datagrams to one multicast group by one interface.
 
-    group: text `group[%interface]:port` or a Group; port and interface as keywords must agree with it. interface: a name,
-    index, address or Interface, or None, which leaves the choice to the route; it is looked up once, and stands in
-    `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop limit,
-    0 to 255, see TTL; 1 stays on the local network. loopback: whether this host hears it too, None leaves the system's
-    default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's MTU is an
-    OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the kernel,
-    BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None for ever, 0
-    not at all. engine: "auto" or one of ENGINES.
+    group: text `group[%interface]:port` or a Group; port and interface as keywords must agree with it. interface: a
+    name, index, address or Interface, or None, which leaves the choice to the route; it is looked up once, and stands
+    in `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop
+    limit, 0 to 255, see TTL; 1 stays on the local network. loopback: whether this host hears it too, None leaves the
+    system's default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's MTU is
+    an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the kernel,
+    BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None for
+    ever, 0 not at all. engine: "auto" or one of ENGINES.
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.
@@ -99,8 +97,8 @@ class Sender(SenderCore):
     def from_socket(cls, sock: socket.socket, *, timeout: float | None = None, engine: str = "auto") -> Self:
         """Take over a connected IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
-        No option is changed. Raises TypeError for what is not a socket, ValueError for one of another family or type, or that
-        is closed or not connected.
+        No option is changed. Raises TypeError for what is not a socket, ValueError for one of another family or type,
+        or that is closed or not connected.
         """
         check_datagram_socket(sock, "Sender.from_socket")
         try:
@@ -156,11 +154,11 @@ class Sender(SenderCore):
     def _described(self) -> str:
         return str(self)
 
-    def _failure(self, call: str, code: int) -> OSError:
+    def _failure(self, _: str, code: int) -> OSError:
         return os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
 
     def close(self) -> None:
-        """Close the socket. A send that another thread is blocked in raises OSError(EBADF). A second close does nothing."""
+        """Close the socket. A send that another thread is blocked in raises OSError(EBADF). Closing twice is fine."""
         if self._end():
             self._socket.close()
 

@@ -10,7 +10,7 @@ SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
 
 def check_datagram_socket(sock: object, call: str) -> None:
-    """Raise TypeError for what is not a socket, ValueError for one that is closed or not an IPv4 or IPv6 datagram one."""
+    """Raise TypeError for what is not a socket, ValueError for one that is closed or not an IP datagram socket."""
     if not isinstance(sock, socket.socket):
         raise TypeError(f"{call} takes a socket.socket, not {type(sock).__name__}")
     if sock.fileno() < 0:
