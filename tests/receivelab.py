@@ -1,0 +1,232 @@
+"""What tests of receivers share: plain senders, what a receiver delivered, and knowing that a thread is blocked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import netlab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mcastfast import Receiver
+
+T = TypeVar("T")
+
+PORT = 5000
+TIMEOUT = 20.0
+"""Seconds that any one step may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What the tests name in one family: two groups, a source-specific one, and many more."""
+
+    number: socket.AddressFamily
+    group: str
+    other: str
+    specific: str
+    pattern: str
+    """`pattern % n` is a group for each n from 1 to 250."""
+
+    def address(self, link: netlab.Link) -> str:
+        """The link's address of this family."""
+        return link.ipv4 if self.number == socket.AF_INET else link.ipv6
+
+
+V4 = Family(socket.AF_INET, "239.1.2.3", "239.1.2.4", "232.1.2.3", "239.7.7.%d")
+V6 = Family(socket.AF_INET6, "ff15::1:3", "ff15::1:4", "ff35::8000:3", "ff15::77:%x")
+FAMILIES = [V4, V6]
+
+
+def family_name(family: Family) -> str:
+    """The id of a parametrized test."""
+    return "v4" if family is V4 else "v6"
+
+
+def at(group: str, link: netlab.Link, port: int = PORT) -> str:
+    """The group's text with interface and port."""
+    return f"[{group}%{link.name}]:{port}" if ":" in group else f"{group}%{link.name}:{port}"
+
+
+def plain_socket(family: socket.AddressFamily, *, port: int | None = None, host: str = "") -> socket.socket:
+    """A datagram socket as other programs have it: shared port, wildcard address."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.settimeout(TIMEOUT)
+    if port is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    return sock
+
+
+def plain_join(sock: socket.socket, group: str, index: int) -> None:
+    """Join by interface index, with the oldest options: what other programs do."""
+    if sock.family == socket.AF_INET:
+        request = socket.inet_aton(group) + struct.pack("=4xi", index)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+    else:
+        request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("=I", index)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+
+
+@contextlib.contextmanager
+def member(namespace: netlab.Namespace, *joins: tuple[str, int], port: int = PORT) -> Iterator[socket.socket]:
+    """Another program's socket on the wildcard address and the same port, joined to (group, interface index) pairs."""
+    family = socket.AF_INET6 if ":" in joins[0][0] else socket.AF_INET
+    with namespace, plain_socket(family, port=port) as sock:
+        for group, index in joins:
+            plain_join(sock, group, index)
+        yield sock
+
+
+class Source:
+    """A plain sender behind a link: one socket for each family, multicast by this link only."""
+
+    def __init__(self, link: netlab.Link) -> None:
+        self.link = link
+        with link.namespace:
+            self._sockets = {family.number: plain_socket(family.number) for family in FAMILIES}
+        ipv4, ipv6 = self._sockets[socket.AF_INET], self._sockets[socket.AF_INET6]
+        ipv4.setsockopt(
+            socket.IPPROTO_IP,
+            socket.IP_MULTICAST_IF,
+            bytes(4) + socket.inet_aton(link.ipv4) + struct.pack("=i", link.index),
+        )
+        ipv6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, link.index)
+        ipv4.bind((link.ipv4, 0))
+        ipv6.bind((link.ipv6, 0))
+
+    def send(self, host: str, *payloads: bytes, port: int = PORT) -> None:
+        """Send to a group, or to a host."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        for payload in payloads:
+            self._sockets[family].sendto(payload, (host, port))
+
+    def port(self, family: Family) -> int:
+        """The port that datagrams of the family come from."""
+        number: int = self._sockets[family.number].getsockname()[1]
+        return number
+
+    def close(self) -> None:
+        """Close both sockets."""
+        for sock in self._sockets.values():
+            sock.close()
+
+
+@contextlib.contextmanager
+def sources(*links: netlab.Link) -> Iterator[list[Source]]:
+    """A Source behind each of the links."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(contextlib.closing(Source(link))) for link in links]
+
+
+def receive(receiver: Receiver, count: int) -> list[bytes]:
+    """At least so many payloads, in order; TimeoutError if they do not come."""
+    received: list[bytes] = []
+    while len(received) < count:
+        received += receiver.recv_batch(timeout=TIMEOUT).payloads()
+    return received
+
+
+END = b"end"
+
+
+def exchange(observer: socket.socket, *sends: tuple[Source, str, bytes]) -> None:
+    """Send these payloads; when this returns, every socket of the observer's host has got those that are for it.
+
+    The observer, see member(), has joined all the groups from any source. Each source sends END last, and its datagrams
+    are delivered in order, each to all sockets: so whoever sees the ends knows that what came before is delivered.
+    """
+    for source, host, payload in sends:
+        source.send(host, payload)
+    paths = dict.fromkeys((source, host) for source, host, _ in sends)
+    for source, host in paths:
+        source.send(host, END)
+    seen = [observer.recv(2048) for _ in range(len(sends) + len(paths))]
+    assert sorted(seen) == sorted([payload for *_, payload in sends] + [END] * len(paths))
+
+
+def drain(receiver: Receiver) -> list[bytes]:
+    """The payloads that are there now, in order, without the ends of exchange()."""
+    received: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            received += receiver.recv_batch(timeout=0).payloads()
+    return [payload for payload in received if payload != END]
+
+
+def is_empty(receiver: Receiver) -> bool:
+    """Whether there is nothing to receive now."""
+    try:
+        batch = receiver.recv_batch(timeout=0)
+    except BlockingIOError:
+        return True
+    raise AssertionError(f"{receiver} still had {batch.payloads()}")
+
+
+def is_blocked(task: str) -> bool:
+    """Whether the thread of this /proc directory sleeps in a system call other than waiting for a lock (the GIL)."""
+    state = Path(task, "stat").read_text().rpartition(")")[2].split()[0]
+    return state == "S" and not Path(task, "wchan").read_text().startswith("futex")
+
+
+class Worker(threading.Thread, Generic[T]):
+    """A thread that runs one call and keeps what became of it."""
+
+    def __init__(self, call: Callable[..., T], *arguments: Any, namespace: netlab.Namespace | None = None) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._arguments = arguments
+        self._namespace = namespace
+        self._outcome: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with self._namespace or contextlib.nullcontext():
+                self._outcome.put((self._call(*self._arguments), None))
+        except BaseException as error:  # raised again in result()
+            self._outcome.put((None, error))
+
+    def wait_until_blocked(self) -> None:
+        """Return when the call sleeps in the kernel; whatever it waits for has not come by then."""
+        netlab.wait_until(lambda: self._outcome.qsize() or is_blocked(f"/proc/self/task/{self.native_id}"), TIMEOUT)
+        if self._outcome.qsize():
+            raise AssertionError(f"the call did not block, it gave {self._outcome.get()}")
+
+    def result(self) -> T:
+        """What the call returned or raised; queue.Empty if it is not done in time."""
+        value, error = self._outcome.get(timeout=TIMEOUT)
+        self.join(TIMEOUT)
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def script(text: str, *arguments: str, namespace: netlab.Namespace) -> Iterator[subprocess.Popen[str]]:
+    """A Python process in the namespace that runs `text`; killed in the end if it still runs."""
+    with namespace:
+        process = subprocess.Popen(
+            [sys.executable, "-c", text, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
