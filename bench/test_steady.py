@@ -82,7 +82,7 @@ def test_steady_state(rig: Rig, benchmark: BenchmarkFixture, work: str, engine: 
         engine,
         {engine: Record((turn,))},
         verdict=Verdict(
-            target=f"0 KiB, <= {MOST_ARENAS} arenas, 0 collections",
+            target=f"<= {STEADY_KIB} KiB, <= {MOST_ARENAS} arenas, 0 runs",
             figure=f"{growth} KiB, {arenas}, {len(collections)}",
             reached=growth <= STEADY_KIB and arenas <= MOST_ARENAS and not collections,
         ),
