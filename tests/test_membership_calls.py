@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 
 import pytest
@@ -243,3 +244,40 @@ def test_zone_of_a_source_is_the_interface() -> None:
     assert table.memberships[0].sources == (IPv6Address("fe80::7"),)
     table.leave(IPv6Address("ff35::1"), [IPv6Address("fe80::7")])
     assert table.memberships == ()
+
+
+def test_call_waits_for_the_one_before_and_sees_what_it_did() -> None:
+    class Slow(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.entered = threading.Semaphore(0)
+            self.proceed = threading.Event()
+
+        def setsockopt(self, level: int, number: int, value: bytes, /) -> None:
+            self.entered.release()
+            self.proceed.wait(10)
+            super().setsockopt(level, number, value)
+
+    slow = Slow()
+    table = Memberships(slow)
+    outcomes: list[int] = []
+
+    def join() -> None:
+        try:
+            table.join(G, (), [ETH[1]])
+        except OSError as error:
+            outcomes.append(error.errno or 0)
+        else:
+            outcomes.append(0)
+
+    threads = [threading.Thread(target=join) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert slow.entered.acquire(timeout=10)
+    both_entered = slow.entered.acquire(timeout=0.2)
+    slow.proceed.set()
+    for thread in threads:
+        thread.join()
+    assert not both_entered
+    assert sorted(outcomes) == [0, errno.EADDRINUSE]
+    assert slow.log == [("join", 1)]
