@@ -23,11 +23,11 @@ DAMAGE = ("Continuity check failed", "Packet corrupt")
 
 
 def _source(link: Link) -> tuple[str, ...]:
-    """ffmpeg's command line for a test picture, four times as fast as life, for longer than any test takes."""
+    """ffmpeg's command line for a test picture, twice as fast as life, for longer than any test takes."""
     picture = "testsrc2=duration=60:size=320x180:rate=25"
     target = f"udp://{FIRST}:{PORT}?pkt_size=1316&localaddr={link.ipv4}&ttl=4"
-    encoder = ("-c:v", "mpeg2video", "-b:v", "2M", "-f", "mpegts")
-    return ("ffmpeg", "-v", "error", "-nostdin", "-readrate", "4", "-f", "lavfi", "-i", picture, *encoder, target)
+    encoder = ("-c:v", "mpeg2video", "-b:v", "500k", "-f", "mpegts")
+    return ("ffmpeg", "-v", "error", "-nostdin", "-readrate", "2", "-f", "lavfi", "-i", picture, *encoder, target)
 
 
 def _probe(link: Link) -> tuple[str, ...]:
