@@ -11,9 +11,10 @@ import netlab
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 _REQUIRED = pytest.StashKey[frozenset[str]]()
+_FAILED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,6 +70,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             _need(item.config, name)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[_FAILED] = report.failed or item.stash.get(_FAILED, False)
+    return report
+
+
 def _need(config: pytest.Config, name: str) -> None:
     reason = capabilities.reason_missing(name)
     if reason is None:
@@ -89,10 +97,12 @@ def _descriptors() -> dict[str, str]:
 
 
 @pytest.fixture(autouse=True)
-def no_leaks() -> Iterator[None]:
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a descriptor open."""
     before = _descriptors()
     yield
+    if request.node.stash.get(_FAILED, False):  # its traceback keeps what it had open
+        return
     leaked = _descriptors().items() - before.items()
     if leaked:
         gc.collect()
