@@ -103,7 +103,7 @@ int mcf_sender_init(mcf_sender *sender);
 void mcf_sender_clear(mcf_sender *sender);
 
 /* Sends payloads [*sent, count), continues after partial sends, and advances *sent past every datagram that the system
- * took. An error that an earlier datagram caused (ICMP) is counted and the payload tried again once. Returns 0 when all
+ * took. An error that an earlier datagram caused (ICMP) is counted, and the payload tried again. Returns 0 when all
  * went, or -errno as for mcf_receive, -EAGAIN when the socket is full and deadline is MCF_DO_NOT_WAIT. */
 int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t deadline);
 /* The same for one payload of any length. Returns 0 or -errno. */
