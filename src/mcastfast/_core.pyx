@@ -44,6 +44,7 @@ cdef extern from "<errno.h>":
 
 import os
 from enum import IntFlag
+from operator import index as operator_index
 from socket import AF_INET, AF_INET6, inet_ntop
 
 MAX_BATCH = MCF_MAX_BATCH

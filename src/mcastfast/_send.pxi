@@ -1,5 +1,29 @@
 # Sending: one payload, many, a batch, the rows of an array.
 
+cdef str _WANTED = "send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array"
+
+
+cdef object _iterate(payloads):
+    if not isinstance(payloads, str):
+        try:
+            return iter(payloads)
+        except TypeError:
+            pass
+    raise TypeError(f"{_WANTED}, not {type(payloads).__name__}")
+
+
+cdef bint _holds_objects(const char *format) noexcept:
+    """Whether a buffer's format (PEP 3118) has a Python object in it; the names of fields stand between colons."""
+    cdef bint in_name = False
+    while format != NULL and format[0]:
+        if format[0] == b":":
+            in_name = not in_name
+        elif format[0] == b"O" and not in_name:
+            return True
+        format += 1
+    return False
+
+
 cdef class SenderCore(Gate):
     """The part of a Sender through which datagrams pass."""
 
@@ -37,6 +61,12 @@ cdef class SenderCore(Gate):
         return (mcf_counter_get(&io.batches), mcf_counter_get(&io.datagrams), mcf_counter_get(&io.bytes),
                 mcf_counter_get(&io.send_drops), mcf_counter_get(&io.late_errors))
 
+    cdef inline int _begin(self, str call, Py_ssize_t sent) except -1:
+        """Takes the lock for a call that has sent so many."""
+        if not self.is_open:
+            self._fail(call, -EBADF, sent)
+        return self._enter(call)
+
     cdef int _fail(self, str call, int error, Py_ssize_t sent) except -1:
         """Raises the OSError for a send that stopped after `sent` datagrams."""
         try:
@@ -63,12 +93,14 @@ cdef class SenderCore(Gate):
         cdef Py_buffer buffer
         cdef int64_t deadline
         cdef int error
+        if not PyObject_CheckBuffer(payload):
+            raise TypeError(f"send takes a bytes-like object, not {type(payload).__name__}")
         PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
         try:
             if <size_t>buffer.len > self.largest:
                 self._refuse_size("send", buffer.len, "")
             deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
-            self._enter("send")
+            self._begin("send", 0)
             while True:
                 with nogil:
                     error = mcf_send_one(&self.io, buffer.buf, buffer.len, deadline)
@@ -76,7 +108,7 @@ cdef class SenderCore(Gate):
                 if error != -EINTR:
                     break
                 PyErr_CheckSignals()
-                self._enter("send")
+                self._begin("send", 0)
             if error:
                 self._fail("send", error, 0)
         finally:
@@ -98,9 +130,15 @@ cdef class SenderCore(Gate):
             return self._send_rows(payloads, lengths)
         if lengths is not None:
             raise TypeError("send_batch: lengths= goes with a 2-D array; slice the payloads instead")
-        if isinstance(payloads, str):
-            raise TypeError("send_batch takes an iterable of bytes-like objects, not str")
+        if not isinstance(payloads, (list, tuple)):
+            payloads = _iterate(payloads)
         return self._send_objects(tuple(payloads))
+
+    cdef inline int _begin_batch(self, Py_ssize_t total) except -1:
+        self._begin("send_batch", 0)
+        if total:
+            mcf_counter_bump(&self.io.batches, 1)
+        return 0
 
     cdef int _send(self, uint32_t count, int64_t deadline, Py_ssize_t before) except -1:
         """Sends the first `count` of io.payloads. The lock is held on entry, and on return but for an exception."""
@@ -115,7 +153,7 @@ cdef class SenderCore(Gate):
             if error != -EINTR:
                 self._fail("send_batch", error, before + sent)
             PyErr_CheckSignals()
-            self._enter("send_batch")
+            self._begin("send_batch", before + sent)
 
     cdef Py_ssize_t _send_received(self, Batch batch) except -1:
         batch._check()
@@ -128,7 +166,7 @@ cdef class SenderCore(Gate):
         for index in range(total):
             if batch.arena.lengths[batch.start + index] > self.largest:
                 self._refuse_size("send_batch", batch.arena.lengths[batch.start + index], f" (datagram {index})")
-        self._enter("send_batch")
+        self._begin_batch(total)
         mcf_counter_add(&batch.exports, 1)
         try:
             for first in range(0, total, MCF_MAX_BATCH):
@@ -154,13 +192,15 @@ cdef class SenderCore(Gate):
             raise ValueError(f"send_batch needs a C-contiguous array: {error}") from None
         try:
             if buffer.ndim != 2:
-                raise TypeError(f"send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array, not a "
-                                f"{type(payloads).__name__} of {buffer.ndim} dimension(s); send() sends one payload")
+                raise TypeError(f"{_WANTED}, not {type(payloads).__name__} with ndim={buffer.ndim}; send() sends one "
+                                "payload")
+            if _holds_objects(buffer.format):
+                raise ValueError("send_batch: the array holds Python objects, which no datagram can; use a plain dtype")
             rows = buffer.shape[0]
             width = buffer.shape[1] * buffer.itemsize
             base = <const uint8_t *>buffer.buf
             sizes = self._row_sizes(rows, width, lengths)
-            self._enter("send_batch")
+            self._begin_batch(rows)
             for first in range(0, rows, MCF_MAX_BATCH):
                 count = min(rows - first, <Py_ssize_t>MCF_MAX_BATCH)
                 for index in range(count):
@@ -189,7 +229,7 @@ cdef class SenderCore(Gate):
             raise MemoryError
         try:
             for index in range(rows):
-                value = values[index]
+                value = operator_index(values[index])
                 if not 0 <= value <= width:
                     raise ValueError(f"send_batch: lengths[{index}]={value} is not in 0..{width}, the length of a row")
                 if value > self.largest:
@@ -215,7 +255,7 @@ cdef class SenderCore(Gate):
             if <size_t>PyBytes_GET_SIZE(payload) > self.largest:
                 self._refuse_size("send_batch", PyBytes_GET_SIZE(payload), f" (payload {index})")
         else:
-            self._enter("send_batch")
+            self._begin_batch(total)
             for first in range(0, total, MCF_MAX_BATCH):
                 count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
                 for index in range(count):
@@ -233,12 +273,12 @@ cdef class SenderCore(Gate):
             for index in range(total):
                 try:
                     PyObject_GetBuffer(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index], PyBUF_SIMPLE)
-                except (TypeError, BufferError) as error:
+                except (TypeError, ValueError, BufferError) as error:
                     raise type(error)(f"send_batch: payload {index}: {error}") from None
                 held += 1
                 if <size_t>buffers[index].len > self.largest:
                     self._refuse_size("send_batch", buffers[index].len, f" (payload {index})")
-            self._enter("send_batch")
+            self._begin_batch(total)
             for first in range(0, total, MCF_MAX_BATCH):
                 count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
                 for index in range(count):
