@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 import socket
 import warnings
 from typing import NamedTuple, Self, TypeAlias
@@ -23,8 +24,9 @@ Local: TypeAlias = AddressLike | tuple[AddressLike, int]
 class SenderStats(NamedTuple):
     """What a sender has sent since it was opened; still there after close().
 
-    datagrams, bytes: that the system took. batches: calls of send_batch that reached it. send_drops: datagrams that the
-    device's full queue refused (ENOBUFS). late_errors: errors that the network reported (ICMP) for earlier datagrams.
+    datagrams, bytes: that the system took. batches: calls of send_batch that had something to send. send_drops:
+    datagrams that the device's full queue refused (ENOBUFS). late_errors: errors that the network reported (ICMP) for
+    earlier datagrams.
     """
 
     batches: int
@@ -41,10 +43,10 @@ class Sender(SenderCore):
     name, index, address or Interface, or None, which leaves the choice to the route; it is looked up once, and stands
     in `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop
     limit, 0 to 255, see TTL; 1 stays on the local network. loopback: whether this host hears it too, None leaves the
-    system's default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's MTU is
-    an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the kernel,
-    BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None for
-    ever, 0 not at all. engine: "auto" or one of ENGINES.
+    system's default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's
+    MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the
+    kernel, BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None
+    for ever, 0 not at all. engine: "auto" or one of ENGINES.
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.
@@ -71,6 +73,8 @@ class Sender(SenderCore):
         options.MULTICAST_HOPS.pack(ttl, wanted.family)
         if traffic_class is not None:
             options.TOS.pack(traffic_class, wanted.family)
+        if send_buffer is not None:
+            options.SEND_BUFFER.pack(send_buffer, wanted.family)
         chosen = resolve_interface(wanted.interface, wanted.family, wanted.address)
         self._prepare(wanted.family, engine=engine, timeout=timeout)
         sock = socket.socket(wanted.family, socket.SOCK_DGRAM)
@@ -97,8 +101,9 @@ class Sender(SenderCore):
     def from_socket(cls, sock: socket.socket, *, timeout: float | None = None, engine: str = "auto") -> Self:
         """Take over a connected IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
-        No option is changed. Raises TypeError for what is not a socket, ValueError for one of another family or type,
-        or that is closed or not connected.
+        No option is changed: where IP_RECVERR is not set on it, Linux drops what finds the device's queue full in
+        silence, and late_errors counts those errors only that a later datagram met. Raises TypeError for what is not a
+        socket, ValueError for one of another family or type, or that is closed or not connected.
         """
         check_datagram_socket(sock, "Sender.from_socket")
         try:
@@ -191,13 +196,15 @@ def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, in
     """The address to send from, None for the interface's, and the port, 0 for any."""
     if local is None:
         return None, 0
-    host, port = local if isinstance(local, tuple) else (local, 0)
-    if not 0 <= port <= 65535:
+    host, port = local if isinstance(local, tuple) and len(local) == 2 else (local, 0)
+    if not 0 <= operator.index(port) <= 65535:
         raise ValueError(f"local={local!r}: the port is not in 0 to 65535")
     address = parse_address(host, what="local address")
     if address.version != group.address.version:
         raise ValueError(f"local={local!r} is of another family than the group {group}")
-    return address, port
+    if address.is_multicast:
+        raise ValueError(f"local={local!r} is a multicast address; datagrams come from an address of this host")
+    return None if address.is_unspecified else address, port
 
 
 def _point(sock: socket.socket, group: Group, interface: Interface, local: IPAddress | None, port: int) -> None:
