@@ -1,0 +1,154 @@
+"""The command `mcastfast`: which commands there are, and how they end.
+
+Exit codes: 0 done, also when a signal (Ctrl-C, SIGTERM) or the reader of a pipe ended it; 1 it failed at run time, or
+was interrupted before it was done; 2 it was called wrongly. An error is one line on standard error, `mcastfast: error:`
+and what is wrong, with a line per hint below it. Data goes to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import warnings
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+from mcastfast import __version__
+from mcastfast.commands import bench, groups, interfaces, recv, relay, send
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+
+_COMMANDS = (recv, send, relay, interfaces, groups, bench)
+
+_EPILOG = """\
+examples:
+  mcastfast recv 239.1.2.3:5000 --interface eth0
+  mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200
+  mcastfast relay 239.1.2.3:5000%eth0 192.0.2.7:5000
+  mcastfast bench
+
+A group is written [source@]group[%interface][:port], IPv6 as [ff15::1%eth0]:5000.
+`mcastfast COMMAND --help` explains a command.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as every other error is reported: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        _, _, command = self.prog.partition(" ")
+        _report(f"{command}: {message}" if command else message, [f"see {self.prog} --help"])
+        self.exit(USAGE)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; what it yields has `run`, the command's function."""
+    parser = _Parser(
+        prog="mcastfast",
+        description="Receive, send and relay UDP multicast.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mcastfast {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(subparsers).set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line (`argv` without the program's name; None: the process' own) and return the exit code.
+
+    Raises SystemExit for --help, --version and wrong usage, as argparse does.
+    """
+    args = make_parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code: int = args.run(args)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+            return DONE
+        except KeyboardInterrupt:
+            _report("interrupted")
+            return FAILED
+        except (ValueError, TypeError) as error:
+            _report_exception(error)
+            return USAGE
+        except (OSError, NotImplementedError, BufferError, MemoryError) as error:
+            _report_exception(error)
+            return FAILED
+    return code
+
+
+def _report(message: str, hints: Sequence[str] = ()) -> None:
+    print(f"mcastfast: error: {message}", *(f"  {hint}" for hint in hints), sep="\n", file=sys.stderr)
+
+
+def _report_exception(error: Exception) -> None:
+    text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    lines = [in_options(" ".join(line.split())) for line in (text, *getattr(error, "__notes__", ()))]
+    _report(lines[0], lines[1:])
+
+
+# How the library's texts name what the command line spells as options.
+_OPTION_NAMES = {
+    'bind="any"': "--bind any",
+    'interface="all"': "--interface all",
+    "fragment=False": "without --no-fragment",
+    "strict=False": "--no-strict",
+    "receive_buffer=": "--buffer",
+    "send_buffer=": "--buffer",
+    "batch_size=": "--batch-size",
+    "max_datagram=": "--max-datagram",
+    "interface=": "--interface",
+    "for unicast or broadcast use Receiver.from_socket or Sender.from_socket": "`mcastfast relay` takes unicast",
+    "source=": "--source",
+    "local=": "--local",
+    "port=": "--port",
+    "bind=": "--bind",
+    "engine=": "--engine",
+    "ttl=": "--ttl",
+}
+_OPTION = re.compile(r"(?<![\w?&])(?:" + "|".join(map(re.escape, _OPTION_NAMES)) + r")(\S?)")
+
+
+def in_options(text: str) -> str:
+    """A text of the library in the words of the command line: `name interface=` becomes `name --interface`."""
+
+    def spell(match: re.Match[str]) -> str:
+        after = match[1]
+        option = _OPTION_NAMES[match[0].removesuffix(after)]
+        return f"{option} {after}" if re.match(r"[\w'\"\[-]", after) else option + after
+
+    return _OPTION.sub(spell, text)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """As warnings.showwarning, for a reader who sees no source."""
+    del category, filename, lineno, line
+    print(f"mcastfast: warning: {in_options(str(message))}", file=file or sys.stderr)
+
+
+def _forget_stdout() -> None:
+    """Nobody reads it any more, and the flush at exit must not say so."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

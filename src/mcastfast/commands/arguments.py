@@ -1,0 +1,146 @@
+"""Options that several commands have, and how their values are written."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from mcastfast import ENGINES
+from mcastfast.binding import BIND_MODES
+
+if TYPE_CHECKING:
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_SIZE = re.compile(_NUMBER + r"([kmg]?)(?:i?b)?", re.IGNORECASE)
+_RATE = re.compile(_NUMBER + r"([kmg]?)(bit/s|bits/s|bps|/s|pps)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How fast to send: so many datagrams, or bits of payload, each second."""
+
+    value: float
+    in_bits: bool = False
+
+    def datagrams(self, size: int) -> float:
+        """Datagrams of `size` bytes each second."""
+        return self.value / (8 * size) if self.in_bits else self.value
+
+
+def add_command(subparsers: Subparsers, name: str, summary: str, details: str) -> argparse.ArgumentParser:
+    """The parser of a command; `details` stand below its options."""
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_end_options(parser: argparse.ArgumentParser) -> None:
+    """When the command ends by itself."""
+    parser.add_argument("-c", "--count", type=count, metavar="N", help="end after N datagrams")
+    parser.add_argument("-t", "--duration", type=seconds, metavar="SECONDS", help="end after so many seconds")
+
+
+def add_quiet_option(parser: argparse.ArgumentParser) -> None:
+    """What goes to standard error besides errors."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
+
+
+def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) -> None:
+    """Keywords of Receiver that any receiving command has."""
+    parser.add_argument(
+        "-s", "--source", action="append", metavar="ADDRESS", help="join this source only (SSM); may be repeated"
+    )
+    parser.add_argument(
+        "--bind",
+        choices=BIND_MODES,
+        default="auto",
+        help='what the socket binds: the group, so that nothing else arrives; "any" also takes unicast to the port '
+        "(default: auto, the group where there is one)",
+    )
+    parser.add_argument(
+        "--no-strict",
+        action="store_true",
+        help="allow any-source joins in the source-specific range (232/8, ff3x::/32)",
+    )
+    parser.add_argument("--buffer", type=size, metavar="SIZE", help="receive buffer to ask the kernel for, such as 8M")
+    parser.add_argument(
+        "--batch-size", type=count, default=64, metavar="N", help="datagrams a system call (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-datagram",
+        type=size,
+        default=max_datagram,
+        metavar="SIZE",
+        help="bytes; longer datagrams are cut (default: %(default)s)",
+    )
+    add_engine_option(parser)
+
+
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """How the system is asked."""
+    parser.add_argument(
+        "--engine", choices=("auto", *ENGINES), default="auto", help="system calls to use (default: auto)"
+    )
+
+
+def add_sender_options(parser: argparse.ArgumentParser) -> None:
+    """Keywords of Sender that any sending command has."""
+    parser.add_argument("--ttl", type=int, metavar="N", help="TTL or hop limit (default: 1, the local network)")
+    parser.add_argument("--local", metavar="ADDRESS", help="address to send from (default: the interface's)")
+    parser.add_argument(
+        "--loopback",
+        action=argparse.BooleanOptionalAction,
+        help="whether this host's own receivers hear it (default: the system's, which is yes)",
+    )
+    parser.add_argument("--no-fragment", action="store_true", help="refuse datagrams that are over the MTU of the path")
+
+
+def count(text: str) -> int:
+    """A positive whole number, such as 1000 or 10k (thousands)."""
+    match = re.fullmatch(r"(\d+)([kmg]?)", text.replace(",", ""), re.IGNORECASE)
+    number = int(match[1]) * _DECIMAL[match[2].lower()] if match else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number, such as 1000 or 10k")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A positive time, such as 2.5."""
+    try:
+        number = float(text.removesuffix("s"))
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, such as 10 or 2.5")
+    return number
+
+
+def size(text: str) -> int:
+    """Bytes, such as 1316, 64K or 8M, where K is 1024."""
+    match = _SIZE.fullmatch(text)
+    number = int(float(match[1]) * _BINARY[match[2].lower()]) if match else 0
+    if not 1 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 1316, 64K or 8M")
+    return number
+
+
+def rate(text: str) -> Rate:
+    """Datagrams or bits each second, such as 1000, 10k or 8Mbit/s, where k is 1000."""
+    match = _RATE.fullmatch(text)
+    number = float(match[1]) * _DECIMAL[match[2].lower()] if match else 0
+    if not number:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a rate, such as 1000 or 10k (datagrams each second) or 8Mbit/s (of payload)"
+        )
+    return Rate(number, in_bits=bool(match and match[3] and match[3].lower().startswith("b")))

@@ -1,0 +1,70 @@
+"""The sending side of `mcastfast bench`: full rate over loopback, bounded in time and number.
+
+As a process, `python -m mcastfast.commands.bench_sender GROUP SIZE ENGINE` says with a line that it is ready, reads
+orders from standard input, one JSON object a line, and answers each with a line on standard output. It ends with its
+input.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from ipaddress import ip_address
+
+from mcastfast import TTL, Interface, Sender, interfaces
+from mcastfast.commands.outlet import Outlet
+from mcastfast.commands.stopping import Stop
+
+BATCH = 64
+
+
+def find_loopback() -> Interface:
+    """The loopback interface that carries IPv4; OSError where there is none."""
+    for interface in interfaces():
+        if interface.is_loopback and interface.is_up and interface.supports(socket.AF_INET):
+            return interface
+    raise OSError("no loopback interface is up with an IPv4 address: ip link set dev lo up")
+
+
+def open_sender(group: str, engine: str) -> Sender:
+    """A sender to the group whose datagrams do not leave the host.
+
+    The interface is pinned and the TTL is 0; and before anything is sent the system's own answer is checked, that it
+    sends from a loopback address. OSError otherwise.
+    """
+    sender = Sender(group, interface=find_loopback(), ttl=TTL.HOST, engine=engine)
+    if not (sender.interface and sender.interface.is_loopback and ip_address(sender.address[0]).is_loopback):
+        sender.close()
+        raise OSError(f"{sender} would send from {sender.address[0]}, which is not loopback: nothing was sent")
+    return sender
+
+
+def send_at_full_rate(outlet: Outlet, size: int, duration: float, count: int | None) -> int:
+    """Send datagrams of `size` bytes until `duration` (seconds) or `count` ends it; how many went."""
+    rows = [bytes(size)] * BATCH
+    stop = Stop()
+    before = outlet.sender.stats.datagrams
+    end = time.monotonic() + duration
+    left = sys.maxsize if count is None else count
+    while left > 0 and time.monotonic() < end:
+        batch = rows[:left]
+        outlet.send(batch, stop)
+        left -= len(batch)
+    return outlet.sender.stats.datagrams - before
+
+
+def main() -> None:
+    """Obey orders."""
+    group, size, engine = sys.argv[1:]
+    with open_sender(group, engine) as sender:
+        print("ready", flush=True)
+        outlet = Outlet(sender)
+        for line in sys.stdin:
+            order = json.loads(line)
+            print(send_at_full_rate(outlet, int(size), order["duration"], order["count"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

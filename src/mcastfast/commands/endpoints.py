@@ -1,0 +1,139 @@
+"""The sides of a relay: a multicast group, or a unicast address and port."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from mcastfast import TTL, Receiver, Sender
+from mcastfast.buffers import set_buffer
+from mcastfast.options import (
+    PATH_MTU_DISCOVERY,
+    RECEIVE_BUFFER,
+    RECEIVE_ERRORS,
+    REUSE_ADDRESS,
+    SEND_BUFFER,
+    UNICAST_HOPS,
+    set_option,
+)
+from mcastfast.packing import PathMtu
+
+if TYPE_CHECKING:
+    import argparse
+
+_UNICAST = re.compile(r"(?:udp://)?(?:\[(?P<bracketed>[^]\[]+)\]|(?P<bare>[^][:@/?#%]*)):(?P<port>\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Unicast:
+    """A host, by name or address, and a port; an empty host is every address of this one (IPv4)."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host or '*'}:{self.port}"
+
+
+def parse_unicast(text: str) -> Unicast | None:
+    """A unicast endpoint, `host:port`, `[::1]:port` or `:port`; None for what Group reads, or refuses with a reason."""
+    match = _UNICAST.fullmatch(text)
+    if not match or not 1 <= int(match["port"]) <= 65535:
+        return None
+    host: str = match["bracketed"] or match["bare"]
+    try:
+        if ip_address(host).is_multicast:
+            return None
+    except ValueError:
+        if match["bracketed"] or re.fullmatch(r"[\d.]+", host):  # a mistyped address is no name
+            return None
+    return Unicast(host, int(match["port"]))
+
+
+def open_receiver(text: str, args: argparse.Namespace) -> Receiver:
+    """A receiver of a group, or of what is sent to an address of this host; keywords as the options say."""
+    keywords = {"batch_size": args.batch_size, "max_datagram": args.max_datagram, "engine": args.engine}
+    unicast = parse_unicast(text)
+    if unicast is None:
+        return Receiver(
+            text,
+            interface=args.interface,
+            source=args.source,
+            bind=args.bind,
+            receive_buffer=args.buffer,
+            strict=not args.no_strict,
+            **keywords,
+        )
+    for option, value in (("--interface", args.interface), ("--source", args.source)):
+        if value is not None:
+            raise ValueError(f"{option} goes with a multicast group, and {text} is unicast")
+    sock = _open_socket(unicast, passive=True)
+    try:
+        if args.buffer is not None:
+            set_buffer(sock, RECEIVE_BUFFER, args.buffer)
+        return Receiver.from_socket(sock, **keywords)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def open_sender(text: str, args: argparse.Namespace) -> Sender:
+    """A sender to a group, or to one host; keywords as the options say."""
+    unicast = parse_unicast(text)
+    if unicast is None:
+        return Sender(
+            text,
+            interface=args.out_interface,
+            local=args.local,
+            ttl=TTL.SUBNET if args.ttl is None else args.ttl,
+            loopback=args.loopback,
+            fragment=not args.no_fragment,
+            send_buffer=args.send_buffer,
+            engine=args.engine,
+        )
+    for option, value in (("--out-interface", args.out_interface), ("--loopback", args.loopback)):
+        if value is not None:
+            raise ValueError(f"{option} goes with a multicast group, and {text} is unicast")
+    sock = _open_socket(unicast, passive=False, local=args.local)
+    try:
+        if args.ttl is not None:
+            set_option(sock, UNICAST_HOPS, args.ttl)
+        if args.no_fragment:
+            set_option(sock, PATH_MTU_DISCOVERY, PathMtu.DO)
+        if RECEIVE_ERRORS.supported(sock.family):
+            set_option(sock, RECEIVE_ERRORS, True)
+        if args.send_buffer is not None:
+            set_buffer(sock, SEND_BUFFER, args.send_buffer)
+        return Sender.from_socket(sock, engine=args.engine)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _open_socket(unicast: Unicast, *, passive: bool, local: str | None = None) -> socket.socket:
+    """A socket bound (passive) or connected to an endpoint, whose host is looked up."""
+    call = "bind" if passive else "send to"
+    flags = socket.AI_PASSIVE if passive else 0
+    host = unicast.host or ("0.0.0.0" if passive else "localhost")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, unicast.port, type=socket.SOCK_DGRAM, flags=flags
+        )[0]
+    except socket.gaierror as error:
+        raise OSError(error.errno, f"{call} {unicast}: {error.strerror}") from None
+    sock = socket.socket(family, kind, protocol)
+    try:
+        if passive:
+            set_option(sock, REUSE_ADDRESS, True)
+            sock.bind(address)
+        else:
+            if local is not None:
+                sock.bind((local, 0))
+            sock.connect(address)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"{call} {unicast}: {error.strerror}") from None
+    return sock

@@ -1,0 +1,67 @@
+"""Receiving until a command's end: what `recv` and `relay` have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from mcastfast import Batch, Receiver, ReceiverStats
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from mcastfast.commands.progress import Progress
+    from mcastfast.commands.stopping import Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """A receiver, what it was opened with, and after how many datagrams to end (None: never)."""
+
+    receiver: Receiver
+    batch_size: int
+    max_datagram: int
+    count: int | None
+
+    @classmethod
+    def of(cls, receiver: Receiver, args: argparse.Namespace) -> Self:
+        """As the options say."""
+        return cls(receiver, args.batch_size, args.max_datagram, args.count)
+
+    def batches(self, stop: Stop, progress: Progress) -> Iterator[Batch]:
+        """Yield batches until `stop` or the count ends it, with exactly `count` datagrams; keep `progress` moving."""
+        left = self.count
+        while not stop.now and left != 0:
+            try:
+                batch = self._receive(min(stop.wait, progress.wait), left)
+            except TimeoutError:
+                progress.tick(active=False)
+                continue
+            if left is not None:
+                left -= len(batch)
+            yield batch
+            del batch  # or it would hold its memory while the next is awaited
+            progress.tick(active=True)
+
+    def _receive(self, timeout: float, most: int | None) -> Batch:
+        """Up to `most` datagrams; those beyond stay in the socket."""
+        if most is None or most >= self.batch_size:
+            return self.receiver.recv_batch(timeout)
+        batch = Batch(bytearray(most * self.max_datagram), max_datagram=self.max_datagram)
+        self.receiver.recv_batch_into(batch, timeout)
+        return batch
+
+
+def losses(stats: ReceiverStats) -> tuple[tuple[str, int], ...]:
+    """What did not come through, as the progress shows it."""
+    return ("kernel drops", stats.kernel_drops), ("foreign", stats.foreign), ("truncated", stats.truncated)
+
+
+def describe_joins(receiver: Receiver) -> str:
+    """What a receiver has joined, and the interfaces that had to be skipped, each on a line."""
+    if not receiver.memberships:
+        return f"receiving at {receiver.address[0]} port {receiver.address[1]}"
+    joined = f"joined {', '.join(map(str, receiver.memberships))}; port {receiver.address[1]}"
+    skipped = [f"skipped {refusal.interface}: {refusal.error.strerror}" for refusal in receiver.skipped]
+    return "\n".join([joined, *skipped])

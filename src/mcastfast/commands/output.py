@@ -1,0 +1,39 @@
+"""Tables and JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def format_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
+    """Columns two spaces apart, as wide as their cells; those numbered in `right` are aligned to the right."""
+    lines = [tuple(headers), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = set(right)
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number in aligned else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
+    """Write a table for people, its head in bold on a terminal."""
+    head, *body = format_table(headers, rows, right=right).split("\n")
+    if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+        head = f"\x1b[1m{head}\x1b[0m"
+    print(head, *body, sep="\n")
+
+
+def print_json(value: object) -> None:
+    """Write a value for machines."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")

@@ -1,0 +1,96 @@
+"""What `send` sends: pieces or lines of a stream, or generated datagrams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import io
+
+    from mcastfast.commands.stopping import Stop
+
+_NUMBER_SIZE = 8
+_READ_SIZE = 64 * 1024
+_LONGEST_LINE = 64 * 1024
+"""Bytes; more than any datagram carries, so that the sender refuses it."""
+
+
+class Payloads(Protocol):
+    """Where payloads come from."""
+
+    def take(self, most: int) -> list[bytes]:
+        """Up to `most` of them, none when there are no more; waits for the first, not for further ones."""
+
+
+class Generated:
+    """Datagrams that count up from 0: eight bytes, big-endian (fewer where the datagram is shorter), then zeros."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._zeros = bytes(max(size - _NUMBER_SIZE, 0))
+        self._next = 0
+
+    def take(self, most: int) -> list[bytes]:
+        """The next ones; they never end."""
+        numbers = range(self._next, self._next + most)
+        self._next += most
+        skipped = max(_NUMBER_SIZE - self._size, 0)
+        return [number.to_bytes(_NUMBER_SIZE, "big")[skipped:] + self._zeros for number in numbers]
+
+
+class _Input:
+    """What was read of a stream and is not sent yet."""
+
+    def __init__(self, stream: io.BufferedReader, stop: Stop) -> None:
+        self.pending = b""
+        self.ended = False
+        self._stream = stream
+        self._stop = stop
+
+    def read_more(self) -> bool:
+        """Wait for more; False at the end, or when a signal came."""
+        more = self._stop.interruptibly(lambda: self._stream.read1(_READ_SIZE), b"")
+        self.pending += more
+        self.ended = not more
+        return bool(more)
+
+
+class Pieces:
+    """A stream cut into pieces of `size` bytes, the last of which may be shorter.
+
+    A pipe's pieces are whole however its writer wrote them. What is typed on a terminal goes line by line.
+    """
+
+    def __init__(self, stream: io.BufferedReader, size: int, stop: Stop) -> None:
+        self._input = _Input(stream, stop)
+        self._size = size
+        self._typed = stream.isatty()
+
+    def take(self, most: int) -> list[bytes]:
+        """The next pieces."""
+        source, size = self._input, self._size
+        while len(source.pending) < size and source.read_more() and not self._typed:
+            pass
+        rest_goes = self._typed or source.ended
+        number = min((len(source.pending) + (size - 1 if rest_goes else 0)) // size, most)
+        pieces = [source.pending[start : start + size] for start in range(0, number * size, size)]
+        source.pending = source.pending[number * size :]
+        return pieces
+
+
+class Lines:
+    """The lines of a stream, without their ends."""
+
+    def __init__(self, stream: io.BufferedReader, stop: Stop) -> None:
+        self._input = _Input(stream, stop)
+
+    def take(self, most: int) -> list[bytes]:
+        """The next lines."""
+        source = self._input
+        while b"\n" not in source.pending and len(source.pending) < _LONGEST_LINE and source.read_more():
+            pass
+        *lines, rest = source.pending.split(b"\n", most)
+        if rest and not lines:  # the last line has no end
+            lines, rest = [rest], b""
+        source.pending = rest
+        return [line.removesuffix(b"\r") for line in lines]

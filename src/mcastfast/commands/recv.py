@@ -1,0 +1,110 @@
+"""`mcastfast recv`: receive groups; show the rate, or write the data."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mcastfast import Receiver
+from mcastfast.commands import arguments
+from mcastfast.commands.intake import Intake, describe_joins, losses
+from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
+from mcastfast.commands.stopping import Stop
+from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mcastfast.commands.arguments import Subparsers
+    from mcastfast.commands.writers import Writer
+
+_DETAILS = """\
+--json writes an object for each datagram, one a line, with the keys
+  time               when the kernel received it, UTC, nanoseconds: 2026-01-31T12:00:00.123456789Z
+  source, source_port, destination, destination_port, interface
+  hops, tos          TTL or hop limit; TOS or traffic class octet
+  dropped            datagrams that the kernel dropped between the one before and this one
+  length, truncated  bytes; whether it was longer than --max-datagram and cut
+  payload            hexadecimal
+
+The rate and the losses go to standard error: live on a terminal, else a line a second.
+  kernel drops       lost because the receive buffer was full: see --buffer
+  foreign            reached the socket for another group or interface, and was left out
+  truncated          longer than --max-datagram, and cut
+Ctrl-C ends it with a summary and exit code 0.
+
+examples:
+  mcastfast recv 239.1.2.3:5000 --interface eth0
+  mcastfast recv 10.0.0.7@232.1.2.3:5000 --interface eth0 --json | jq .source
+  mcastfast recv '[ff15::1%eth0]:5000' --output stream.ts --duration 60
+  mcastfast recv 239.1.2.3:5004 --output - | ffplay -
+"""
+
+
+def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = arguments.add_command(subparsers, "recv", "receive groups: show the rate, or write the data", _DETAILS)
+    parser.add_argument(
+        "groups", nargs="+", metavar="GROUP", help="[source@]group[%%interface][:port]; all of one family and port"
+    )
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--hex", action="store_true", help="show each datagram as a hex dump")
+    output.add_argument("--json", action="store_true", help="write each datagram as a JSON object, one a line")
+    output.add_argument("-o", "--output", metavar="FILE", help="write the payloads, back to back; - is standard output")
+    arguments.add_end_options(parser)
+    parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
+    parser.add_argument(
+        "-i", "--interface", metavar="NAME", help='name, index or address, or "all" (default: the route decides)'
+    )
+    arguments.add_receiver_options(parser, max_datagram=2048)
+    arguments.add_quiet_option(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Receive until the end."""
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop())
+        writer = _make_writer(args, stack)
+        receiver = stack.enter_context(
+            Receiver(
+                *args.groups,
+                port=args.port,
+                interface=args.interface,
+                source=args.source,
+                bind=args.bind,
+                metadata=writer.metadata if writer else (),
+                batch_size=args.batch_size,
+                max_datagram=args.max_datagram,
+                engine=args.engine,
+                receive_buffer=args.buffer,
+                strict=not args.no_strict,
+            )
+        )
+        announce(describe_joins(receiver), quiet=args.quiet)
+        display = choose_display(quiet=args.quiet, data_on_stdout=writer is not None and args.output in (None, "-"))
+        progress = stack.enter_context(Progress(lambda: _sample(receiver), display))
+        stop.end_after(args.duration)
+        for batch in Intake.of(receiver, args).batches(stop, progress):
+            if writer:
+                writer.write(batch)
+    return 0
+
+
+def _sample(receiver: Receiver) -> Sample:
+    stats = receiver.stats
+    return Sample((Flow("received", stats.datagrams, stats.bytes),), losses(stats))
+
+
+def _make_writer(args: argparse.Namespace, stack: contextlib.ExitStack) -> Writer | None:
+    if args.hex:
+        return HexWriter(sys.stdout)
+    if args.json:
+        return JsonWriter(sys.stdout)
+    if args.output == "-":
+        return PayloadWriter(sys.stdout.buffer)
+    if args.output:
+        return PayloadWriter(stack.enter_context(Path(args.output).open("wb")))
+    return None

@@ -1,0 +1,99 @@
+"""`mcastfast relay`: receive here, send there, without a copy."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from mcastfast.commands import arguments
+from mcastfast.commands.endpoints import open_receiver, open_sender
+from mcastfast.commands.intake import Intake, describe_joins, losses
+from mcastfast.commands.outlet import Outlet
+from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
+from mcastfast.commands.stopping import Stop
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mcastfast import Receiver, Sender
+    from mcastfast.commands.arguments import Subparsers
+
+_LARGEST_DATAGRAM = 65535
+
+_DETAILS = """\
+FROM and TO are each a group, [source@]group[%interface]:port, or a unicast host:port ([fd00::7]:port). FROM may be
+:port, which is any address of this host.
+
+Payloads pass unchanged and in order; TTL, source address and port become those of this host.
+  kernel drops        lost because the receive buffer was full: see --buffer
+  foreign             reached the socket for another group or interface, and was left out
+  device queue full   how often the way out was full; what it refused was sent again
+  oversize            over the MTU of the way out, and left out (--no-fragment)
+  late errors         the network reported a datagram as undeliverable, as when nobody listens at a unicast TO
+Ctrl-C ends it with a summary and exit code 0.
+
+examples:
+  mcastfast relay 239.1.2.3:5000%eth0 192.0.2.7:5000
+  mcastfast relay :5000 239.1.2.3:5000 --out-interface eth0 --ttl 4
+  mcastfast relay 10.0.0.7@232.1.2.3%eth0:5000 239.1.2.3%eth1:5000
+"""
+
+
+def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = arguments.add_command(
+        subparsers, "relay", "receive at one address and send to another; each multicast or unicast", _DETAILS
+    )
+    parser.add_argument("source_address", metavar="FROM", help="where to receive")
+    parser.add_argument("target_address", metavar="TO", help="where to send")
+    parser.add_argument(
+        "-i",
+        "--interface",
+        "--in-interface",
+        metavar="NAME",
+        help='interface of FROM, or "all" (default: the route decides)',
+    )
+    parser.add_argument("-O", "--out-interface", metavar="NAME", help="interface of TO (default: the route decides)")
+    arguments.add_end_options(parser)
+    arguments.add_receiver_options(parser, max_datagram=_LARGEST_DATAGRAM)
+    arguments.add_sender_options(parser)
+    parser.add_argument("--send-buffer", type=arguments.size, metavar="SIZE", help="send buffer to ask the kernel for")
+    arguments.add_quiet_option(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Relay until the end."""
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop())
+        sender = stack.enter_context(open_sender(args.target_address, args))
+        receiver = stack.enter_context(open_receiver(args.source_address, args))
+        _refuse_circle(receiver, sender)
+        outlet = Outlet(sender, skip_oversize=True)
+        announce(f"{describe_joins(receiver)}\nsending to {sender}", quiet=args.quiet)
+        progress = stack.enter_context(Progress(lambda: _sample(receiver, outlet), choose_display(quiet=args.quiet)))
+        stop.end_after(args.duration)
+        for batch in Intake.of(receiver, args).batches(stop, progress):
+            outlet.send(batch, stop)
+    return 0
+
+
+def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
+    """Raise ValueError where the relay would hear itself and send without end; nothing has been sent yet."""
+    host, port = sender.destination[:2]
+    joined = {str(membership.group) for membership in receiver.memberships if membership.interface == sender.interface}
+    if port == receiver.address[1] and (host in joined or host == receiver.address[0]):
+        raise ValueError(f"FROM and TO are the same, {host} port {port}: the relay would feed itself")
+
+
+def _sample(receiver: Receiver, outlet: Outlet) -> Sample:
+    received, sent = receiver.stats, outlet.sender.stats
+    way_out = (
+        ("device queue full", outlet.refused),
+        ("oversize", outlet.oversize),
+        ("late errors", sent.late_errors),
+    )
+    return Sample(
+        (Flow("received", received.datagrams, received.bytes), Flow("sent", sent.datagrams, sent.bytes)),
+        losses(received) + way_out,
+    )

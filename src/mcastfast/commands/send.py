@@ -1,0 +1,147 @@
+"""`mcastfast send`: send standard input, a file, or generated datagrams to a group."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mcastfast import TTL, Sender
+from mcastfast.commands import arguments
+from mcastfast.commands.outlet import Outlet
+from mcastfast.commands.pacing import Pacer
+from mcastfast.commands.payloads import Generated, Lines, Pieces
+from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
+from mcastfast.commands.stopping import Stop
+
+if TYPE_CHECKING:
+    import argparse
+    import io
+
+    from mcastfast.commands.arguments import Subparsers
+    from mcastfast.commands.payloads import Payloads
+
+_BATCH = 64
+
+_DETAILS = """\
+what is sent:
+  FILE                 the file, in datagrams of --size bytes (the last may be shorter); - is standard input
+  no FILE              standard input, in the same way; a line typed on a terminal is a datagram
+  no FILE, but --rate, --count or --duration
+                       generated datagrams of --size bytes: a number that counts up from 0 (8 bytes, big-endian),
+                       then zeros
+--lines makes a datagram of each line of the input, without its end.
+--rate is in datagrams each second (1000, 10k) or bits of payload each second (8Mbit/s). Without it, as fast as
+possible.
+
+What a full device queue refuses is sent again. Ctrl-C ends it with a summary and exit code 0.
+
+examples:
+  mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200
+  echo hello | mcastfast send 239.1.2.3:5000 --interface eth0
+  mcastfast send 239.1.2.3:5004 movie.ts --rate 8Mbit/s --ttl 4
+  ffmpeg -i movie.mp4 -f mpegts - | mcastfast send '[ff15::1%eth0]:5004'
+"""
+
+
+def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = arguments.add_command(
+        subparsers, "send", "send standard input, a file, or generated datagrams to a group", _DETAILS
+    )
+    parser.add_argument("group", metavar="GROUP", help="group[%%interface]:port")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="what to send; - is standard input")
+    parser.add_argument(
+        "--size",
+        type=arguments.size,
+        default=1316,
+        metavar="SIZE",
+        help="bytes a datagram (default: %(default)s, seven MPEG-TS packets)",
+    )
+    parser.add_argument("--lines", action="store_true", help="send each line of the input as a datagram")
+    parser.add_argument("-r", "--rate", type=arguments.rate, metavar="RATE", help="1000, 10k, or 8Mbit/s")
+    arguments.add_end_options(parser)
+    parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port, if the group names none")
+    parser.add_argument("-i", "--interface", metavar="NAME", help="name, index or address (default: the route decides)")
+    arguments.add_sender_options(parser)
+    parser.add_argument("--buffer", type=arguments.size, metavar="SIZE", help="send buffer to ask the kernel for")
+    arguments.add_engine_option(parser)
+    arguments.add_quiet_option(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send until there is no more to send."""
+    if args.lines and args.rate and args.rate.in_bits:
+        raise ValueError("--lines goes with a --rate in datagrams each second: lines have no fixed size")
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop())
+        payloads, what = _open_payloads(args, stack, stop)
+        sender = stack.enter_context(
+            Sender(
+                args.group,
+                port=args.port,
+                interface=args.interface,
+                local=args.local,
+                ttl=TTL.SUBNET if args.ttl is None else args.ttl,
+                loopback=args.loopback,
+                fragment=not args.no_fragment,
+                send_buffer=args.buffer,
+                engine=args.engine,
+            )
+        )
+        outlet = Outlet(sender)
+        announce(f"sending {what} to {sender}", quiet=args.quiet)
+        progress = stack.enter_context(Progress(lambda: _sample(outlet), choose_display(quiet=args.quiet)))
+        stop.end_after(args.duration)
+        pacer = Pacer(args.rate.datagrams(args.size) if args.rate else None)
+        _send(outlet, payloads, pacer, stop, progress, args.count)
+    return 0
+
+
+def _send(outlet: Outlet, payloads: Payloads, pacer: Pacer, stop: Stop, progress: Progress, count: int | None) -> None:
+    left = count
+    while not stop.now and left != 0:
+        due = pacer.due(_BATCH if left is None else min(left, _BATCH))
+        if due == 0:
+            time.sleep(min(pacer.pause(), stop.wait, progress.wait))
+            progress.tick(active=False)
+            continue
+        batch = payloads.take(due)
+        if not batch or stop.requested:
+            return
+        pacer.spend(len(batch))
+        if left is not None:
+            left -= len(batch)
+        outlet.send(batch, stop)
+        progress.tick(active=True)
+
+
+def _open_payloads(args: argparse.Namespace, stack: contextlib.ExitStack, stop: Stop) -> tuple[Payloads, str]:
+    """What to send, and how to call it."""
+    generated = args.file is None and not args.lines and (args.rate or args.count or args.duration)
+    if generated:
+        return Generated(args.size), f"generated datagrams of {args.size} bytes"
+    if args.file in (None, "-"):
+        stream, name = _standard_input(), "standard input"
+    else:
+        file = Path(args.file).open("rb")  # noqa: SIM115 # the stack closes it
+        stream, name = stack.enter_context(file), args.file
+    if args.lines:
+        return Lines(stream, stop), f"the lines of {name}"
+    return Pieces(stream, args.size, stop), f"{name}, {args.size} bytes a datagram,"
+
+
+def _standard_input() -> io.BufferedReader:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed: name a FILE")
+    return cast("io.BufferedReader", sys.stdin.buffer)
+
+
+def _sample(outlet: Outlet) -> Sample:
+    stats = outlet.sender.stats
+    losses = (("device queue full", outlet.refused), ("late errors", stats.late_errors))
+    return Sample((Flow("sent", stats.datagrams, stats.bytes),), losses)
