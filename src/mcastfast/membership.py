@@ -19,7 +19,6 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -43,8 +42,7 @@ class FilterMode(StrEnum):
     """Datagrams from any source but these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     """One group joined on one interface; `sources` are included or blocked, as `mode` says, in the order of calls."""
 
     group: IPAddress
@@ -106,7 +104,7 @@ def _join(before: Membership, step: Step) -> Membership:
         _refuse(step, errno.EADDRINUSE, f"already joined, {before}: leave that first, or join further sources")
     if step.source in before.sources:
         _refuse(step, errno.EADDRINUSE, f"already joined, {before}")
-    return replace(before, sources=(*before.sources, step.source))
+    return before._replace(sources=(*before.sources, step.source))
 
 
 def _leave(before: Membership, step: Step) -> Membership | None:
@@ -122,7 +120,7 @@ def _block(before: Membership, step: Step) -> Membership:
     source = _source_to_filter(before, step)
     if source in before.sources:
         _refuse(step, errno.EADDRNOTAVAIL, "already blocked")
-    return replace(before, sources=(*before.sources, source))
+    return before._replace(sources=(*before.sources, source))
 
 
 def _unblock(before: Membership, step: Step) -> Membership:
@@ -141,7 +139,7 @@ def _source_to_filter(before: Membership, step: Step) -> IPAddress:
 def _without_source(before: Membership, step: Step) -> Membership:
     if step.source not in before.sources:
         _refuse(step, errno.EADDRNOTAVAIL, f"joined is {before}")
-    return replace(before, sources=tuple(source for source in before.sources if source != step.source))
+    return before._replace(sources=tuple(source for source in before.sources if source != step.source))
 
 
 _RULES = {Action.JOIN: _join, Action.LEAVE: _leave, Action.BLOCK: _block, Action.UNBLOCK: _unblock}
