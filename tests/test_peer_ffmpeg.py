@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,3 +64,21 @@ def test_a_relayed_transport_stream_is_damaged_only_when_datagrams_are_left_out(
         assert receiver.stats.kernel_drops == 0
     assert report.count("packet,") >= FRAMES
     assert [sign in report for sign in DAMAGE] == [damaged, damaged], report
+
+
+def test_the_relay_command_keeps_a_transport_stream_whole(lan3: Lan3) -> None:
+    name = lan3.receiver.name
+    command = ("relay", f"{FIRST}:{PORT}", f"{SECOND}:{PORT}", "--in-interface", name, "--out-interface", name)
+    with (
+        running(lan3.receiver, sys.executable, "-m", "mcastfast", *command) as relay,
+        running(lan3.second, *_probe(lan3.second)) as probe,
+    ):
+        wait_for_member(relay, lan3.receiver, FIRST, PORT)
+        wait_for_member(probe, lan3.second, SECOND, PORT)
+        with running(lan3.first, *_source(lan3.first)):
+            report = output(probe)
+        relay.send_signal(signal.SIGINT)
+        summary = output(relay)
+    assert relay.returncode == 0, summary
+    assert report.count("packet,") >= FRAMES
+    assert not [sign for sign in DAMAGE if sign in report], report
