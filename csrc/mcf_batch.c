@@ -9,7 +9,6 @@ enum { ALIGNMENT = 64 }; /* a cache line: no column shares one with its neighbou
 struct mcf_pool {
     uint32_t slots;
     uint32_t max_datagram;
-    size_t vector_size;
     uint64_t max_bytes;
     mcf_arena *spare;            /* the taker's own list, no other thread looks at it */
     _Atomic(mcf_arena *) free;   /* pushed by any thread, taken as a whole: so there is no ABA problem */
@@ -37,7 +36,7 @@ static uint32_t slot_stride(uint32_t max_datagram)
 }
 
 /* The one place that knows the layout of an arena's block: used to measure it and to fill it. */
-static void lay_out(mcf_arena *arena, carver *block, size_t data_size, size_t vector_size)
+static void lay_out(mcf_arena *arena, carver *block, size_t data_size)
 {
     size_t slots = arena->slots;
     arena->offsets = carve(block, slots * sizeof *arena->offsets);
@@ -52,25 +51,24 @@ static void lay_out(mcf_arena *arena, carver *block, size_t data_size, size_t ve
     arena->dropped = carve(block, slots * sizeof *arena->dropped);
     arena->hops = carve(block, slots * sizeof *arena->hops);
     arena->tos = carve(block, slots * sizeof *arena->tos);
-    arena->vectors = carve(block, vector_size);
     uint8_t *data = carve(block, data_size);
     if (data_size)
         arena->data = data;
 }
 
-static size_t block_size(uint32_t slots, size_t data_size, size_t vector_size)
+static size_t block_size(uint32_t slots, size_t data_size)
 {
     mcf_arena measured = {.slots = slots};
     carver block = {NULL, 0};
     carve(&block, sizeof(mcf_arena));
-    lay_out(&measured, &block, data_size, vector_size);
+    lay_out(&measured, &block, data_size);
     return block.size + ALIGNMENT;
 }
 
 /* The header lies at the first aligned address of the block; the word before it remembers where the block starts. */
-static mcf_arena *allocate(uint32_t slots, size_t data_size, size_t vector_size)
+static mcf_arena *allocate(uint32_t slots, size_t data_size)
 {
-    size_t size = block_size(slots, data_size, vector_size) + sizeof(void *);
+    size_t size = block_size(slots, data_size) + sizeof(void *);
     uint8_t *start = calloc(1, size);
     if (!start)
         return NULL;
@@ -80,7 +78,7 @@ static mcf_arena *allocate(uint32_t slots, size_t data_size, size_t vector_size)
     mcf_arena *arena = carve(&block, sizeof *arena);
     arena->slots = slots;
     arena->data_size = data_size;
-    lay_out(arena, &block, data_size, vector_size);
+    lay_out(arena, &block, data_size);
     atomic_init(&arena->references, 1);
     return arena;
 }
@@ -90,16 +88,16 @@ static void deallocate(mcf_arena *arena)
     free(((void **)arena)[-1]);
 }
 
-size_t mcf_arena_size(uint32_t slots, uint32_t max_datagram, size_t vector_size)
+size_t mcf_arena_size(uint32_t slots, uint32_t max_datagram)
 {
-    return block_size(slots, (size_t)slots * slot_stride(max_datagram), vector_size) + sizeof(void *);
+    return block_size(slots, (size_t)slots * slot_stride(max_datagram)) + sizeof(void *);
 }
 
-mcf_arena *mcf_arena_new(void *data, uint32_t slots, uint32_t max_datagram, size_t vector_size)
+mcf_arena *mcf_arena_new(void *data, uint32_t slots, uint32_t max_datagram)
 {
     uint32_t slot_size = data ? max_datagram : slot_stride(max_datagram);
     size_t data_size = (size_t)slots * slot_size;
-    mcf_arena *arena = allocate(slots, data ? 0 : data_size, vector_size);
+    mcf_arena *arena = allocate(slots, data ? 0 : data_size);
     if (!arena)
         return NULL;
     if (data) {
@@ -116,7 +114,7 @@ mcf_arena *mcf_arena_copy(const mcf_arena *from, uint32_t start, uint32_t count)
     size_t size = 0;
     for (uint32_t i = start; i < start + count; i++)
         size += from->lengths[i];
-    mcf_arena *to = allocate(count, size ? size : 1, 0);
+    mcf_arena *to = allocate(count, size ? size : 1);
     if (!to)
         return NULL;
     to->data_size = size;
@@ -181,14 +179,13 @@ void mcf_arena_release(mcf_arena *arena)
     pool_unref(pool);
 }
 
-mcf_pool *mcf_pool_new(uint32_t slots, uint32_t max_datagram, size_t vector_size, uint64_t max_bytes)
+mcf_pool *mcf_pool_new(uint32_t slots, uint32_t max_datagram, uint64_t max_bytes)
 {
     mcf_pool *pool = calloc(1, sizeof *pool);
     if (!pool)
         return NULL;
     pool->slots = slots;
     pool->max_datagram = max_datagram;
-    pool->vector_size = vector_size;
     pool->max_bytes = max_bytes;
     atomic_init(&pool->references, 1);
     return pool;
@@ -203,10 +200,10 @@ int mcf_pool_take(mcf_pool *pool, mcf_arena **result)
         pool->spare = arena->next;
         atomic_store_explicit(&arena->references, 1, memory_order_relaxed);
     } else {
-        uint64_t size = mcf_arena_size(pool->slots, pool->max_datagram, pool->vector_size);
+        uint64_t size = mcf_arena_size(pool->slots, pool->max_datagram);
         if ((mcf_pool_arenas(pool) + 1) * size > pool->max_bytes)
             return -ENOBUFS;
-        arena = mcf_arena_new(NULL, pool->slots, pool->max_datagram, pool->vector_size);
+        arena = mcf_arena_new(NULL, pool->slots, pool->max_datagram);
         if (!arena)
             return -ENOMEM;
         arena->pool = pool;

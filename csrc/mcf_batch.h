@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { MCF_MAX_BATCH = 1024 }; /* datagrams in one system call (UIO_MAXIOV) */
+
 /* Bits of the flags column. */
 enum {
     MCF_FLAG_TRUNCATED = 1,         /* the datagram was longer than its slot; the rest is gone */
@@ -20,9 +22,9 @@ typedef struct mcf_arena {
     uint32_t slots;     /* rows in every column */
     uint32_t slot_size; /* bytes from one slot to the next */
     uint32_t max_datagram;
-    uint32_t used;      /* slots handed out so far; belongs to whoever fills the arena */
-    uint32_t *offsets;  /* bytes from the batch's first slot */
-    uint32_t *lengths;  /* bytes */
+    uint32_t used;     /* slots handed out so far; belongs to whoever fills the arena */
+    uint32_t *offsets; /* bytes from the batch's first slot */
+    uint32_t *lengths; /* bytes */
     uint16_t *flags;
     uint8_t (*sources)[16]; /* IPv6, or IPv4 mapped (::ffff:a.b.c.d) */
     uint16_t *source_ports; /* host order */
@@ -33,8 +35,7 @@ typedef struct mcf_arena {
     uint32_t *dropped;   /* lost by the kernel between the row before and this one */
     uint8_t *hops;
     uint8_t *tos;
-    void *vectors;        /* scratch of the engine that fills the arena, vector_size bytes */
-    uint64_t prepared;    /* id of the receiver that the vectors are set up for, 0 = none */
+    uint64_t filler;       /* id of the receiver that last filled it, 0 = none */
     struct mcf_pool *pool; /* where the arena goes when its last reference does; NULL = freed */
     struct mcf_arena *next;
     _Atomic uint32_t references;
@@ -43,11 +44,11 @@ typedef struct mcf_arena {
 typedef struct mcf_pool mcf_pool;
 
 /* Bytes that one arena of this shape takes. */
-size_t mcf_arena_size(uint32_t slots, uint32_t max_datagram, size_t vector_size);
+size_t mcf_arena_size(uint32_t slots, uint32_t max_datagram);
 
 /* A new arena with one reference, over `data` (the caller's, must outlive the arena; slots are exactly max_datagram
  * apart) or, with data NULL, over memory of its own. NULL when memory is out. */
-mcf_arena *mcf_arena_new(void *data, uint32_t slots, uint32_t max_datagram, size_t vector_size);
+mcf_arena *mcf_arena_new(void *data, uint32_t slots, uint32_t max_datagram);
 
 /* A new arena that holds rows [start, start + count) of another, packed without gaps. NULL when memory is out. */
 mcf_arena *mcf_arena_copy(const mcf_arena *from, uint32_t start, uint32_t count);
@@ -66,7 +67,7 @@ static inline int mcf_arena_is_sole(mcf_arena *arena)
 }
 
 /* A pool of equal arenas that never holds more than max_bytes. NULL when memory is out. */
-mcf_pool *mcf_pool_new(uint32_t slots, uint32_t max_datagram, size_t vector_size, uint64_t max_bytes);
+mcf_pool *mcf_pool_new(uint32_t slots, uint32_t max_datagram, uint64_t max_bytes);
 
 /* Takes an arena with one reference and used = 0. One thread at a time.
  * Returns 0, -ENOBUFS when the budget is used up, -ENOMEM when memory is out. */

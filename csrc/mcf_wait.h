@@ -17,6 +17,13 @@ enum { MCF_READABLE = 1, MCF_WRITABLE = 2 };
 /* Nanoseconds of a monotonic clock. */
 int64_t mcf_clock(void);
 
+/* How long a receive may wait inside its own call, where no wake-up reaches it. */
+enum { MCF_PATIENCE_MS = 10 };
+
+/* Lets receives without MSG_DONTWAIT on this socket wait for MCF_PATIENCE_MS at most, or (0) for ever as they do on a
+ * new one. Returns 0 or -errno. */
+int mcf_set_patience(mcf_socket fd, int milliseconds);
+
 /* Waits until the socket is ready or in error. Returns 1, 0 at the deadline, -ECANCELED when woken, -EINTR after a
  * signal. Any thread. */
 int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline);

@@ -36,7 +36,8 @@ static void read_drops(mcf_receiver *receiver, const struct cmsghdr *message, mc
 {
     uint32_t drops;
     memcpy(&drops, CMSG_DATA(message), sizeof drops);
-    /* The counter wraps, and so does the difference. It runs backwards for what another core queued at the same time. */
+    /* The counter wraps, and so does the difference. It runs backwards for what another core queued at the same time.
+     */
     int32_t lost = (int32_t)(drops - receiver->last_drops);
     if (lost > 0) {
         arena->dropped[row] += (uint32_t)lost;

@@ -8,11 +8,11 @@
 
 #include "mcf_io.h"
 
-/* Bytes of control buffer (a multiple of its alignment) that this metadata needs on a socket of this family; 0 when none was asked for. */
+/* Bytes of control buffer (a multiple of its alignment) that this metadata needs on a socket of this family; 0 when
+ * none was asked for. */
 size_t mcf_control_size(uint32_t metadata, int family);
 
 /* Writes what the control messages say into row `row` of the arena, 0 where they are silent. */
 void mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *arena, uint32_t row);
-
 
 #endif

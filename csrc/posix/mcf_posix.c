@@ -9,25 +9,18 @@
 
 enum { CONTROL_SPACE = 256 };
 
-static size_t vector_size(uint32_t slots, uint32_t metadata, int family)
+static size_t vector_size(const mcf_receiver *receiver, uint32_t slots)
 {
-    (void)slots, (void)metadata, (void)family;
+    (void)receiver, (void)slots;
     return 0;
 }
 
-static void prepare(const mcf_receiver *receiver, mcf_arena *arena)
+static void prepare(mcf_receiver *receiver)
 {
-    (void)receiver, (void)arena;
+    (void)receiver;
 }
 
-/* Returns the datagram's length, or -errno. Zero-length datagrams are datagrams. */
-static ssize_t receive_one(mcf_receiver *receiver, struct msghdr *header)
-{
-    ssize_t length = recvmsg((int)receiver->fd, header, MSG_DONTWAIT);
-    return length < 0 ? -errno : length;
-}
-
-static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, uint32_t *kept)
+static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int wait, uint32_t *kept)
 {
     mcf_name name;
     union {
@@ -35,10 +28,10 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
         uint8_t bytes[CONTROL_SPACE];
     } control;
     size_t control_size = mcf_control_size(receiver->metadata, receiver->family);
-    uint32_t row = start, received = 0;
-    for (; received < count; received++) {
-        uint32_t offset = received * arena->slot_size;
-        struct iovec payload = {arena->data + (size_t)start * arena->slot_size + offset, arena->max_datagram};
+    mcf_tally tally = {0};
+    while (tally.used < count) {
+        uint8_t *slot = arena->data + (size_t)(start + tally.used) * arena->slot_size;
+        struct iovec payload = {slot, arena->max_datagram};
         struct msghdr header = {
             .msg_name = &name,
             .msg_namelen = mcf_name_size(receiver->family),
@@ -47,21 +40,20 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
             .msg_control = control_size ? control.bytes : NULL,
             .msg_controllen = (socklen_t)control_size,
         };
-        ssize_t length = receive_one(receiver, &header);
+        ssize_t length = recvmsg((int)receiver->fd, &header, wait && !tally.used ? 0 : MSG_DONTWAIT);
         if (length < 0) {
             /* An error after some datagrams shows again on the next call. */
-            if (received || length == -EAGAIN || length == -EWOULDBLOCK)
+            if (tally.used || errno == EAGAIN || errno == EWOULDBLOCK)
                 break;
-            return (int)length;
+            return -errno;
         }
         mcf_filter_lock(&receiver->filter);
-        row += (uint32_t)mcf_describe(receiver, &header, &name, offset, (uint32_t)length, arena, row);
+        mcf_take(receiver, &header, &name, (uint32_t)length, arena, start, &tally);
         mcf_filter_unlock(&receiver->filter);
     }
-    *kept = row - start;
-    if (received)
-        mcf_count_received(receiver, arena, start, received, *kept);
-    return (int)received;
+    mcf_count_received(receiver, arena, start, &tally);
+    *kept = tally.kept;
+    return (int)tally.used;
 }
 
 static void prepare_send(mcf_sender *sender)

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 
 enum { NANOSECONDS_PER_MS = 1000000 };
@@ -14,6 +16,12 @@ int64_t mcf_clock(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int mcf_set_patience(mcf_socket fd, int milliseconds)
+{
+    struct timeval limit = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
+    return setsockopt((int)fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ? -errno : 0;
 }
 
 /* poll's timeout: milliseconds, rounded up so that a call never returns before its deadline. */

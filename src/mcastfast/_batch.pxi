@@ -140,7 +140,7 @@ cdef class Batch:
             PyBuffer_Release(&self.memory)
             raise ValueError(f"a buffer of {length} bytes is too small for one datagram of max_datagram={size} bytes")
         slots = min(slots, <Py_ssize_t>MCF_MAX_BATCH)
-        self.arena = mcf_arena_new(self.memory.buf, <uint32_t>slots, size, mcf_vector_size_max(<uint32_t>slots))
+        self.arena = mcf_arena_new(self.memory.buf, <uint32_t>slots, size)
         if self.arena == NULL:
             PyBuffer_Release(&self.memory)
             raise MemoryError
@@ -448,11 +448,12 @@ cdef class Datagram:
         self._check()
         cdef Py_buffer buffer
         cdef int order
-        if operation not in (Py_EQ, Py_NE) and isinstance(other, memoryview):
-            return NotImplemented
         if not PyObject_CheckBuffer(other):
             return NotImplemented
-        PyObject_GetBuffer(other, &buffer, PyBUF_SIMPLE)
+        try:
+            PyObject_GetBuffer(other, &buffer, PyBUF_SIMPLE)
+        except BufferError:
+            return NotImplemented
         try:
             order = memcmp(self.data, buffer.buf, min(<Py_ssize_t>self.length, buffer.len))
             if order == 0:

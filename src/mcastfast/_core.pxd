@@ -19,6 +19,7 @@ cdef extern from "mcf.h" nogil:
         MCF_MAX_BATCH
         MCF_NO_DEADLINE
         MCF_DO_NOT_WAIT
+        MCF_PATIENCE_MS
         MCF_IF_UP
         MCF_IF_RUNNING
         MCF_IF_MULTICAST
@@ -50,9 +51,8 @@ cdef extern from "mcf.h" nogil:
         uint32_t *dropped
         uint8_t *hops
         uint8_t *tos
-        void *vectors
-    size_t mcf_arena_size(uint32_t slots, uint32_t max_datagram, size_t vector_size)
-    mcf_arena *mcf_arena_new(void *data, uint32_t slots, uint32_t max_datagram, size_t vector_size)
+    size_t mcf_arena_size(uint32_t slots, uint32_t max_datagram)
+    mcf_arena *mcf_arena_new(void *data, uint32_t slots, uint32_t max_datagram)
     mcf_arena *mcf_arena_copy(const mcf_arena *arena, uint32_t start, uint32_t count)
     void mcf_arena_retain(mcf_arena *arena)
     void mcf_arena_release(mcf_arena *arena)
@@ -60,7 +60,7 @@ cdef extern from "mcf.h" nogil:
 
     ctypedef struct mcf_pool:
         pass
-    mcf_pool *mcf_pool_new(uint32_t slots, uint32_t max_datagram, size_t vector_size, uint64_t max_bytes)
+    mcf_pool *mcf_pool_new(uint32_t slots, uint32_t max_datagram, uint64_t max_bytes)
     int mcf_pool_take(mcf_pool *pool, mcf_arena **arena)
     uint32_t mcf_pool_arenas(mcf_pool *pool)
     void mcf_pool_close(mcf_pool *pool)
@@ -74,9 +74,7 @@ cdef extern from "mcf.h" nogil:
 
     ctypedef struct mcf_engine:
         const char *name
-        size_t (*vector_size)(uint32_t slots, uint32_t metadata, int family)
     const mcf_engine *mcf_engines[]
-    size_t mcf_vector_size_max(uint32_t slots)
 
     ctypedef struct mcf_receiver:
         const mcf_engine *engine
@@ -84,6 +82,7 @@ cdef extern from "mcf.h" nogil:
         mcf_socket wake
         int family
         uint32_t metadata
+        uint8_t is_patient
         mcf_filter filter
         uint32_t last_drops
         mcf_counter batches
@@ -93,6 +92,7 @@ cdef extern from "mcf.h" nogil:
         mcf_counter control_truncated
         mcf_counter foreign
     void mcf_receiver_init(mcf_receiver *receiver)
+    int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots)
     void mcf_receiver_after_fork(mcf_receiver *receiver)
     void mcf_receiver_clear(mcf_receiver *receiver)
     int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,
@@ -118,6 +118,7 @@ cdef extern from "mcf.h" nogil:
     int mcf_collect_errors(mcf_socket fd)
 
     int64_t mcf_clock()
+    int mcf_set_patience(mcf_socket fd, int milliseconds)
     size_t mcf_wait_many_size()
     int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
                       int64_t deadline)

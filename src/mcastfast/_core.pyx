@@ -46,6 +46,7 @@ import os
 from enum import IntFlag
 from operator import index as operator_index
 from socket import AF_INET, AF_INET6, inet_ntop
+from weakref import WeakSet
 
 MAX_BATCH = MCF_MAX_BATCH
 

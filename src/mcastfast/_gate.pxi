@@ -1,14 +1,14 @@
 # Who may use a socket when: one exclusive call at a time, close() from any thread, fork.
 
-cdef unsigned long _forks = 0  # how many forks lie between the first process and this one
+_gates = WeakSet()  # every open one
 
 
-def _after_fork_in_child():
-    global _forks
-    _forks += 1
+def _renew_gates():
+    for gate in list(_gates):
+        gate._after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_renew_gates)
 
 
 cdef int64_t _deadline(timeout) except? -2:
@@ -44,12 +44,11 @@ cdef class Gate:
 
     cdef PyThread_type_lock lock
     cdef mcf_socket wake
-    cdef unsigned long forks
     cdef bint is_open
+    cdef object __weakref__
 
     def __cinit__(self, *_, **__):
         self.wake = -1
-        self.forks = _forks
         self.lock = PyThread_allocate_lock()
         if self.lock == NULL:
             raise MemoryError
@@ -73,14 +72,26 @@ cdef class Gate:
         self.wake = wake
         return 0
 
-    cdef int _renew_after_fork(self) except -1:
-        """The lock of the parent is left alone: the thread that holds it does not exist here."""
-        self.lock = PyThread_allocate_lock()
-        if self.lock == NULL:
+    def _after_fork(self):
+        """In the child: a new lock, for the thread that may hold the old one does not exist here, and a new wake-up."""
+        cdef PyThread_type_lock lock = PyThread_allocate_lock()
+        if lock == NULL:
+            self.is_open = False
             raise MemoryError
-        self._make_wake()
-        self.forks = _forks
+        self.lock = lock
+        try:
+            self._make_wake()
+        except OSError:
+            self.is_open = False
+            raise
         self._rewire()
+
+    cdef int _admit(self) except -1:
+        """Opens the gate."""
+        self._make_wake()
+        self._rewire()
+        self.is_open = True
+        _gates.add(self)
         return 0
 
     cdef void _rewire(self) noexcept:
@@ -91,8 +102,6 @@ cdef class Gate:
         mcf_wake_signal(self.wake)
 
     cdef inline int _enter(self, str call) except -1:
-        if self.forks != _forks:
-            self._renew_after_fork()
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             if not self.is_open:
                 _raise_error(self, call, -EBADF)
@@ -107,13 +116,14 @@ cdef class Gate:
 
     def _shut(self):
         """Ends the use of the descriptor: when this returns, no call uses it and none will. False when it was shut."""
-        if self.forks != _forks:
-            self._renew_after_fork()
         if not self.is_open:
             return False
         self.is_open = False
+        _gates.discard(self)
         self._wake_waiters()
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             PyThread_release_lock(self.lock)
+        mcf_wake_free(self.wake)
+        self.wake = -1
         return True

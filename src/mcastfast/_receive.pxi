@@ -35,26 +35,30 @@ cdef class ReceiverCore(Gate):
         self.io.engine = _find_engine(engine)
         self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
         self.io.metadata = metadata
-        # Two batches an arena: while the caller looks at one, the next goes behind it.
-        cdef uint32_t slots = 2 * self.batch_size
-        cdef size_t vector_size = self.io.engine.vector_size(slots, metadata, self.io.family)
-        cdef uint64_t least = 2 * mcf_arena_size(slots, slot_size, vector_size)
+        cdef uint64_t least = 2 * mcf_arena_size(self.batch_size, slot_size)
         if max_memory < least:
             raise ValueError(f"max_memory={max_memory!r} is too small: batch_size={batch_size} with "
                              f"max_datagram={max_datagram} needs {least} bytes")
-        self.pool = mcf_pool_new(slots, slot_size, vector_size, min(max_memory, 2**63))
-        if self.pool == NULL:
+        self.pool = mcf_pool_new(self.batch_size, slot_size, min(max_memory, 2**63))
+        if self.pool == NULL or mcf_receiver_reserve(&self.io, self.batch_size):
             raise MemoryError
 
-    def _open(self, int fd, uint16_t port, *, uint32_t drops=0):
-        """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment."""
+    def _open(self, int fd, uint16_t port, *, uint32_t drops, bint is_ours):
+        """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment.
+
+        A socket that is ours blocks, and has its receive timeout set; others keep what they have.
+        """
         mcf_receiver_init(&self.io)
         self.io.fd = fd
+        self.io.is_patient = is_ours and mcf_set_patience(fd, MCF_PATIENCE_MS) == 0
         self.io.last_drops = drops
         self.port = port
-        self._make_wake()
-        self._rewire()
-        self.is_open = True
+        self._admit()
+
+    def _give_back(self):
+        """After _shut(): makes the socket what it was before _open()."""
+        if self.io.is_patient:
+            mcf_set_patience(self.io.fd, 0)
 
     def _set_filter(self, entries):
         """Delivers only these (16-byte group, interface index) pairs, and unicast."""
@@ -86,7 +90,11 @@ cdef class ReceiverCore(Gate):
                 mcf_pool_arenas(self.pool) if self.pool != NULL else 0)
 
     cdef int _find_room(self, uint32_t *count) except -1:
-        """Makes self.arena one that has room; *count: how many slots, batch_size unless memory is short."""
+        """Makes self.arena one that has room; *count: how many slots of it.
+
+        A batch goes behind the last one while half of the arena is left, so that lone datagrams share one, and a reader
+        that looks at one batch while it receives the next walks over no more than two.
+        """
         cdef mcf_arena *arena = self.arena
         cdef mcf_arena *fresh
         cdef uint32_t left = 0
@@ -95,8 +103,8 @@ cdef class ReceiverCore(Gate):
             if mcf_arena_is_sole(arena):
                 arena.used = 0
             left = arena.slots - arena.used
-            if left >= self.batch_size:
-                count[0] = self.batch_size
+            if left and 2 * left >= self.batch_size:
+                count[0] = left
                 return 0
         error = mcf_pool_take(self.pool, &fresh)
         if error == 0:
@@ -190,6 +198,8 @@ cdef class ReceiverCore(Gate):
         self._enter("recv_batch_into")
         try:
             batch._claim("recv_batch_into")
+            if mcf_receiver_reserve(&self.io, batch.arena.slots):
+                raise MemoryError
         except:
             self._leave()
             raise
@@ -283,12 +293,11 @@ cdef class ReceiverSet(Gate):
         self.scratch = PyMem_Malloc((len(members) + 1) * mcf_wait_many_size())
         if self.fds == NULL or self.flags == NULL or self.scratch == NULL:
             raise MemoryError
-        self._make_wake()
         self.members = members
         self.ready = []
         for member in members:
             member.set = self
-        self.is_open = True
+        self._admit()
 
     def __dealloc__(self):
         PyMem_Free(self.fds)
@@ -323,6 +332,8 @@ cdef class ReceiverSet(Gate):
         cdef int found
         try:
             for member in self.members:
+                if not member.is_open:
+                    return -ECANCELED
                 member._enter("recv_batch")
                 self.fds[entered] = member.io.fd
                 entered += 1
@@ -336,47 +347,50 @@ cdef class ReceiverSet(Gate):
         return found
 
     cdef object _next(self, int64_t deadline, int *result):
-        """(receiver, batch), or None and *result as mcf_receive."""
+        """(receiver, batch), or None and *result as mcf_receive. Signals are handled while the lock is free."""
+        while True:
+            self._enter("recv_batch")
+            try:
+                pair = self._turn(deadline, result)
+            finally:
+                self._leave()
+            if pair is not None or result[0] != -EINTR:
+                return pair
+            PyErr_CheckSignals()
+
+    cdef object _turn(self, int64_t deadline, int *result):
+        """The next batch of this round or, when the round is over, of a new one."""
         cdef ReceiverCore member
         cdef Batch batch
         cdef int found = 0
-        self._enter("recv_batch")
-        try:
-            while True:
-                while self.ready:
-                    member = self.ready.pop()
-                    if not member.is_open:
-                        continue
-                    batch = member._batch(MCF_DO_NOT_WAIT, &found)
-                    if batch is not None:
-                        return member, batch
-                    if found < 0 and found != -ECANCELED:
-                        _raise_error(member, "recv_batch", found)
-                self._drop_closed()
-                if not self.is_open or not self.members:
-                    result[0] = -ECANCELED
-                    return None
-                try:
-                    found = self._wait(deadline)
-                except OSError:
-                    self._drop_closed()
+        cdef bint asked = False
+        while True:
+            while self.ready:
+                member = self.ready.pop()
+                if not member.is_open:
                     continue
-                if found == -ECANCELED:
-                    mcf_wake_reset(self.wake)
-                elif found == -EINTR:
-                    self._leave()
-                    try:
-                        PyErr_CheckSignals()
-                    finally:
-                        PyThread_acquire_lock(self.lock, WAIT_LOCK)
-                elif found < 0:
-                    result[0] = found
-                    return None
-                elif found == 0:
-                    result[0] = 0 if deadline == MCF_DO_NOT_WAIT else -ETIMEDOUT
-                    return None
-        finally:
-            self._leave()
+                batch = member._batch(MCF_DO_NOT_WAIT, &found)
+                if batch is not None:
+                    return member, batch
+                if found < 0 and found != -ECANCELED:
+                    _raise_error(member, "recv_batch", found)
+            self._drop_closed()
+            if not self.is_open or not self.members:
+                result[0] = -ECANCELED
+                return None
+            if asked and deadline == MCF_DO_NOT_WAIT:
+                result[0] = 0
+                return None
+            asked = True
+            found = self._wait(deadline)
+            if found == -ECANCELED:
+                mcf_wake_reset(self.wake)
+            elif found < 0:
+                result[0] = found
+                return None
+            elif found == 0:
+                result[0] = 0 if deadline == MCF_DO_NOT_WAIT else -ETIMEDOUT
+                return None
 
     def recv_batch(self, timeout=None):
         """Waits for datagrams on any receiver and returns (receiver, batch).

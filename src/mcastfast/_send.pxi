@@ -49,9 +49,7 @@ cdef class SenderCore(Gate):
     def _open(self, int fd):
         """Sends on this connected descriptor from now on."""
         self.io.fd = fd
-        self._make_wake()
-        self._rewire()
-        self.is_open = True
+        self._admit()
 
     def _counters(self):
         """(batches, datagrams, bytes, send_drops, late_errors), after a look at the socket's error queue."""

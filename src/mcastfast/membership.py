@@ -181,6 +181,10 @@ class Memberships:
         self._table: dict[tuple[IPAddress, int], Membership] = {}
         self._refusals: dict[tuple[IPAddress, int], Refusal] = {}
 
+    def after_fork(self) -> None:
+        """In a forked child: forget a lock that a thread of the parent may have held."""
+        self._lock = threading.Lock()
+
     @property
     def memberships(self) -> tuple[Membership, ...]:
         """What is joined now, in the order of the joins."""

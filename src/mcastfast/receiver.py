@@ -115,7 +115,7 @@ class Receiver(_core.ReceiverCore):
         try:
             _configure(sock, names, receive_buffer=receive_buffer, loopback=loopback, reuse=reuse)
             binding.bind(sock, wanted[0].port or 0)
-            self._take(sock)
+            self._take(sock, is_ours=True)
             for group, interfaces in joins:
                 self._join(group, interfaces)
         except BaseException:
@@ -158,10 +158,10 @@ class Receiver(_core.ReceiverCore):
         self._strict = True
         for name in sorted(names):
             options.set_option(sock, _METADATA[name], True)
-        self._take(sock)
+        self._take(sock, is_ours=False)
         return self
 
-    def _take(self, sock: socket.socket) -> None:
+    def _take(self, sock: socket.socket, *, is_ours: bool) -> None:
         """Receive on this bound socket from now on."""
         self._socket = sock
         self._address: SocketAddress = sock.getsockname()
@@ -169,7 +169,12 @@ class Receiver(_core.ReceiverCore):
         self._drops_lock = threading.Lock()
         self._kernel_drops = 0
         self._last_drops = self._read_drops()
-        self._open(sock.fileno(), self._address[1], drops=self._last_drops)
+        self._open(sock.fileno(), self._address[1], drops=self._last_drops, is_ours=is_ours)
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._drops_lock = threading.Lock()
+        self._memberships.after_fork()
 
     # Groups
 
@@ -343,6 +348,7 @@ class Receiver(_core.ReceiverCore):
         """Give the socket back, its memberships with it; the receiver is closed without closing the socket."""
         if not self._end():
             raise OSError(errno.EBADF, f"detach of {self}: it is closed")
+        self._give_back()
         return self._socket
 
     def _end(self) -> bool:
@@ -407,6 +413,7 @@ def _configure(
     sock: socket.socket, metadata: set[str], *, receive_buffer: int | None, loopback: bool | None, reuse: bool
 ) -> None:
     """Set every option of a new receiving socket."""
+    sock.setblocking(True)  # whatever socket.setdefaulttimeout says
     if reuse:
         options.set_option(sock, options.REUSE_ADDRESS, True)
     if sock.family == socket.AF_INET6:
@@ -418,4 +425,4 @@ def _configure(
     for name in sorted(metadata):
         options.set_option(sock, _METADATA[name], True)
     if receive_buffer is not None:
-        set_buffer(sock, options.RECEIVE_BUFFER, receive_buffer)
+        set_buffer(sock, options.RECEIVE_BUFFER, receive_buffer, stacklevel=3)

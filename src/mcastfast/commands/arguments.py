@@ -58,6 +58,7 @@ def add_quiet_option(parser: argparse.ArgumentParser) -> None:
 
 def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) -> None:
     """Keywords of Receiver that any receiving command has."""
+    parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
     parser.add_argument(
         "-s", "--source", action="append", metavar="ADDRESS", help="join this source only (SSM); may be repeated"
     )
@@ -73,7 +74,12 @@ def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) 
         action="store_true",
         help="allow any-source joins in the source-specific range (232/8, ff3x::/32)",
     )
-    parser.add_argument("--buffer", type=size, metavar="SIZE", help="receive buffer to ask the kernel for, such as 8M")
+    parser.add_argument(
+        "--buffer",
+        type=size,
+        metavar="SIZE",
+        help="receive buffer to ask the kernel for (default: 8M, or as much as it grants)",
+    )
     parser.add_argument(
         "--batch-size", type=count, default=64, metavar="N", help="datagrams a system call (default: %(default)s)"
     )

@@ -40,8 +40,8 @@ def open_socket(group: str, interface: Interface) -> socket.socket:
 class Taker(Protocol):
     """Receives from a socket in one of the ways."""
 
-    def take(self) -> int:
-        """Receive up to BATCH datagrams; how many, 0 where none came within PATIENCE."""
+    def take(self, most: int) -> int:
+        """Receive up to `most` and BATCH datagrams; how many, 0 where none came within PATIENCE."""
 
 
 class Batches:
@@ -50,8 +50,9 @@ class Batches:
     def __init__(self, sock: socket.socket, size: int, engine: str) -> None:
         self._receiver = Receiver.from_socket(sock, batch_size=BATCH, max_datagram=max(size, 2048), engine=engine)
 
-    def take(self) -> int:
-        """Receive a batch."""
+    def take(self, most: int) -> int:
+        """Receive a batch: what is there, so that `most` makes no difference."""
+        del most
         try:
             return len(self._receiver.recv_batch(PATIENCE))
         except TimeoutError:
@@ -65,8 +66,9 @@ class Batches:
 class Copies(Batches):
     """mcastfast, made to do what socket.recvfrom does: a bytes object and an address for each datagram."""
 
-    def take(self) -> int:
+    def take(self, most: int) -> int:
         """Receive a batch and take each datagram out of it."""
+        del most
         try:
             batch = self._receiver.recv_batch(PATIENCE)
         except TimeoutError:
@@ -83,12 +85,12 @@ class RecvFrom:
         self._socket = sock
         self._size = max(size, 2048)
 
-    def take(self) -> int:
-        """Call it up to BATCH times."""
+    def take(self, most: int) -> int:
+        """Call it so often."""
         receive, size = self._socket.recvfrom, self._size
         number = 0
         try:
-            while number < BATCH:
+            while number < most:
                 receive(size)
                 number += 1
         except BlockingIOError:

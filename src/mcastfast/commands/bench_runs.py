@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Self
 
-from mcastfast.commands.bench_methods import METHODS, Method, open_socket
+from mcastfast.commands.bench_methods import BATCH, METHODS, Method, open_socket
 from mcastfast.commands.bench_sender import find_loopback, open_sender
 from mcastfast.commands.progress import Flow, Progress, Sample
 from mcastfast.options import MEMORY, RECEIVE_BUFFER, get_option
@@ -131,7 +131,7 @@ def _run_live(method: Method, setting: Setting, process: SenderProcess, display:
             process.order(setting.duration, setting.count)
             start = time.thread_time_ns()
             while True:
-                number = taker.take()
+                number = taker.take(BATCH)
                 received += number
                 if number:
                     last = time.monotonic()
@@ -188,7 +188,7 @@ def run_drains(setting: Setting, stop: Stop) -> Drains:
                 left = depth
                 start = time.perf_counter_ns()
                 while left:
-                    number = taker.take()
+                    number = taker.take(min(left, BATCH))
                     if not number:
                         raise OSError(f"{left} of {depth} datagrams did not arrive over {interface}")
                     left -= number

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from mcastfast import TTL, Receiver, Sender
 from mcastfast.buffers import set_buffer
+from mcastfast.commands.intake import open_bound, open_groups
 from mcastfast.options import (
     PATH_MTU_DISCOVERY,
-    RECEIVE_BUFFER,
     RECEIVE_ERRORS,
     REUSE_ADDRESS,
     SEND_BUFFER,
@@ -54,27 +54,16 @@ def parse_unicast(text: str) -> Unicast | None:
 
 
 def open_receiver(text: str, args: argparse.Namespace) -> Receiver:
-    """A receiver of a group, or of what is sent to an address of this host; keywords as the options say."""
-    keywords = {"batch_size": args.batch_size, "max_datagram": args.max_datagram, "engine": args.engine}
+    """A receiver of a group, or of what is sent to an address of this host, as the options say."""
     unicast = parse_unicast(text)
     if unicast is None:
-        return Receiver(
-            text,
-            interface=args.interface,
-            source=args.source,
-            bind=args.bind,
-            receive_buffer=args.buffer,
-            strict=not args.no_strict,
-            **keywords,
-        )
-    for option, value in (("--interface", args.interface), ("--source", args.source)):
+        return open_groups([text], args)
+    for option, value in (("--interface", args.interface), ("--source", args.source), ("--port", args.port)):
         if value is not None:
             raise ValueError(f"{option} goes with a multicast group, and {text} is unicast")
     sock = _open_socket(unicast, passive=True)
     try:
-        if args.buffer is not None:
-            set_buffer(sock, RECEIVE_BUFFER, args.buffer)
-        return Receiver.from_socket(sock, **keywords)
+        return open_bound(sock, args)
     except BaseException:
         sock.close()
         raise

@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from mcastfast import Batch, Receiver, ReceiverStats
+from mcastfast import Batch, BufferClampedWarning, Receiver, ReceiverStats
+from mcastfast.buffers import set_buffer
+from mcastfast.options import RECEIVE_BUFFER
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    import socket
+    from collections.abc import Iterable, Iterator
 
     from mcastfast.commands.progress import Progress
     from mcastfast.commands.stopping import Stop
+
+
+DEFAULT_BUFFER = 8 * 2**20
+"""Bytes of receive buffer to ask for: a display that pauses for a moment must not lose data."""
+
+
+def open_groups(groups: Iterable[str], args: argparse.Namespace, *, metadata: Iterable[str] = ()) -> Receiver:
+    """A receiver of groups, as the options say."""
+    with warnings.catch_warnings():
+        if args.buffer is None:
+            warnings.simplefilter("ignore", BufferClampedWarning)
+        return Receiver(
+            *groups,
+            port=args.port,
+            interface=args.interface,
+            source=args.source,
+            bind=args.bind,
+            metadata=metadata,
+            batch_size=args.batch_size,
+            max_datagram=args.max_datagram,
+            engine=args.engine,
+            receive_buffer=args.buffer or DEFAULT_BUFFER,
+            strict=not args.no_strict,
+        )
+
+
+def open_bound(sock: socket.socket, args: argparse.Namespace) -> Receiver:
+    """A receiver over a bound socket, as the options say."""
+    with warnings.catch_warnings():
+        if args.buffer is None:
+            warnings.simplefilter("ignore", BufferClampedWarning)
+        set_buffer(sock, RECEIVE_BUFFER, args.buffer or DEFAULT_BUFFER)
+    return Receiver.from_socket(sock, batch_size=args.batch_size, max_datagram=args.max_datagram, engine=args.engine)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcastfast import Receiver
 from mcastfast.commands import arguments
-from mcastfast.commands.intake import Intake, describe_joins, losses
+from mcastfast.commands.intake import Intake, describe_joins, losses, open_groups
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
 from mcastfast.commands.stopping import Stop
 from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
@@ -17,6 +16,7 @@ from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
 if TYPE_CHECKING:
     import argparse
 
+    from mcastfast import Receiver
     from mcastfast.commands.arguments import Subparsers
     from mcastfast.commands.writers import Writer
 
@@ -54,7 +54,6 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     output.add_argument("--json", action="store_true", help="write each datagram as a JSON object, one a line")
     output.add_argument("-o", "--output", metavar="FILE", help="write the payloads, back to back; - is standard output")
     arguments.add_end_options(parser)
-    parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
     parser.add_argument(
         "-i", "--interface", metavar="NAME", help='name, index or address, or "all" (default: the route decides)'
     )
@@ -68,21 +67,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         writer = _make_writer(args, stack)
-        receiver = stack.enter_context(
-            Receiver(
-                *args.groups,
-                port=args.port,
-                interface=args.interface,
-                source=args.source,
-                bind=args.bind,
-                metadata=writer.metadata if writer else (),
-                batch_size=args.batch_size,
-                max_datagram=args.max_datagram,
-                engine=args.engine,
-                receive_buffer=args.buffer,
-                strict=not args.no_strict,
-            )
-        )
+        receiver = stack.enter_context(open_groups(args.groups, args, metadata=writer.metadata if writer else ()))
         announce(describe_joins(receiver), quiet=args.quiet)
         display = choose_display(quiet=args.quiet, data_on_stdout=writer is not None and args.output in (None, "-"))
         progress = stack.enter_context(Progress(lambda: _sample(receiver), display))

@@ -1,0 +1,130 @@
+#include "mcf_io.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LONE_MAX = 16,      /* single receives between two tries for a batch on a quiet feed */
+    FOREIGN_ROUNDS = 64 /* calls in a row that may bring only foreign datagrams before "nothing there" is the answer */
+};
+
+void mcf_receiver_init(mcf_receiver *receiver)
+{
+    static _Atomic uint64_t last_id;
+    receiver->id = atomic_fetch_add(&last_id, 1) + 1;
+    atomic_flag_clear(&receiver->filter.busy);
+}
+
+int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots)
+{
+    if (slots <= receiver->vector_slots)
+        return 0;
+    void *vectors = calloc(1, receiver->engine->vector_size(receiver, slots) + 1);
+    if (!vectors)
+        return -ENOMEM;
+    free(receiver->vectors);
+    receiver->vectors = vectors;
+    receiver->vector_slots = slots;
+    receiver->aimed_slots = 0;
+    receiver->engine->prepare(receiver);
+    return 0;
+}
+
+void mcf_receiver_after_fork(mcf_receiver *receiver)
+{
+    atomic_flag_clear(&receiver->filter.busy);
+}
+
+void mcf_receiver_clear(mcf_receiver *receiver)
+{
+    mcf_filter_clear(&receiver->filter);
+    free(receiver->vectors);
+    receiver->vectors = NULL;
+}
+
+/* An arena may come from a receiver that filled other columns. */
+static void adopt(const mcf_receiver *receiver, mcf_arena *arena)
+{
+    size_t slots = arena->slots;
+    memset(arena->source_scopes, 0, slots * sizeof *arena->source_scopes);
+    memset(arena->destinations, 0, slots * sizeof *arena->destinations);
+    memset(arena->interfaces, 0, slots * sizeof *arena->interfaces);
+    memset(arena->timestamps, 0, slots * sizeof *arena->timestamps);
+    memset(arena->dropped, 0, slots * sizeof *arena->dropped);
+    memset(arena->hops, 0, slots * sizeof *arena->hops);
+    memset(arena->tos, 0, slots * sizeof *arena->tos);
+    arena->filler = receiver->id;
+}
+
+/* On a quiet feed every call brings one datagram, and asking for a second one costs a failing pass through the kernel.
+ * So after a lone datagram the next calls ask for one only: 1, 2, 4 .. LONE_MAX of them before a batch is tried again.
+ */
+static uint32_t how_many(mcf_receiver *receiver, uint32_t count)
+{
+    if (!receiver->singles)
+        return count;
+    receiver->singles--;
+    return 1;
+}
+
+static void learn(mcf_receiver *receiver, uint32_t asked, uint32_t got)
+{
+    receiver->last_count = got;
+    if (asked == 1)
+        return;
+    if (got == 1) {
+        receiver->lone_streak = receiver->lone_streak ? receiver->lone_streak * 2 : 1;
+        if (receiver->lone_streak > LONE_MAX)
+            receiver->lone_streak = LONE_MAX;
+        receiver->singles = receiver->lone_streak;
+    } else {
+        receiver->lone_streak = 0;
+    }
+}
+
+/* Waiting in the receive itself saves poll, a fifth of what a lone datagram costs. No wake-up reaches it there, so it
+ * is for feeds that will end the wait soon by themselves, and never for longer than the socket's patience. */
+static int may_wait_inside(const mcf_receiver *receiver, int64_t deadline)
+{
+    if (!receiver->is_patient || !receiver->is_busy)
+        return 0;
+    return deadline == MCF_NO_DEADLINE || deadline - mcf_clock() > MCF_PATIENCE_MS * (int64_t)1000000;
+}
+
+int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,
+                uint32_t *kept)
+{
+    if (arena->filler != receiver->id)
+        adopt(receiver, arena);
+    /* A short batch emptied the queue: waiting first then saves a receive that would find nothing. */
+    int wait_first = deadline != MCF_DO_NOT_WAIT && receiver->last_count < count;
+    int rounds = 0;
+    for (;;) {
+        int wait_inside = wait_first && may_wait_inside(receiver, deadline);
+        if (wait_first && !wait_inside) {
+            int ready = mcf_wait(receiver->fd, MCF_READABLE, receiver->wake, deadline);
+            if (ready <= 0)
+                return ready ? ready : -ETIMEDOUT;
+        }
+        uint32_t asked = how_many(receiver, count);
+        int used = receiver->engine->receive(receiver, arena, start, asked, wait_inside, kept);
+        if (used < 0)
+            return used;
+        receiver->is_busy = used > 0 && *kept;
+        if (used == 0) {
+            receiver->last_count = 0;
+            if (deadline == MCF_DO_NOT_WAIT)
+                return 0;
+        } else {
+            learn(receiver, asked, (uint32_t)used);
+            if (*kept) {
+                mcf_counter_bump(&receiver->batches, 1);
+                return used;
+            }
+            if (deadline == MCF_DO_NOT_WAIT && ++rounds == FOREIGN_ROUNDS)
+                return 0;
+        }
+        wait_first = deadline != MCF_DO_NOT_WAIT;
+    }
+}

@@ -1,0 +1,43 @@
+/* Sending: one connected socket, and the calls that continue after partial sends and wait while it is full.
+ *
+ * Results as in mcf_receive.h. */
+#ifndef MCF_SEND_H
+#define MCF_SEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mcf_batch.h"
+#include "mcf_wait.h"
+
+/* What one payload of a send looks like. Laid out as the system's own scatter element (asserted by the engine). */
+typedef struct {
+    const void *data;
+    size_t length;
+} mcf_payload;
+
+/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, `vectors` is the engine's. */
+typedef struct mcf_sender {
+    const struct mcf_engine *engine;
+    mcf_socket fd;
+    mcf_socket wake;
+    mcf_payload payloads[MCF_MAX_BATCH];
+    void *vectors;
+    mcf_counter batches, datagrams, bytes, send_drops, late_errors;
+} mcf_sender;
+
+/* Sets up a sender whose engine is set. Returns 0 or -ENOMEM. */
+int mcf_sender_init(mcf_sender *sender);
+void mcf_sender_clear(mcf_sender *sender);
+
+/* Sends payloads [*sent, count), continues after partial sends, and advances *sent past every datagram that the system
+ * took. An error that an earlier datagram caused (ICMP) is counted, and the payload tried again. Returns 0 when all
+ * went, or -errno as for mcf_receive, -EAGAIN when the socket is full and deadline is MCF_DO_NOT_WAIT. */
+int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t deadline);
+/* The same for one payload of any length. Returns 0 or -errno. */
+int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t deadline);
+
+/* Takes the socket's queued error reports; returns how many came from the network (ICMP), not from this host. */
+int mcf_collect_errors(mcf_socket fd);
+
+#endif
