@@ -138,27 +138,28 @@ cdef class SenderCore(Gate):
             mcf_counter_bump(&self.io.batches, 1)
         return 0
 
-    cdef int _send(self, uint32_t count, int64_t deadline, Py_ssize_t before) except -1:
-        """Sends the first `count` of io.payloads. The lock is held on entry, and on return but for an exception."""
+    cdef Py_ssize_t _send(self, uint32_t count, int64_t deadline, Py_ssize_t before) except -1:
+        """Sends the first `count` of io.payloads; returns how many went: fewer after a signal, when the rest must be
+        set anew, since the handler may have sent. The lock is held on entry, and on return but for an exception."""
         cdef uint32_t sent = 0
         cdef int error
-        while True:
-            with nogil:
-                error = mcf_send(&self.io, &sent, count, deadline)
-            if error == 0:
-                return 0
+        with nogil:
+            error = mcf_send(&self.io, &sent, count, deadline)
+        if error:
             self._leave()
             if error != -EINTR:
                 self._fail("send_batch", error, before + sent)
             PyErr_CheckSignals()
             self._begin("send_batch", before + sent)
+        return sent
 
     cdef Py_ssize_t _send_received(self, Batch batch) except -1:
         batch._check()
         if batch.filling:
             raise RuntimeError("send_batch: another thread is filling this batch")
         cdef const uint8_t *base = batch._base()
-        cdef uint32_t first, index, count
+        cdef uint32_t index, count
+        cdef uint32_t first = 0
         cdef uint32_t total = batch.count
         cdef int64_t deadline = _deadline(self.timeout)
         for index in range(total):
@@ -167,12 +168,12 @@ cdef class SenderCore(Gate):
         self._begin_batch(total)
         mcf_counter_add(&batch.exports, 1)
         try:
-            for first in range(0, total, MCF_MAX_BATCH):
+            while first < total:
                 count = min(total - first, <uint32_t>MCF_MAX_BATCH)
                 for index in range(count):
                     self.io.payloads[index].data = base + batch.arena.offsets[batch.start + first + index]
                     self.io.payloads[index].length = batch.arena.lengths[batch.start + first + index]
-                self._send(count, deadline, first)
+                first += <uint32_t>self._send(count, deadline, first)
         finally:
             mcf_counter_add(&batch.exports, -1)
         self._leave()
@@ -180,7 +181,8 @@ cdef class SenderCore(Gate):
 
     cdef Py_ssize_t _send_rows(self, payloads, lengths) except -1:
         cdef Py_buffer buffer
-        cdef Py_ssize_t width, first, index, count, rows
+        cdef Py_ssize_t width, index, count, rows
+        cdef Py_ssize_t first = 0
         cdef const uint8_t *base
         cdef size_t *sizes = NULL
         cdef int64_t deadline = _deadline(self.timeout)
@@ -199,12 +201,12 @@ cdef class SenderCore(Gate):
             base = <const uint8_t *>buffer.buf
             sizes = self._row_sizes(rows, width, lengths)
             self._begin_batch(rows)
-            for first in range(0, rows, MCF_MAX_BATCH):
+            while first < rows:
                 count = min(rows - first, <Py_ssize_t>MCF_MAX_BATCH)
                 for index in range(count):
                     self.io.payloads[index].data = base + (first + index) * width
                     self.io.payloads[index].length = sizes[first + index] if sizes != NULL else <size_t>width
-                self._send(<uint32_t>count, deadline, first)
+                first += self._send(<uint32_t>count, deadline, first)
             self._leave()
             return rows
         finally:
@@ -241,7 +243,8 @@ cdef class SenderCore(Gate):
     cdef Py_ssize_t _send_objects(self, tuple payloads) except -1:
         """The tuple keeps the payloads while the GIL is away, whatever happens to the list it was made from."""
         cdef Py_ssize_t total = len(payloads)
-        cdef Py_ssize_t first, index, count
+        cdef Py_ssize_t index, count
+        cdef Py_ssize_t first = 0
         cdef Py_ssize_t held = 0  # how many of `buffers` are to be released
         cdef Py_buffer *buffers = NULL
         cdef Py_buffer *buffer
@@ -254,13 +257,13 @@ cdef class SenderCore(Gate):
                 self._refuse_size("send_batch", PyBytes_GET_SIZE(payload), f" (payload {index})")
         else:
             self._begin_batch(total)
-            for first in range(0, total, MCF_MAX_BATCH):
+            while first < total:
                 count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
                 for index in range(count):
                     payload = <object>PyTuple_GET_ITEM(payloads, first + index)
                     self.io.payloads[index].data = PyBytes_AS_STRING(payload)
                     self.io.payloads[index].length = PyBytes_GET_SIZE(payload)
-                self._send(<uint32_t>count, deadline, first)
+                first += self._send(<uint32_t>count, deadline, first)
             self._leave()
             return total
 
@@ -277,13 +280,13 @@ cdef class SenderCore(Gate):
                 if <size_t>buffers[index].len > self.largest:
                     self._refuse_size("send_batch", buffers[index].len, f" (payload {index})")
             self._begin_batch(total)
-            for first in range(0, total, MCF_MAX_BATCH):
+            while first < total:
                 count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
                 for index in range(count):
                     buffer = &buffers[first + index]
                     self.io.payloads[index].data = buffer.buf
                     self.io.payloads[index].length = buffer.len
-                self._send(<uint32_t>count, deadline, first)
+                first += self._send(<uint32_t>count, deadline, first)
             self._leave()
             return total
         finally:
