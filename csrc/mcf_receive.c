@@ -6,7 +6,7 @@
 
 enum {
     LONE_MAX = 16,      /* single receives between two tries for a batch on a quiet feed */
-    FOREIGN_ROUNDS = 64 /* calls in a row that may bring only foreign datagrams before "nothing there" is the answer */
+    FOREIGN_ROUNDS = 64 /* calls in a row that bring only foreign datagrams before the caller may look around */
 };
 
 void mcf_receiver_init(mcf_receiver *receiver)
@@ -122,8 +122,10 @@ int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32
                 mcf_counter_bump(&receiver->batches, 1);
                 return used;
             }
-            if (deadline == MCF_DO_NOT_WAIT && ++rounds == FOREIGN_ROUNDS)
-                return 0;
+            if (deadline > 0 && mcf_clock() >= deadline)
+                return -ETIMEDOUT;
+            if (++rounds == FOREIGN_ROUNDS)
+                return deadline == MCF_DO_NOT_WAIT ? 0 : -EINTR;
         }
         wait_first = deadline != MCF_DO_NOT_WAIT;
     }

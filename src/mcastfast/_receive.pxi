@@ -378,8 +378,12 @@ cdef class ReceiverSet(Gate):
             if not self.is_open or not self.members:
                 result[0] = -ECANCELED
                 return None
-            if asked and deadline == MCF_DO_NOT_WAIT:
-                result[0] = 0
+            if asked:
+                # Ready and yet nothing to deliver: foreign datagrams, which must not keep deadlines and signals waiting.
+                if deadline == MCF_DO_NOT_WAIT:
+                    result[0] = 0
+                else:
+                    result[0] = -ETIMEDOUT if 0 < deadline <= mcf_clock() else -EINTR
                 return None
             asked = True
             found = self._wait(deadline)
