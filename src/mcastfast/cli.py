@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from mcastfast import __version__
 from mcastfast.commands import bench, groups, interfaces, recv, relay, send
+from mcastfast.commands.arguments import HelpFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +31,11 @@ _EPILOG = """\
 examples:
   mcastfast recv 239.1.2.3:5000 --interface eth0
   mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200
-  mcastfast relay 239.1.2.3:5000%eth0 192.0.2.7:5000
+  mcastfast relay 239.1.2.3%eth0:5000 192.0.2.7:5000
   mcastfast bench
 
-A group is written [source@]group[%interface][:port], IPv6 as [ff15::1%eth0]:5000.
+A group is written [source@]group[%interface][:port], IPv6 in brackets:
+[ff15::1%eth0]:5000.
 `mcastfast COMMAND --help` explains a command.
 """
 
@@ -53,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="mcastfast",
         description="Receive, send and relay UDP multicast.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"mcastfast {__version__}")

@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcastfast import ENGINES
 from mcastfast.binding import BIND_MODES
@@ -33,6 +33,14 @@ class Rate:
         return self.value / (8 * size) if self.in_bits else self.value
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of what stands below the options, and gives the names of options more room."""
+
+    def __init__(self, prog: str, **keywords: Any) -> None:
+        super().__init__(prog, max_help_position=27, **keywords)
+        self._action_max_length = 14  # the longest command's name, indented, which argparse forgets to count
+
+
 def add_command(subparsers: Subparsers, name: str, summary: str, details: str) -> argparse.ArgumentParser:
     """The parser of a command; `details` stand below its options."""
     return subparsers.add_parser(
@@ -40,7 +48,7 @@ def add_command(subparsers: Subparsers, name: str, summary: str, details: str) -
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=details,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
 
@@ -58,7 +66,6 @@ def add_quiet_option(parser: argparse.ArgumentParser) -> None:
 
 def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) -> None:
     """Keywords of Receiver that any receiving command has."""
-    parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
     parser.add_argument(
         "-s", "--source", action="append", metavar="ADDRESS", help="join this source only (SSM); may be repeated"
     )

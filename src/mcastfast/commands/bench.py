@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 _LARGEST_PAYLOAD = 65507
 
 _DETAILS = """\
-Needs no network, no privileges and no set-up: datagrams are multicast with TTL 0 by the loopback interface to a group
-chosen at random, and do not leave the host.
+Needs no network, no privileges and no set-up: datagrams are multicast with
+TTL 0 by the loopback interface, to a group chosen at random. None leaves the
+host, which is checked before the first is sent.
 
-live    another process sends as fast as it can, to one receiver after the other, as many datagrams to each as to the
-        first. Lost are those that the kernel dropped because the receiver's buffer was full; offered = received + lost.
-        CPU is the time of the receiving thread, the kernel's share included, in nanoseconds a datagram.
-drain   the same datagrams wait in a socket of each receiver; then the time to take them out is measured, in shuffled
-        rounds, and the median shown: what a datagram costs, in nanoseconds, when nothing else runs.
+live    Another process sends as fast as it can, to one receiver after the
+        other, as many datagrams to each as to the first. Lost are those that
+        the kernel dropped because the receiver's buffer was full. CPU is the
+        time of the receiving thread, the kernel's share included, in
+        nanoseconds a datagram.
+drain   The same datagrams wait in a socket of each receiver, and the time to
+        take them out is measured, in shuffled rounds. The median is what a
+        datagram costs, in nanoseconds, when nothing else runs.
 
---json writes one object: what was set, and for each receiver its live and drain figures.
+--json writes one object: what was set, and each receiver's figures.
 """
 
 

@@ -85,9 +85,8 @@ class SenderProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._orders.close()
-        with self._process:
-            pass
+        with self._process as process:
+            process.terminate()  # an order may still be under way
 
     def order(self, duration: float, count: int | None) -> None:
         """Let it send; answer() then tells how many datagrams went."""

@@ -39,9 +39,12 @@ class Unicast:
 
 
 def parse_unicast(text: str) -> Unicast | None:
-    """A unicast endpoint, `host:port`, `[::1]:port` or `:port`; None for what Group reads, or refuses with a reason."""
+    """A unicast endpoint, `host:port`, `[::1]:port` or `:port`; None for what Group reads, or refuses with a reason.
+
+    Raises ValueError for a port out of range.
+    """
     match = _UNICAST.fullmatch(text)
-    if not match or not 1 <= int(match["port"]) <= 65535:
+    if not match:
         return None
     host: str = match["bracketed"] or match["bare"]
     try:
@@ -50,7 +53,10 @@ def parse_unicast(text: str) -> Unicast | None:
     except ValueError:
         if match["bracketed"] or re.fullmatch(r"[\d.]+", host):  # a mistyped address is no name
             return None
-    return Unicast(host, int(match["port"]))
+    port = int(match["port"])
+    if not 1 <= port <= 65535:
+        raise ValueError(f"{text}: port {port} is not in 1 to 65535")
+    return Unicast(host, port)
 
 
 def open_receiver(text: str, args: argparse.Namespace) -> Receiver:
@@ -58,7 +64,7 @@ def open_receiver(text: str, args: argparse.Namespace) -> Receiver:
     unicast = parse_unicast(text)
     if unicast is None:
         return open_groups([text], args)
-    for option, value in (("--interface", args.interface), ("--source", args.source), ("--port", args.port)):
+    for option, value in (("--interface", args.interface), ("--source", args.source)):
         if value is not None:
             raise ValueError(f"{option} goes with a multicast group, and {text} is unicast")
     sock = _open_socket(unicast, passive=True)

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from mcastfast.commands.arguments import Subparsers
 
 _DETAILS = """\
-The kernel's own view, of all processes. USERS counts the memberships of sockets and of the kernel itself; PROTOCOL is
-the version of IGMP or MLD that the interface speaks, where the kernel tells; SOURCES are those that somebody has
-joined, and, after "not", those that somebody blocks.
+The kernel's own view, of all processes.
+  USERS      memberships of sockets and of the kernel itself
+  PROTOCOL   the version of IGMP or MLD on the interface, where it is told
+  SOURCES    those that somebody has joined, and, after "not", those that
+             somebody blocks
 
---json writes a list of objects with the keys interface, index, group, users, version, included, excluded.
+--json writes a list of objects with the keys interface, index, group, users,
+version, included, excluded.
 """
 
 

@@ -23,14 +23,16 @@ DEFAULT_BUFFER = 8 * 2**20
 """Bytes of receive buffer to ask for: a display that pauses for a moment must not lose data."""
 
 
-def open_groups(groups: Iterable[str], args: argparse.Namespace, *, metadata: Iterable[str] = ()) -> Receiver:
+def open_groups(
+    groups: Iterable[str], args: argparse.Namespace, *, port: int | None = None, metadata: Iterable[str] = ()
+) -> Receiver:
     """A receiver of groups, as the options say."""
     with warnings.catch_warnings():
         if args.buffer is None:
             warnings.simplefilter("ignore", BufferClampedWarning)
         return Receiver(
             *groups,
-            port=args.port,
+            port=port,
             interface=args.interface,
             source=args.source,
             bind=args.bind,

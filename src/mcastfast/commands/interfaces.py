@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from mcastfast.commands.arguments import Subparsers
 
 _DETAILS = """\
-FLAGS: up, running (the link works), multicast, loopback, point-to-point. A loopback interface carries multicast also
-where the flag is missing.
+FLAGS are up, running (the link works), multicast, loopback, point-to-point. A
+loopback interface carries multicast also where the flag is missing.
 
---json writes a list of objects with the keys index, name, mtu, up, running, multicast, loopback, point_to_point and
-addresses.
+--json writes a list of objects with the keys index, name, mtu, up, running,
+multicast, loopback, point_to_point, addresses.
 """
 
 

@@ -136,7 +136,8 @@ class Progress:
         busy = self._last_activity - (self._first_activity or 0.0)
         lines = []
         for old, new in zip(self._origin.flows, sample.flows, strict=True):
-            text = f"{new.name} {new.datagrams - old.datagrams:,} datagrams, {in_bytes(new.bytes - old.bytes)}"
+            number = new.datagrams - old.datagrams
+            text = f"{new.name} {number:,} datagram{'' if number == 1 else 's'}, {in_bytes(new.bytes - old.bytes)}"
             average = f": {Rates.between(old, new, busy)}" if busy > 0 else ""
             lines.append(f"{text} in {elapsed:.1f} s{average}")
         if sample.losses:

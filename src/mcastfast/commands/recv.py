@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 _DETAILS = """\
 --json writes an object for each datagram, one a line, with the keys
-  time               when the kernel received it, UTC, nanoseconds: 2026-01-31T12:00:00.123456789Z
+  time               when the kernel received it, UTC, with nanoseconds:
+                     2026-01-31T12:00:00.123456789Z
   source, source_port, destination, destination_port, interface
   hops, tos          TTL or hop limit; TOS or traffic class octet
-  dropped            datagrams that the kernel dropped between the one before and this one
-  length, truncated  bytes; whether it was longer than --max-datagram and cut
+  dropped            datagrams that the kernel dropped since the one before
+  length             bytes
+  truncated          whether it was longer than --max-datagram and is cut
   payload            hexadecimal
 
-The rate and the losses go to standard error: live on a terminal, else a line a second.
+Rate and losses go to standard error: live on a terminal, else a line a second.
   kernel drops       lost because the receive buffer was full: see --buffer
-  foreign            reached the socket for another group or interface, and was left out
+  foreign            came for another group or interface, and was left out
   truncated          longer than --max-datagram, and cut
 Ctrl-C ends it with a summary and exit code 0.
 
@@ -54,6 +56,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     output.add_argument("--json", action="store_true", help="write each datagram as a JSON object, one a line")
     output.add_argument("-o", "--output", metavar="FILE", help="write the payloads, back to back; - is standard output")
     arguments.add_end_options(parser)
+    parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
     parser.add_argument(
         "-i", "--interface", metavar="NAME", help='name, index or address, or "all" (default: the route decides)'
     )
@@ -67,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         writer = _make_writer(args, stack)
-        receiver = stack.enter_context(open_groups(args.groups, args, metadata=writer.metadata if writer else ()))
+        receiver = stack.enter_context(
+            open_groups(args.groups, args, port=args.port, metadata=writer.metadata if writer else ())
+        )
         announce(describe_joins(receiver), quiet=args.quiet)
         display = choose_display(quiet=args.quiet, data_on_stdout=writer is not None and args.output in (None, "-"))
         progress = stack.enter_context(Progress(lambda: _sample(receiver), display))

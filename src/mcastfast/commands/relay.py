@@ -21,19 +21,22 @@ if TYPE_CHECKING:
 _LARGEST_DATAGRAM = 65535
 
 _DETAILS = """\
-FROM and TO are each a group, [source@]group[%interface]:port, or a unicast host:port ([fd00::7]:port). FROM may be
-:port, which is any address of this host.
+FROM and TO are each a group, [source@]group[%interface]:port, or a unicast
+host:port ([fd00::7]:port). FROM may be :port, any IPv4 address of this host.
 
-Payloads pass unchanged and in order; TTL, source address and port become those of this host.
+Payloads pass unchanged and in order; source address and TTL become new.
   kernel drops        lost because the receive buffer was full: see --buffer
-  foreign             reached the socket for another group or interface, and was left out
-  device queue full   how often the way out was full; what it refused was sent again
-  oversize            over the MTU of the way out, and left out (--no-fragment)
-  late errors         the network reported a datagram as undeliverable, as when nobody listens at a unicast TO
+  foreign             came for another group or interface, and was left out
+  truncated           longer than --max-datagram, and cut
+  device queue full   how often the way out was full; what it refused was sent
+                      again
+  oversize            over the MTU of the way out, left out (--no-fragment)
+  late errors         reported by the network as undeliverable, as when nobody
+                      listens at a unicast TO
 Ctrl-C ends it with a summary and exit code 0.
 
 examples:
-  mcastfast relay 239.1.2.3:5000%eth0 192.0.2.7:5000
+  mcastfast relay 239.1.2.3%eth0:5000 192.0.2.7:5000
   mcastfast relay :5000 239.1.2.3:5000 --out-interface eth0 --ttl 4
   mcastfast relay 10.0.0.7@232.1.2.3%eth0:5000 239.1.2.3%eth1:5000
 """
@@ -42,7 +45,7 @@ examples:
 def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     """Describe the command."""
     parser = arguments.add_command(
-        subparsers, "relay", "receive at one address and send to another; each multicast or unicast", _DETAILS
+        subparsers, "relay", "receive at one address, send to another, multicast or unicast", _DETAILS
     )
     parser.add_argument("source_address", metavar="FROM", help="where to receive")
     parser.add_argument("target_address", metavar="TO", help="where to send")

@@ -28,16 +28,19 @@ _BATCH = 64
 
 _DETAILS = """\
 what is sent:
-  FILE                 the file, in datagrams of --size bytes (the last may be shorter); - is standard input
-  no FILE              standard input, in the same way; a line typed on a terminal is a datagram
+  FILE       the file, in datagrams of --size bytes (the last may be shorter);
+             - is standard input
+  no FILE    standard input, in the same way; of what is typed on a terminal,
+             each line
   no FILE, but --rate, --count or --duration
-                       generated datagrams of --size bytes: a number that counts up from 0 (8 bytes, big-endian),
-                       then zeros
+             generated datagrams of --size bytes: a number that counts up from
+             0 (8 bytes, big-endian), then zeros
 --lines makes a datagram of each line of the input, without its end.
---rate is in datagrams each second (1000, 10k) or bits of payload each second (8Mbit/s). Without it, as fast as
-possible.
+--rate counts datagrams (1000, 10k) or bits of payload (8Mbit/s) a second.
+Without it, datagrams go as fast as they can.
 
-What a full device queue refuses is sent again. Ctrl-C ends it with a summary and exit code 0.
+What a full device queue refuses is sent again.
+Ctrl-C ends it with a summary and exit code 0.
 
 examples:
   mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200

@@ -1,0 +1,85 @@
+"""The command line as a user runs it: a process in a namespace of the test, awaited without sleeping."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator
+
+    from netlab import Namespace
+
+COMMAND = (sys.executable, "-m", "mcastfast")
+TIMEOUT = 20.0
+"""Seconds that any one step may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode()
+
+
+def run(namespace: Namespace | None, *args: str, stdin: bytes = b"") -> Result:
+    """Run a command to its end; without a namespace in that of the tests."""
+    with namespace or contextlib.nullcontext():
+        done = subprocess.run([*COMMAND, *args], input=stdin, capture_output=True, timeout=TIMEOUT, check=False)
+    result = Result(done.returncode, done.stdout, done.stderr.decode())
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+class Running:
+    """A command that runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.seen = ""
+        """Of standard error, what wait_for() has read."""
+
+    def wait_for(self, pattern: str) -> str:
+        """Read standard error up to the line that matches; that line. AssertionError if the command ends without it."""
+        assert self.process.stderr
+        for raw in self.process.stderr:
+            line = raw.decode()
+            self.seen += line
+            if re.search(pattern, line):
+                return line
+        raise AssertionError(f"no line with {pattern!r} in {self.seen!r}")
+
+    def finish(self, sent: signal.Signals | None = None) -> Result:
+        """Send a signal, if any, and wait for the end."""
+        if sent is not None:
+            self.process.send_signal(sent)
+        stdout, stderr = self.process.communicate(timeout=TIMEOUT)
+        result = Result(self.process.returncode, stdout, self.seen + stderr.decode())
+        assert "Traceback" not in result.stderr, result.stderr
+        return result
+
+
+@contextlib.contextmanager
+def running(namespace: Namespace, *args: str, until: str = "", stdin: int = subprocess.DEVNULL) -> Iterator[Running]:
+    """A command that runs, from when it has written a line that matches `until`; killed in the end if it still does."""
+    with namespace:
+        process = subprocess.Popen([*COMMAND, *args], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with process:
+        try:
+            command = Running(process)
+            if until:
+                command.wait_for(until)
+            yield command
+        finally:
+            process.kill()

@@ -1,0 +1,202 @@
+"""Whatever goes wrong on the command line is one line and an exit code: 1 at run time, 2 for wrong usage."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from clilab import COMMAND, TIMEOUT, run
+
+import mcastfast
+from mcastfast import BufferClampedWarning
+from mcastfast.cli import in_options, main
+from mcastfast.commands import interfaces
+
+if TYPE_CHECKING:
+    from netlab import Lan
+
+GROUP = "239.1.2.3:5000"
+COMMANDS = ("recv", "send", "relay", "interfaces", "groups", "bench")
+
+
+def error_of(stderr: str) -> str:
+    """The one error line; the lines below it are hints."""
+    first, *hints = stderr.splitlines()
+    assert all(hint.startswith("  ") for hint in hints), stderr
+    assert first.startswith("mcastfast: error: ")
+    return first.removeprefix("mcastfast: error: ")
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("fly",), "argument COMMAND: invalid choice: 'fly'"),
+        (("recv",), "recv: the following arguments are required: GROUP"),
+        (("recv", GROUP, "--interfac", "lo"), "unrecognized arguments: --interfac lo"),
+        (("recv", GROUP, "--count", "0"), "recv: argument -c/--count: '0' is not a positive number"),
+        (("recv", GROUP, "--duration", "never"), "recv: argument -t/--duration: 'never' is not a time in seconds"),
+        (("recv", GROUP, "--buffer", "8X"), "recv: argument --buffer: '8X' is not a size in bytes"),
+        (("recv", GROUP, "--hex", "--json"), "recv: argument --json: not allowed with argument --hex"),
+        (("recv", GROUP, "--engine", "warp"), "recv: argument --engine: invalid choice: 'warp'"),
+        (("recv", "239.1.2:5000"), "group '239.1.2:5000': group address '239.1.2' is not an IPv4 or IPv6 address"),
+        (("recv", "239.1.2.3:0"), "group '239.1.2.3:0': port 0 is not in 1 to 65535"),
+        (("recv", "239.1.2.3:70000"), "group '239.1.2.3:70000': port 70000 is not in 1 to 65535"),
+        (("recv", "10.0.0.1:5000"), "group '10.0.0.1:5000': 10.0.0.1 is not a multicast address"),
+        (("recv", "udp://239.1.2.3:5000?ttl=4"), "group 'udp://239.1.2.3:5000?ttl=4': the query '?ttl=4'"),
+        (("recv", "239.1.2.3", "-i", "lo"), ""),
+        (("recv", GROUP, "-i", "nope"), "unknown interface 'nope': this host has lo"),
+        (("recv", GROUP, "-i", "lo", "--batch-size", "2000"), "--batch-size 2000 is not in 1..1024 datagrams"),
+        (("recv", GROUP, "-i", "lo", "--max-datagram", "1M"), "--max-datagram 1048576 is not in 1..65535 bytes"),
+        (("recv", "232.1.2.3:5000", "-i", "lo"), "group '232.1.2.3:5000': 232.1.2.3 is in the source-specific range"),
+        (("recv", "10.0.0.7@232.1.2.3:5000", "-s", "10.0.0.8"), "group '10.0.0.7@232.1.2.3:5000': source is 10.0.0.7"),
+        (("send", "239.1.2.3", "-c", "1"), "group '239.1.2.3': a destination needs a port"),
+        (("send", GROUP, "--rate", "fast"), "send: argument -r/--rate: 'fast' is not a rate"),
+        (("send", GROUP, "--lines", "--rate", "8Mbit/s"), "--lines goes with a --rate in datagrams each second"),
+        (("send", GROUP, "-c", "1", "-i", "lo", "--ttl", "256"), "TTL or hop limit of multicast must be from 0 to 255"),
+        (("relay", GROUP), "relay: the following arguments are required: TO"),
+        (("bench", "--size", "70000"), "--size 70000 is over what a datagram carries, 65507 bytes"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(args: tuple[str, ...], error: str) -> None:
+    result = run(None, *args)
+    assert result.code == 2
+    assert error_of(result.stderr).startswith(error)
+    assert result.stdout == b""
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (("recv", GROUP, "-i", "lo", "-o", "/no/such/folder/file"), "/no/such/folder/file: No such file or directory"),
+        (("send", GROUP, "/no/such/file", "-i", "lo"), "/no/such/file: No such file or directory"),
+        (("recv", GROUP), "no route to 239.1.2.3 (Network is unreachable): name --interface; this host has lo"),
+        (("send", GROUP, "-c", "1"), "no route to 239.1.2.3 (Network is unreachable): name --interface; this host"),
+    ],
+)
+def test_failure_at_run_time_is_one_line_and_code_1(lan: Lan, args: tuple[str, ...], error: str) -> None:
+    result = run(lan.receiver.namespace, *args)
+    assert result.code == 1
+    assert error_of(result.stderr).startswith(error)
+
+
+@pytest.mark.needs("namespaces")
+def test_hints_stand_below_the_error(lan: Lan) -> None:
+    groups = [f"239.1.3.{number}" for number in range(1, 23)]
+    result = run(lan.receiver.namespace, "recv", *groups, "-p", "5000", "-i", lan.receiver.name)
+    assert result.code == 1
+    first, hint = result.stderr.splitlines()
+    assert first == "mcastfast: error: join 239.1.3.21 on veth0: No buffer space available"
+    assert re.match(r"  The kernel limits the groups of a socket \(net\.ipv4\.igmp_max_memberships", hint)
+
+
+@pytest.mark.needs("namespaces")
+def test_interface_that_is_down_is_a_failure(lan: Lan) -> None:
+    lan.receiver.namespace.ip.link("set", index=lan.receiver.index, state="down")
+    result = run(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name)
+    assert (result.code, error_of(result.stderr).partition(":")[0]) == (1, "interface veth0 is down")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_fits_a_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: mcastfast {command} ")
+    assert len(text.splitlines()) > 8
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert [command for command in COMMANDS if f"\n    {command} " not in text] == []
+
+
+def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"mcastfast {mcastfast.__version__}\n"
+
+
+def test_the_installed_command_is_the_module() -> None:
+    program = shutil.which("mcastfast", path=str(Path(sys.executable).parent))
+    assert program
+    done = subprocess.run([program, "recv"], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (2, run(None, "recv").stderr)
+
+
+def test_nobody_reading_the_output_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as stdout:
+        done = subprocess.run(
+            [*COMMAND, "interfaces"], stdout=stdout, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(args: object) -> int:
+        warnings.simplefilter("default")
+        warnings.warn("receive buffer: too small, see receive_buffer=", BufferClampedWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(interfaces, "run", warn)
+    assert main(["interfaces"]) == 0
+    assert capsys.readouterr().err == "mcastfast: warning: receive buffer: too small, see --buffer\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (KeyboardInterrupt(), 1, "mcastfast: error: interrupted\n"),
+        (mcastfast.UnsupportedError("not on\nthis system"), 1, "mcastfast: error: not on this system\n"),
+        (BufferError("keep less"), 1, "mcastfast: error: keep less\n"),
+        (MemoryError(), 1, "mcastfast: error: MemoryError\n"),
+    ],
+)
+def test_every_kind_of_failure_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, text: str
+) -> None:
+    def fail(args: object) -> int:
+        raise error
+
+    monkeypatch.setattr(interfaces, "run", fail)
+    assert main(["interfaces"]) == code
+    assert capsys.readouterr().err == text
+
+
+@pytest.mark.parametrize(
+    ("text", "translated"),
+    [
+        ("name interface=; this host has lo", "name --interface; this host has lo"),
+        ('open it with bind="any" to join', "open it with --bind any to join"),
+        ('or choose another with interface=.', "or choose another with --interface."),
+        ("batch_size=0 is not in 1..1024", "--batch-size 0 is not in 1..1024"),
+        ("engine='x' is not known", "--engine 'x' is not known"),
+        ("sysctl -w net.core.rmem_max=8 and mybind=", "sysctl -w net.core.rmem_max=8 and mybind="),
+    ],
+)  # fmt: skip
+def test_keywords_are_spelled_as_options(text: str, translated: str) -> None:
+    assert in_options(text) == translated
+
+
+def test_rich_is_imported_only_for_a_live_display() -> None:
+    code = (
+        "import sys; from mcastfast.cli import main; main(['interfaces']); print({'rich', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"

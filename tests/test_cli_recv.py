@@ -1,0 +1,182 @@
+"""`mcastfast recv` writes what it received, counts what it lost, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from clilab import TIMEOUT, run, running
+
+from mcastfast import Sender
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from netlab import Lan, Lan3
+
+pytestmark = pytest.mark.needs("namespaces")
+
+GROUP = "239.1.2.3:5000"
+PAYLOADS = [bytes([number]) * (number + 1) for number in range(100)]
+
+
+def send(lan: Lan, payloads: list[bytes], group: str = GROUP) -> None:
+    with lan.sender.namespace, Sender(group, interface=lan.sender.name) as sender:
+        sender.send_batch(payloads)
+
+
+def test_json_has_an_object_for_each_datagram(lan: Lan, engine: str) -> None:
+    args = ("recv", GROUP, "--interface", lan.receiver.name, "--json", "--count", "100", "--engine", engine)
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, PAYLOADS)
+        result = command.finish()
+    assert result.code == 0
+    objects = [json.loads(line) for line in result.text.splitlines()]
+    assert [bytes.fromhex(item["payload"]) for item in objects] == PAYLOADS
+    assert [item["length"] for item in objects] == [len(payload) for payload in PAYLOADS]
+    first = objects[0]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", first["time"])
+    assert {key: first[key] for key in first if key not in ("time", "source_port", "payload", "length")} == {
+        "source": lan.sender.ipv4,
+        "destination": "239.1.2.3",
+        "destination_port": 5000,
+        "interface": lan.receiver.name,
+        "hops": 1,
+        "tos": 0,
+        "dropped": 0,
+        "truncated": False,
+    }
+
+
+@pytest.mark.needs("ipv6")
+def test_json_names_the_interface_of_a_link_local_source(lan: Lan) -> None:
+    group = "[ff12::77]:5000"
+    args = ("recv", group, "--interface", lan.receiver.name, "--json", "--count", "1")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        with lan.sender.namespace, Sender(group, interface=lan.sender.name, local=lan.sender.link_local) as sender:
+            sender.send(b"hello")
+        result = command.finish()
+    item = json.loads(result.text)
+    assert (item["source"], item["destination"]) == (
+        f"{lan.sender.link_local}%{lan.receiver.name}",
+        f"ff12::77%{lan.receiver.name}",
+    )
+
+
+def test_hex_shows_the_octets_and_where_they_came_from(lan: Lan) -> None:
+    with running(
+        lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "--hex", "-c", "1", until="joined"
+    ) as command:
+        send(lan, [b"multicast \x00\xff " + bytes(8)])
+        result = command.finish()
+    head, first, second, blank = result.text.split("\n")[:4]
+    assert re.fullmatch(
+        rf"\d\d:\d\d:\d\d\.\d{{9}}  {lan.sender.ipv4}:\d+ > {GROUP}  {lan.receiver.name}  21 bytes", head
+    )
+    assert first == "  0000  6d 75 6c 74 69 63 61 73  74 20 00 ff 20 00 00 00  |multicast .. ...|"
+    assert second == f"  0010  {'00 00 00 00 00':<23}  {'':<23}  |.....|"
+    assert blank == ""
+
+
+def test_output_is_the_payloads_to_the_byte(lan: Lan, tmp_path: Path) -> None:
+    path = tmp_path / "payloads"
+    with running(
+        lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "-o", str(path), "-c", "100", until="joined"
+    ) as command:
+        send(lan, PAYLOADS)
+        result = command.finish()
+    assert (result.code, result.stdout) == (0, b"")
+    assert path.read_bytes() == b"".join(PAYLOADS)
+
+
+def test_output_dash_is_standard_output(lan: Lan) -> None:
+    with running(
+        lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "-o", "-", "-c", "100", until="joined"
+    ) as command:
+        send(lan, PAYLOADS)
+        assert command.finish().stdout == b"".join(PAYLOADS)
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 99])
+def test_count_takes_exactly_so_many(lan: Lan, count: int) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "-o", "-", "-c", str(count))
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, PAYLOADS)
+        result = command.finish()
+    assert result.stdout == b"".join(PAYLOADS[:count])
+    assert f"received {count} datagram{'s' * (count > 1)}, " in result.stderr
+
+
+def test_duration_ends_it(lan: Lan) -> None:
+    result = run(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "--duration", "0.3")
+    assert result.code == 0
+    assert re.search(r"^received 0 datagrams, 0 B in 0\.3 s$", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_signal_prints_the_summary_and_is_no_failure(lan: Lan, sent: signal.Signals) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--json")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, PAYLOADS)
+        assert command.process.stdout
+        lines = [command.process.stdout.readline() for _ in PAYLOADS]
+        result = command.finish(sent)
+    assert result.code == 0
+    assert [bytes.fromhex(json.loads(line)["payload"]) for line in lines] == PAYLOADS
+    assert re.search(r"^received 100 datagrams, 5\.0 kB in ", result.stderr, re.MULTILINE)
+    assert result.stderr.endswith("kernel drops 0, foreign 0, truncated 0\n")
+
+
+def test_quiet_writes_nothing_but_data(lan: Lan) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--quiet", "-o", "-", "-c", "2", "-t", "30")
+    with running(lan.receiver.namespace, *args) as command:
+        with lan.sender.namespace, Sender(GROUP, interface=lan.sender.name) as sender:
+            while command.process.poll() is None:  # quiet: nothing says when it has joined
+                sender.send(b"x")
+        result = command.finish()
+    assert (result.code, result.stdout, result.stderr) == (0, b"xx", "")
+
+
+def test_progress_is_a_line_a_second_without_a_terminal(lan: Lan) -> None:
+    with running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, until="joined") as command:
+        send(lan, PAYLOADS)
+        line = command.wait_for("datagrams/s")
+        command.finish(signal.SIGINT)
+    assert re.fullmatch(
+        r" +1\.\d s   received         100 +[\d,]+ datagrams/s +\d\.\d Mbit/s   "
+        r"kernel drops 0   foreign 0   truncated 0\n",
+        line,
+    )
+
+
+def test_only_the_source_that_was_named_is_received(lan3: Lan3) -> None:
+    group = "232.1.2.3:5000"
+    args = ("recv", group, "-i", lan3.receiver.name, "--source", lan3.second.ipv4, "-o", "-", "-c", "1")
+    with running(lan3.receiver.namespace, *args, until="joined") as command:
+        for link, payload in ((lan3.first, b"first"), (lan3.second, b"second")):
+            with link.namespace, Sender(group, interface=link.name) as sender:
+                sender.send(payload)
+        assert command.finish().stdout == b"second"
+
+
+def test_datagrams_that_were_cut_are_counted(lan: Lan) -> None:
+    args = ("recv", GROUP, "239.1.2.4", "-p", "5000", "-i", lan.receiver.name, "--max-datagram", "50", "-c", "100")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, PAYLOADS)
+        result = command.finish()
+    assert result.stderr.endswith("kernel drops 0, foreign 0, truncated 50\n")
+
+
+@pytest.mark.parametrize("args", [("--json",), ("--hex",), ("--output", "-")])
+def test_reader_of_the_pipe_that_goes_ends_it_quietly(lan: Lan, args: tuple[str, ...]) -> None:
+    with running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, *args, until="joined") as command:
+        assert command.process.stdout
+        command.process.stdout.close()
+        send(lan, PAYLOADS)
+        assert command.process.wait(TIMEOUT) == 0
+        command.wait_for(r"^received \d+ datagrams")
+        assert "error" not in command.seen
+        command.process.stdout = None

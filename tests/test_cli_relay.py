@@ -1,0 +1,167 @@
+"""`mcastfast relay` passes payloads on, multicast or unicast on either side, and says what did not get through."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from clilab import TIMEOUT, run, running
+
+from mcastfast import Receiver, Sender
+
+if TYPE_CHECKING:
+    from netlab import Lan
+
+pytestmark = pytest.mark.needs("namespaces")
+
+FIRST = "239.1.2.3:5000"
+SECOND = "239.1.2.4:5001"
+PAYLOADS = [bytes([number]) * (number * 14) for number in range(100)]
+
+
+def collect(receiver: Receiver, number: int) -> list[bytes]:
+    payloads: list[bytes] = []
+    while len(payloads) < number:
+        payloads += receiver.recv_batch(TIMEOUT).payloads()
+    return payloads
+
+
+def unicast_socket(address: str, family: int = socket.AF_INET) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.bind((address, 0))
+    sock.settimeout(TIMEOUT)
+    return sock
+
+
+def test_multicast_to_multicast(lan: Lan, engine: str) -> None:
+    """Here and back over the same link, so that both the way in and the way out are a network."""
+    name = lan.receiver.name
+    with (
+        running(
+            lan.receiver.namespace, "relay", FIRST, SECOND, "-i", name, "-O", name, "--ttl", "5", "--engine", engine,
+            until="^sending to",
+        ) as command,
+        lan.sender.namespace,
+        Receiver(SECOND, interface=lan.sender.name, metadata=["hops"]) as receiver,
+        Sender(FIRST, interface=lan.sender.name) as sender,
+    ):  # fmt: skip
+        sender.send_batch(PAYLOADS)
+        assert collect(receiver, 100) == PAYLOADS
+        sender.send(b"last")
+        last = receiver.recv_batch(TIMEOUT)[0]
+        assert (bytes(last), last.hops, last.source[0]) == (b"last", 5, lan.receiver.ipv4)
+        result = command.finish(signal.SIGINT)
+    assert result.code == 0
+    assert "received 101 datagrams, 69.3 kB in " in result.stderr
+    assert "sent 101 datagrams, 69.3 kB in " in result.stderr
+    assert result.stderr.endswith(
+        "kernel drops 0, foreign 0, truncated 0, device queue full 0, oversize 0, late errors 0\n"
+    )
+
+
+@pytest.mark.needs("ipv6")
+def test_ipv6_to_ipv4(lan: Lan) -> None:
+    name = lan.receiver.name
+    with (
+        running(lan.receiver.namespace, "relay", f"[ff15::77%{name}]:5000", f"239.1.2.4%{name}:5001", until="^sending"),
+        lan.sender.namespace,
+        Receiver(SECOND, interface=lan.sender.name) as receiver,
+        Sender("[ff15::77]:5000", interface=lan.sender.name) as sender,
+    ):
+        sender.send_batch(PAYLOADS)
+        assert collect(receiver, 100) == PAYLOADS
+
+
+@pytest.mark.parametrize("family", ["ipv4", pytest.param("ipv6", marks=pytest.mark.needs("ipv6"))])
+def test_multicast_to_unicast(lan: Lan, family: str) -> None:
+    address = getattr(lan.sender, family)
+    with lan.sender.namespace, unicast_socket(address, socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
+        target = f"[{address}]:{sock.getsockname()[1]}" if ":" in address else f"{address}:{sock.getsockname()[1]}"
+        args = ("relay", FIRST, target, "--interface", lan.receiver.name, "--count", "100")
+        with (
+            running(lan.receiver.namespace, *args, until="^sending to") as command,
+            Sender(FIRST, interface=lan.sender.name) as sender,
+        ):
+            sender.send_batch(PAYLOADS)
+            assert [sock.recv(2048) for _ in PAYLOADS] == PAYLOADS
+            assert command.finish().code == 0
+
+
+@pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost"])
+def test_unicast_to_multicast(lan: Lan, host: str) -> None:
+    args = ("relay", f"{host}:5002", SECOND, "--out-interface", lan.receiver.name, "--count", "100")
+    with (
+        running(lan.receiver.namespace, *args, until="^sending to"),
+        lan.sender.namespace,
+        Receiver(SECOND, interface=lan.sender.name) as receiver,
+    ):
+        with lan.receiver.namespace, unicast_socket("127.0.0.1") as sock:
+            for payload in PAYLOADS:
+                sock.sendto(payload, ("127.0.0.1", 5002))
+        assert collect(receiver, 100) == PAYLOADS
+
+
+def test_datagrams_over_the_mtu_are_left_out_and_counted(lan: Lan) -> None:
+    name = lan.receiver.name
+    args = ("relay", FIRST, SECOND, "-i", name, "-O", name, "--no-fragment", "--count", "4")
+    with (
+        running(lan.receiver.namespace, *args, until="^sending to") as command,
+        lan.sender.namespace,
+        Receiver(SECOND, interface=lan.sender.name) as receiver,
+        Sender(FIRST, interface=lan.sender.name) as sender,
+    ):
+        sender.send_batch([bytes(2000), b"one", bytes(3000), b"two"])
+        assert collect(receiver, 2) == [b"one", b"two"]
+        result = command.finish()
+    assert result.code == 0
+    assert "oversize 2" in result.stderr
+    assert "sent 2 datagrams, " in result.stderr
+
+
+def test_nobody_at_the_target_is_counted_and_does_not_end_it(lan: Lan) -> None:
+    with lan.sender.namespace, unicast_socket(lan.sender.ipv4) as sock:
+        closed = sock.getsockname()[1]
+    args = ("relay", FIRST, f"{lan.sender.ipv4}:{closed}", "-i", lan.receiver.name)
+    with (
+        running(lan.receiver.namespace, *args, until="^sending to") as command,
+        lan.sender.namespace,
+        Sender(FIRST, interface=lan.sender.name) as sender,
+    ):
+        sender.send(b"x")
+        command.wait_for(r"late errors [1-9]")
+        sender.send(b"x")
+        command.wait_for(r"received +2 .* sent +2 ")
+        assert command.finish(signal.SIGINT).code == 0
+
+
+@pytest.mark.parametrize("target", [FIRST, "udp://" + FIRST])
+def test_a_relay_to_itself_is_refused(lan: Lan, target: str) -> None:
+    name = lan.receiver.name
+    result = run(lan.receiver.namespace, "relay", FIRST, target, "-i", name, "-O", name)
+    assert result.code == 2
+    assert (
+        "mcastfast: error: FROM and TO are the same, 239.1.2.3 port 5000: the relay would feed itself" in result.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ((":5000", SECOND, "-O", "lo", "-s", "10.0.0.7"), "--source goes with a multicast group, and :5000 is unicast"),
+        ((FIRST, "127.0.0.1:5002", "-i", "lo", "-O", "lo"), "--out-interface goes with a multicast group, and"),
+        ((FIRST, "239.1.2.300:5002", "-i", "lo"), "group address '239.1.2.300' is not an IPv4 or IPv6 address"),
+        ((FIRST, "127.0.0.1:70000", "-i", "lo"), "port 70000 is not in 1 to 65535"),
+    ],
+)
+def test_options_that_do_not_fit_a_side_are_wrong_usage(lan: Lan, args: tuple[str, ...], error: str) -> None:
+    result = run(lan.receiver.namespace, "relay", *args)
+    assert result.code == 2
+    assert error in result.stderr.splitlines()[-1]
+
+
+def test_a_host_that_cannot_be_found_is_a_failure(lan: Lan) -> None:
+    result = run(lan.receiver.namespace, "relay", FIRST, "no-such-host.invalid:5000", "-i", "lo")
+    assert result.code == 1
+    assert result.stderr.startswith("mcastfast: error: send to no-such-host.invalid:5000: ")

@@ -1,0 +1,160 @@
+"""`mcastfast send` makes datagrams of standard input, of a file, or of nothing, and sends them as it is told to."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from clilab import TIMEOUT, run, running
+
+from mcastfast import Receiver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from netlab import Lan
+
+pytestmark = pytest.mark.needs("namespaces")
+
+GROUP = "239.1.2.3:5000"
+DATA = bytes(range(256)) * 20
+
+
+@pytest.fixture
+def receiver(lan: Lan) -> Iterator[Receiver]:
+    with (
+        lan.receiver.namespace,
+        Receiver(GROUP, interface=lan.receiver.name, metadata=["hops"], max_datagram=65507) as receiver,
+    ):
+        yield receiver
+
+
+def received(receiver: Receiver, number: int) -> list[bytes]:
+    """So many payloads, and no more are there."""
+    payloads: list[bytes] = []
+    while len(payloads) < number:
+        payloads += receiver.recv_batch(TIMEOUT).payloads()
+    with pytest.raises(BlockingIOError):
+        receiver.recv_batch(0)
+    return payloads
+
+
+def test_generated_datagrams_are_numbered(lan: Lan, receiver: Receiver, engine: str) -> None:
+    args = ("send", GROUP, "-i", lan.sender.name, "--count", "100", "--size", "20", "--engine", engine)
+    result = run(lan.sender.namespace, *args)
+    assert result.code == 0
+    assert received(receiver, 100) == [number.to_bytes(8, "big") + bytes(12) for number in range(100)]
+    assert "sending generated datagrams of 20 bytes to 239.1.2.3" in result.stderr
+    assert re.search(r"^sent 100 datagrams, 2\.0 kB in ", result.stderr, re.MULTILINE)
+
+
+def test_standard_input_is_cut_into_pieces(lan: Lan, receiver: Receiver) -> None:
+    result = run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "--size", "1000", stdin=DATA)
+    assert result.code == 0
+    assert received(receiver, 6) == [DATA[start : start + 1000] for start in range(0, len(DATA), 1000)]
+
+
+def test_pieces_are_whole_however_the_pipe_was_written(lan: Lan, receiver: Receiver) -> None:
+    with running(
+        lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "--size", "4", stdin=subprocess.PIPE
+    ) as command:
+        assert command.process.stdin
+        for part in (b"ab", b"cdef", b"g"):
+            command.process.stdin.write(part)
+            command.process.stdin.flush()
+        assert receiver.recv_batch(TIMEOUT).payloads() == [b"abcd"]
+        assert command.finish().code == 0
+    assert received(receiver, 1) == [b"efg"]
+
+
+def test_a_file_is_sent_at_the_rate_in_bits(lan: Lan, receiver: Receiver, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+    args = ("send", GROUP, str(path), "-i", lan.sender.name, "--size", "512", "--rate", "100kbit/s")
+    result = run(lan.sender.namespace, *args)
+    assert result.code == 0
+    assert received(receiver, 10) == [DATA[start : start + 512] for start in range(0, len(DATA), 512)]
+    took = re.search(r"in (\d+\.\d) s", result.stderr)
+    assert took
+    assert float(took[1]) >= 9 * 512 * 8 / 100e3 - 0.1
+
+
+def test_lines_are_datagrams(lan: Lan, receiver: Receiver) -> None:
+    args = ("send", GROUP, "-", "-i", lan.sender.name, "--lines", "--rate", "1000")
+    assert run(lan.sender.namespace, *args, stdin=b"one\ntwo\r\n\nlast").code == 0
+    assert received(receiver, 4) == [b"one", b"two", b"", b"last"]
+
+
+def test_ttl_is_what_was_asked_for(lan: Lan, receiver: Receiver) -> None:
+    assert run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "-c", "1", "--ttl", "7").code == 0
+    assert receiver.recv_batch(TIMEOUT)[0].hops == 7
+
+
+def test_local_address_is_the_source(lan: Lan, receiver: Receiver) -> None:
+    other = "10.77.1.99"
+    lan.sender.namespace.ip.addr("add", index=lan.sender.index, address=other, prefixlen=24)
+    assert run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "-c", "1", "--local", other).code == 0
+    assert receiver.recv_batch(TIMEOUT)[0].source[0] == other
+
+
+@pytest.mark.parametrize(("option", "heard"), [("--loopback", True), ("--no-loopback", False)])
+def test_loopback_decides_whether_this_host_hears_it(lan: Lan, option: str, heard: bool) -> None:
+    with lan.sender.namespace, Receiver(GROUP, interface=lan.sender.name) as own:
+        assert run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "-c", "1", option).code == 0
+        if heard:
+            assert len(own.recv_batch(TIMEOUT)) == 1
+        else:
+            with pytest.raises(BlockingIOError):
+                own.recv_batch(0)
+
+
+def test_what_is_over_the_mtu_goes_in_fragments_unless_refused(lan: Lan, receiver: Receiver) -> None:
+    args = ("send", GROUP, "-i", lan.sender.name, "-c", "1", "--size", "3000")
+    assert run(lan.sender.namespace, *args).code == 0
+    assert received(receiver, 1) == [bytes(3000)]
+    refused = run(lan.sender.namespace, *args, "--no-fragment")
+    assert refused.code == 1
+    assert re.search(r"^mcastfast: error: send to 239\.1\.2\.3", refused.stderr, re.MULTILINE)
+
+
+@pytest.mark.needs("ipv6")
+def test_ipv6_groups_are_sent_to(lan: Lan) -> None:
+    group = "[ff15::77]:5000"
+    with lan.receiver.namespace, Receiver(group, interface=lan.receiver.name) as receiver:
+        assert run(lan.sender.namespace, "send", group, "-i", lan.sender.name, stdin=b"hello").code == 0
+        assert received(receiver, 1) == [b"hello"]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_signal_prints_the_summary_also_while_input_is_awaited(
+    lan: Lan, receiver: Receiver, sent: signal.Signals
+) -> None:
+    with running(
+        lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "--lines", stdin=subprocess.PIPE
+    ) as command:
+        assert command.process.stdin
+        command.process.stdin.write(b"one\npart of a line")
+        command.process.stdin.flush()
+        assert received(receiver, 1) == [b"one"]
+        command.process.send_signal(sent)
+        assert command.process.wait(TIMEOUT) == 0
+        command.wait_for("^sent 1 datagram, 3 B in ")
+    with pytest.raises(BlockingIOError):
+        receiver.recv_batch(0)
+
+
+def test_rate_without_a_count_runs_until_the_signal(lan: Lan, receiver: Receiver) -> None:
+    args = ("send", GROUP, "-i", lan.sender.name, "--rate", "100", "--size", "8")
+    with running(lan.sender.namespace, *args) as command:
+        command.wait_for("datagrams/s")
+        result = command.finish(signal.SIGINT)
+    assert result.code == 0
+    sent = re.search(r"^sent ([\d,]+) datagrams", result.stderr, re.MULTILINE)
+    assert sent
+    number = int(sent[1].replace(",", ""))
+    assert number >= 90
+    assert received(receiver, number)[-1] == (number - 1).to_bytes(8, "big")
