@@ -1,0 +1,97 @@
+"""What tests of senders share: a receiver across a wire, and one that is blocked or slow on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from pyroute2 import NetlinkError
+from receivelab import TIMEOUT, at
+
+from mcastfast import Receiver, Sender
+
+if TYPE_CHECKING:
+    from netlab import Lan
+    from receivelab import Family
+
+    from mcastfast import Datagram
+
+LARGE = 1400
+"""Bytes of a payload of which a blocked wire lets through one in four seconds, and the least send buffer holds few."""
+END = b"the end of what a test sent"
+
+
+def sent(error: BaseException) -> int:
+    """How many datagrams had gone before the error."""
+    number = getattr(error, "sent", None)
+    assert isinstance(number, int), f"{error!r} does not say how many went"
+    return number
+
+
+class Wire:
+    """A receiver, and what senders at the other end of a veth pair send to its group."""
+
+    def __init__(self, lan: Lan, family: Family, engine: str) -> None:
+        self.family = family
+        self.engine = engine
+        self.link = lan.sender
+        self.group = at(family.group, lan.sender)
+        self._stack = contextlib.ExitStack()
+        with lan.receiver.namespace:
+            self.receiver = self._stack.enter_context(
+                Receiver(
+                    at(family.group, lan.receiver),
+                    metadata=("destination", "hops", "tos"),
+                    batch_size=16,
+                    max_datagram=65535,
+                    receive_buffer=212_992,  # what systems grant to anyone
+                    engine=engine,
+                )
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def sender(self, group: str | None = None, **options: Any) -> Sender:
+        """A sender to the receiver's group or another, closed in the end."""
+        with self.link.namespace:
+            sender = Sender(group or self.group, engine=self.engine, **options)
+        return self._stack.enter_context(sender)
+
+    def datagrams(self) -> list[Datagram]:
+        """What arrived of all that was sent before; the mark that another sender sets is delivered last."""
+        with self.link.namespace, Sender(self.group) as marker:
+            marker.send(END)
+        received: list[Datagram] = []
+        while END not in received:
+            received += self.receiver.recv_batch(timeout=TIMEOUT)
+        assert received.pop() == END
+        return received
+
+    def payloads(self) -> list[bytes]:
+        """The payloads of datagrams()."""
+        return [bytes(datagram) for datagram in self.datagrams()]
+
+    def block(self) -> None:
+        """Let one burst of 1500 bytes through, then 375 bytes a second: the least that the kernel can do."""
+        self.throttle("3kbit", burst=1500)
+
+    def unblock(self) -> None:
+        """Let through what waits and what comes, nearly at once."""
+        self.throttle("1gbit", burst=1_000_000)
+
+    def throttle(self, rate: str, *, burst: int = 2000, limit: int = 1_000_000) -> None:
+        """Make the queue a token bucket, tc-tbf(8): up to `limit` bytes wait, what finds no room is dropped."""
+        try:
+            self.link.namespace.ip.tc(
+                "replace", kind="tbf", index=self.link.index, handle=0x10000, rate=rate, burst=burst, limit=limit
+            )
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+            pytest.skip("this kernel has no token bucket filter (CONFIG_NET_SCH_TBF)")
