@@ -136,6 +136,10 @@ cdef class ReceiverCore(Gate):
                 return used
             self._leave()
             PyErr_CheckSignals()
+            if not self.is_open:
+                with nogil:
+                    PyThread_acquire_lock(self.lock, WAIT_LOCK)
+                return -ECANCELED
             self._enter("recv_batch")
 
     cdef Batch _batch(self, int64_t deadline, int *result):
@@ -357,6 +361,9 @@ cdef class ReceiverSet(Gate):
             if pair is not None or result[0] != -EINTR:
                 return pair
             PyErr_CheckSignals()
+            if not self.is_open:
+                result[0] = -ECANCELED
+                return None
 
     cdef object _turn(self, int64_t deadline, int *result):
         """The next batch of this round or, when the round is over, of a new one."""
@@ -385,8 +392,8 @@ cdef class ReceiverSet(Gate):
                 else:
                     result[0] = -ETIMEDOUT if 0 < deadline <= mcf_clock() else -EINTR
                 return None
-            asked = True
             found = self._wait(deadline)
+            asked = found > 0
             if found == -ECANCELED:
                 mcf_wake_reset(self.wake)
             elif found < 0:
