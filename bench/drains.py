@@ -115,8 +115,8 @@ def recvmsg_into(feed: Feed) -> Drain:
 
 
 def receiver(stack: ExitStack, feed: Feed, engine: str, metadata: tuple[str, ...] = ()) -> mcastfast.Receiver:
-    """Return a receiver over the feed's socket, which it closes with the stack."""
-    made = mcastfast.Receiver.from_socket(feed.receiver, engine=engine, metadata=metadata, batch_size=SLOTS)
+    """Return a receiver in place of the feed's socket, which it closes with the stack."""
+    made = feed.receive_by(engine, metadata=metadata, batch_size=SLOTS)
     stack.callback(made.close)
     return made
 

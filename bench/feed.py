@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import mcastfast
 from bench.namespace import LOOPBACK_INDEX
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ class Feed:
     def __init__(self, limit: Limit, size: int, *, family: socket.AddressFamily = socket.AF_INET) -> None:
         self._limit = limit
         self.size = size
+        self.group = _GROUPS[family]
         self.receiver = socket.socket(family, socket.SOCK_DGRAM)
         self.sender = connected_sender(family, 0)
         _enlarge_receive_buffer(self.receiver)
@@ -36,12 +39,22 @@ class Feed:
         self.receiver.setsockopt(*_membership(family))
         self.receiver.setblocking(False)
         self.sender.connect((_GROUPS[family], self.receiver.getsockname()[1]))
-        # The receiving socket may be given away; this one watches it.
         self._monitor = self.receiver.dup()
 
     def close(self) -> None:
         for sock in (self.receiver, self.sender, self._monitor):
             sock.close()
+
+    def receive_by(self, engine: str, **arguments: Any) -> mcastfast.Receiver:
+        """Return a receiver of the group, opened as users do, in place of the socket."""
+        port, buffer = self.receiver.getsockname()[1], self.granted // 2
+        self.receiver.close()
+        self._monitor.close()
+        made = mcastfast.Receiver(
+            self.group, port=port, interface=LOOPBACK_INDEX, receive_buffer=buffer, engine=engine, **arguments
+        )
+        self._monitor = socket.socket(fileno=os.dup(made.fileno()))
+        return made
 
     def ask_for_metadata(self) -> None:
         """Have the kernel send destination, timestamp and drop counter with each datagram (IPv4)."""
