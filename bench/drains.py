@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-import mcastfast
 from bench.climit import SLOTS
 from bench.contest import Contestant, Turn
 from bench.feed import Feed
@@ -19,6 +18,7 @@ from bench.feed import Feed
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    import mcastfast
     from bench.rig import Rig
 
 Drain = Callable[[int], tuple[int, int]]

@@ -1,9 +1,11 @@
 """UDP multicast for Python at the speed of C: batched, zero-copy receive and send.
 
-with mcastfast.Receiver("239.1.2.3:5000", interface="eth0") as receiver:
-for batch in receiver:
-for datagram in batch:
-handle(datagram)
+Example::
+
+    with mcastfast.Receiver("239.1.2.3:5000", interface="eth0") as receiver:
+        for batch in receiver:
+            for datagram in batch:
+                handle(datagram)
 """
 
 from mcastfast._core import ENGINES, Batch, Datagram, DatagramFlag, ReceiverSet
