@@ -138,6 +138,15 @@ def receive(receiver: Receiver, count: int) -> list[bytes]:
     return received
 
 
+def receive_until(receiver: Receiver, last: bytes) -> list[bytes]:
+    """The payloads before `last`, which is the end of what was sent to this receiver."""
+    received: list[bytes] = []
+    while last not in received:
+        received += receiver.recv_batch(timeout=TIMEOUT).payloads()
+    assert received[-1] == last, f"after {last!r} came {received[received.index(last) + 1 :]}"
+    return received[:-1]
+
+
 END = b"end"
 
 
@@ -172,6 +181,16 @@ def is_empty(receiver: Receiver) -> bool:
     except BlockingIOError:
         return True
     raise AssertionError(f"{receiver} still had {batch.payloads()}")
+
+
+def descriptors() -> dict[str, str]:
+    """What this process has open, by number."""
+    numbers = os.listdir("/proc/self/fd")
+    found = {}
+    for number in numbers:
+        with contextlib.suppress(FileNotFoundError):  # the one that listed the directory
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
 
 
 def is_blocked(task: str) -> bool:

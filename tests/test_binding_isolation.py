@@ -1,7 +1,7 @@
 """Whatever other sockets have joined, a receiver delivers its own groups from its own interfaces and nothing else.
 
-Everything is sent to every group on every interface of the host, while another socket on the same port has joined all of
-it, and what each receiver delivers is compared as a whole.
+Everything is sent to every group on every interface of the host, while another socket on the same port has joined all
+of it, and what each receiver delivers is compared as a whole.
 """
 
 from __future__ import annotations

@@ -1,0 +1,150 @@
+"""Joins and leaves while another thread is blocked in a receive, and foreign traffic that does not end."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from receivelab import (
+    FAMILIES,
+    TIMEOUT,
+    V4,
+    Family,
+    Source,
+    Worker,
+    at,
+    family_name,
+    receive_until,
+    sources,
+)
+
+from mcastfast import Receiver, ReceiverSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netlab import Lan, Link
+
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+
+families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+
+
+@pytest.fixture
+def link(lan: Lan) -> Iterator[Link]:
+    """The receiver's; the test runs in its namespace."""
+    with lan.receiver.namespace:
+        yield lan.receiver
+
+
+@pytest.fixture
+def source(lan: Lan) -> Iterator[Source]:
+    with sources(lan.sender) as (opened,):
+        yield opened
+
+
+@families
+def test_a_blocked_receive_gets_what_is_joined_meanwhile(
+    family: Family, engine: str, link: Link, source: Source
+) -> None:
+    with Receiver(at(family.group, link), bind="any", engine=engine) as receiver:
+        blocked = Worker(receiver.recv_batch, TIMEOUT)
+        blocked.wait_until_blocked()
+        receiver.join(at(family.other, link))
+        source.send(family.other, b"joined meanwhile")
+        assert blocked.result().payloads() == [b"joined meanwhile"]
+
+
+@families
+def test_a_blocked_receive_does_not_get_what_is_left_meanwhile(
+    family: Family, engine: str, link: Link, source: Source
+) -> None:
+    with Receiver(at(family.group, link), at(family.other, link), engine=engine) as receiver:
+        blocked = Worker(receive_until, receiver, b"last")
+        blocked.wait_until_blocked()
+        receiver.leave(family.other)
+        source.send(family.other, b"left meanwhile")
+        source.send(family.group, b"last")
+        assert blocked.result() == []
+
+
+@families
+def test_joins_and_leaves_under_traffic_lose_nothing_of_what_stays(
+    family: Family, engine: str, link: Link, source: Source
+) -> None:
+    count = 2000
+    with Receiver(at(family.group, link), bind="any", engine=engine, receive_buffer=4_000_000) as receiver:
+        reader = Worker(receive_until, receiver, b"last")
+        for number in range(count):
+            if number % 20 == 0:
+                changed = family.pattern % (number // 20 + 1)
+                receiver.join(at(changed, link))
+                source.send(changed, b"changed")
+                receiver.leave(changed)
+            source.send(family.group, b"%d" % number)
+        source.send(family.group, b"last")
+        received = [payload for payload in reader.result() if payload != b"changed"]
+        assert received == [b"%d" % number for number in range(count)]
+        assert [str(joined.group) for joined in receiver.memberships] == [family.group]
+
+
+FLOOD = 20_000
+
+
+@pytest.fixture
+def flooded(engine: str, link: Link) -> Iterator[Receiver]:
+    """A receiver in whose socket lie very many datagrams, all of them foreign by now."""
+    with (
+        Receiver(
+            at(V4.group, link),
+            at(V4.other, link),
+            engine=engine,
+            batch_size=1,
+            receive_buffer=FLOOD * 1024,
+        ) as receiver,
+        sources(link) as (local,),
+    ):
+        local.send(V4.group, *[b"foreign"] * FLOOD)
+        receiver.leave(V4.group)
+        yield receiver
+        assert receiver.stats.kernel_drops == 0
+
+
+@pytest.mark.needs("forced_buffer")
+def test_foreign_traffic_does_not_put_a_deadline_off(flooded: Receiver) -> None:
+    with pytest.raises(TimeoutError):
+        flooded.recv_batch(timeout=1e-6)
+    assert flooded.stats.foreign < FLOOD
+
+
+@pytest.mark.needs("forced_buffer")
+def test_foreign_traffic_does_not_put_a_deadline_of_a_set_off(flooded: Receiver) -> None:
+    with ReceiverSet([flooded]) as receivers:
+        with pytest.raises(TimeoutError):
+            receivers.recv_batch(timeout=1e-6)
+        assert flooded.stats.foreign < FLOOD
+
+
+@pytest.mark.needs("forced_buffer")
+@pytest.mark.parametrize("grouped", [False, True], ids=["receiver", "set"])
+def test_foreign_traffic_does_not_keep_a_signal_waiting(flooded: Receiver, grouped: bool) -> None:
+    def interrupt(*_: object) -> None:
+        raise InterruptedError("by the test")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with ReceiverSet([flooded]) as receivers:
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            with pytest.raises(InterruptedError, match="by the test"):
+                (receivers if grouped else flooded).recv_batch(timeout=TIMEOUT)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert flooded.stats.foreign < FLOOD
+
+
+def test_no_waiting_means_a_bounded_look_at_foreign_traffic(flooded: Receiver) -> None:
+    with pytest.raises(BlockingIOError):
+        flooded.recv_batch(timeout=0)
+    assert 0 < flooded.stats.foreign < FLOOD

@@ -1,0 +1,247 @@
+"""Signals during a blocked receive: handlers run at once, may raise or close, and Ctrl-C ends a program."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from netlab import wait_until
+from receivelab import TIMEOUT, V4, at, is_blocked, script, sources
+
+from mcastfast import Batch, Receiver, ReceiverSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from netlab import Link
+
+
+class Alarm(Protocol):
+    """Calls something by a signal handler, so many seconds from now and, with `again`, over and over."""
+
+    def __call__(self, call: Callable[[], object], seconds: float = 0.02, again: float = 0) -> None: ...
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    calls: list[Callable[[], object]] = []
+
+    def start(call: Callable[[], object], seconds: float = 0.02, again: float = 0) -> None:
+        calls[:] = [call]
+        signal.setitimer(signal.ITIMER_REAL, seconds, again)
+
+    previous = signal.signal(signal.SIGALRM, lambda *_: calls[0]())
+    yield start
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+class InterruptionError(Exception):
+    """What the tests' handlers raise."""
+
+
+def interrupt() -> None:
+    raise InterruptionError
+
+
+@pytest.fixture
+def receiver(loopback: Link, engine: str) -> Iterator[Receiver]:
+    with Receiver(at(V4.group, loopback), engine=engine) as opened:
+        yield opened
+
+
+@pytest.fixture
+def receivers(receiver: Receiver) -> Iterator[ReceiverSet]:
+    with ReceiverSet([receiver]) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["recv_batch", "recv_batch_into", "iteration", "datagrams", "set", "iteration of a set"])
+def call(request: pytest.FixtureRequest, receiver: Receiver, receivers: ReceiverSet) -> Callable[[], Any]:
+    """A receive that waits for ever; it returns what came first."""
+    batch = Batch(bytearray(2048))
+
+    def fill() -> bytes:
+        receiver.recv_batch_into(batch)
+        return bytes(batch[0])
+
+    return {
+        "recv_batch": lambda: bytes(receiver.recv_batch()[0]),
+        "recv_batch_into": fill,
+        "iteration": lambda: next(bytes(batch[0]) for batch in receiver),
+        "datagrams": lambda: bytes(next(receiver.datagrams())),
+        "set": lambda: bytes(receivers.recv_batch()[1][0]),
+        "iteration of a set": lambda: next(bytes(batch[0]) for _, batch in receivers),
+    }[request.param]
+
+
+def test_a_handler_that_raises_leaves_the_receiver_usable(
+    call: Callable[[], Any], alarm: Alarm, loopback: Link
+) -> None:
+    alarm(interrupt)
+    with pytest.raises(InterruptionError):
+        call()
+    with sources(loopback) as (source,):
+        source.send(V4.group, b"payload")
+        assert call() == b"payload"
+
+
+def test_a_handler_may_send_what_the_receive_waits_for(call: Callable[[], Any], alarm: Alarm, loopback: Link) -> None:
+    with sources(loopback) as (source,):
+        alarm(lambda: source.send(V4.group, b"from the handler"))
+        assert call() == b"from the handler"
+
+
+def test_a_handler_may_join_and_leave(receiver: Receiver, alarm: Alarm, loopback: Link) -> None:
+    with Receiver(at(V4.group, loopback), bind="any") as other, sources(loopback) as (source,):
+
+        def change() -> None:
+            other.leave(V4.group)
+            other.join(at(V4.other, loopback))
+            source.send(V4.other, b"joined by the handler")
+
+        alarm(change)
+        assert other.recv_batch(TIMEOUT).payloads() == [b"joined by the handler"]
+
+
+def test_a_handler_may_receive_by_itself(receiver: Receiver, alarm: Alarm, loopback: Link) -> None:
+    seen: list[bytes] = []
+    with sources(loopback) as (source,):
+
+        def take_one() -> None:
+            source.send(V4.group, b"for the handler", b"for the call")
+            receiver.recv_batch_into(batch, TIMEOUT)
+            seen.extend(batch.payloads())
+
+        batch = Batch(bytearray(100), max_datagram=100)
+        alarm(take_one)
+        assert receiver.recv_batch(TIMEOUT).payloads() == [b"for the call"]
+    assert seen == [b"for the handler"]
+
+
+def test_a_handler_that_returns_does_not_start_the_wait_again(
+    receiver: Receiver, receivers: ReceiverSet, alarm: Alarm
+) -> None:
+    """PEP 475: the deadline stays; signals come faster than it."""
+    calls: list[int] = []
+    batch = Batch(bytearray(2048))
+    for receive in (
+        receiver.recv_batch,
+        receivers.recv_batch,
+        lambda timeout: receiver.recv_batch_into(batch, timeout),
+    ):
+        calls.clear()
+        alarm(lambda: calls.append(1), 0.01, 0.01)
+        with pytest.raises(TimeoutError):
+            receive(0.2)
+        assert len(calls) >= 2
+
+
+def consume(receiver: Receiver) -> list[bytes]:
+    return [payload for batch in receiver for payload in batch.payloads()]
+
+
+def consume_datagrams(receiver: Receiver) -> list[bytes]:
+    return [bytes(datagram) for datagram in receiver.datagrams()]
+
+
+def consume_set(receiver: Receiver) -> list[bytes]:
+    with ReceiverSet([receiver]) as receivers:
+        return [payload for _, batch in receivers for payload in batch.payloads()]
+
+
+@pytest.mark.parametrize("reader", [consume, consume_datagrams, consume_set])
+def test_an_iteration_ends_when_a_handler_closes_the_receiver(
+    receiver: Receiver, alarm: Alarm, loopback: Link, reader: Callable[[Receiver], list[bytes]]
+) -> None:
+    """What a service does on SIGTERM."""
+    with sources(loopback) as (source,):
+        source.send(V4.group, b"before")
+    alarm(receiver.close)
+    assert reader(receiver) == [b"before"]
+    assert receiver.closed
+
+
+def test_an_iteration_of_a_set_ends_when_a_handler_closes_the_set(
+    receiver: Receiver, receivers: ReceiverSet, alarm: Alarm
+) -> None:
+    alarm(receivers.close)
+    assert list(receivers) == []
+    assert receivers.closed
+    assert receiver.closed
+
+
+@pytest.mark.parametrize("call", ["recv_batch", "recv_batch_into", "set"], indirect=True)
+@pytest.mark.parametrize("which", ["receiver", "set"])
+def test_a_receive_fails_when_a_handler_closes(
+    call: Callable[[], Any], which: str, receiver: Receiver, receivers: ReceiverSet, alarm: Alarm
+) -> None:
+    alarm(receiver.close if which == "receiver" else receivers.close)
+    with pytest.raises(OSError, match="it is closed") as raised:
+        call()
+    assert raised.value.errno == errno.EBADF
+
+
+PROGRAM = """
+import sys
+from mcastfast import Batch, Receiver, ReceiverSet
+
+def recv_batch(receiver):
+    receiver.recv_batch()
+
+def timed_recv_batch(receiver):
+    receiver.recv_batch(timeout=1000)
+
+def recv_batch_into(receiver):
+    receiver.recv_batch_into(Batch(bytearray(2048)))
+
+def iteration(receiver):
+    for batch in receiver:
+        pass
+
+def datagrams(receiver):
+    for datagram in receiver.datagrams():
+        pass
+
+def receiver_set(receiver):
+    ReceiverSet([receiver]).recv_batch()
+
+def iteration_of_a_set(receiver):
+    for _ in ReceiverSet([receiver]):
+        pass
+
+with Receiver("239.1.2.3%lo:5000", engine=sys.argv[2]) as receiver:
+    print("ready")
+    try:
+        globals()[sys.argv[1]](receiver)
+    except KeyboardInterrupt:
+        print("interrupted")
+        raise
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "recv_batch",
+        "timed_recv_batch",
+        "recv_batch_into",
+        "iteration",
+        "datagrams",
+        "receiver_set",
+        "iteration_of_a_set",
+    ],
+)
+def test_ctrl_c_ends_a_program_that_waits(engine: str, loopback: Link, name: str) -> None:
+    with script(PROGRAM, name, engine, namespace=loopback.namespace) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        wait_until(lambda: is_blocked(f"/proc/{process.pid}"), TIMEOUT, what="the program to wait")
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=TIMEOUT)
+    assert output == "interrupted\n"
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert "ResourceWarning" not in errors
+    assert process.returncode == -signal.SIGINT
