@@ -14,6 +14,7 @@ void mcf_receiver_init(mcf_receiver *receiver)
     static _Atomic uint64_t last_id;
     receiver->id = atomic_fetch_add(&last_id, 1) + 1;
     atomic_flag_clear(&receiver->filter.busy);
+    receiver->is_patient = 0;
 }
 
 int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots)

@@ -53,7 +53,8 @@ typedef struct mcf_receiver {
 void mcf_receiver_init(mcf_receiver *receiver);
 /* Makes room for receives of up to so many datagrams. Returns 0 or -ENOMEM (what there was stays). */
 int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots);
-/* In a forked child, before anything else: forgets locks that a thread of the parent may have held. */
+/* In a forked child, before anything else: forgets locks that a thread of the parent may have held, and leaves the
+ * socket's patience to the parent. */
 void mcf_receiver_after_fork(mcf_receiver *receiver);
 void mcf_receiver_clear(mcf_receiver *receiver);
 

@@ -105,6 +105,7 @@ class Gate:
 
 @disjoint_base
 class ReceiverCore(Gate):
+    def _after_fork(self) -> None: ...
     def _prepare(
         self, family: int, *, engine: str, metadata: int, batch_size: int, max_datagram: int, max_memory: int
     ) -> None: ...

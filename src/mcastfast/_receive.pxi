@@ -19,7 +19,10 @@ cdef class ReceiverCore(Gate):
 
     cdef void _rewire(self) noexcept:
         self.io.wake = self.wake
+
+    def _after_fork(self):
         mcf_receiver_after_fork(&self.io)
+        Gate._after_fork(self)
 
     cdef void _wake_waiters(self) noexcept:
         mcf_wake_signal(self.wake)
