@@ -57,6 +57,7 @@ def error_of(stderr: str) -> str:
         (("recv", GROUP, "-i", "lo", "--max-datagram", "1M"), "--max-datagram 1048576 is not in 1..65535 bytes"),
         (("recv", "232.1.2.3:5000", "-i", "lo"), "group '232.1.2.3:5000': 232.1.2.3 is in the source-specific range"),
         (("recv", "10.0.0.7@232.1.2.3:5000", "-s", "10.0.0.8"), "group '10.0.0.7@232.1.2.3:5000': source is 10.0.0.7"),
+        (("recv", GROUP, "239.1.2.4:6000", "-i", "lo"), "a Receiver has one port and one family, not"),
         (("send", "239.1.2.3", "-c", "1"), "group '239.1.2.3': a destination needs a port"),
         (("send", GROUP, "--rate", "fast"), "send: argument -r/--rate: 'fast' is not a rate"),
         (("send", GROUP, "--lines", "--rate", "8Mbit/s"), "--lines goes with a --rate in datagrams each second"),
@@ -148,6 +149,22 @@ def test_nobody_reading_the_output_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("stream", ["1", "2"])
+def test_closed_stream_is_no_error(stream: str) -> None:
+    shell = f'"$@" {stream}>&-'
+    done = subprocess.run(["sh", "-c", shell, "sh", *COMMAND, "interfaces"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"INDEX") == (stream == "2")
+
+
+def test_full_disk_is_one_line() -> None:
+    with open("/dev/full", "wb") as stdout:
+        done = subprocess.run(
+            [*COMMAND, "interfaces"], stdout=stdout, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"mcastfast: error: No space left on device\n")
+
+
 def test_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def warn(args: object) -> int:
         warnings.simplefilter("default")
@@ -187,6 +204,7 @@ def test_every_kind_of_failure_is_one_line(
         ('or choose another with interface=.', "or choose another with --interface."),
         ("batch_size=0 is not in 1..1024", "--batch-size 0 is not in 1..1024"),
         ("engine='x' is not known", "--engine 'x' is not known"),
+        ("pass local= to Sender to choose", "pass --local to choose"),
         ("sysctl -w net.core.rmem_max=8 and mybind=", "sysctl -w net.core.rmem_max=8 and mybind="),
     ],
 )  # fmt: skip

@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit for --help, --version and wrong usage, as argparse does.
     """
+    _replace_closed_streams()
     args = make_parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -103,18 +104,23 @@ def _report_exception(error: Exception) -> None:
     _report(lines[0], lines[1:])
 
 
-# How the library's texts name what the command line spells as options.
-_OPTION_NAMES = {
+# What the library's texts advise, and what stands for it on the command line.
+_ADVICE = {
+    "use Receiver.from_socket or Sender.from_socket": "use `mcastfast relay`",
+    "use a Receiver for each, and ReceiverSet([...]) to receive on all": "run `mcastfast recv` for each",
+    "a Receiver for each and a ReceiverSet": "run `mcastfast recv` for each",
+}
+_OPTIONS = {
     'bind="any"': "--bind any",
+    'bind="group"': "--bind group",
     'interface="all"': "--interface all",
-    "fragment=False": "without --no-fragment",
+    "fragment=False": "--no-fragment",
     "strict=False": "--no-strict",
     "receive_buffer=": "--buffer",
     "send_buffer=": "--buffer",
     "batch_size=": "--batch-size",
     "max_datagram=": "--max-datagram",
     "interface=": "--interface",
-    "for unicast or broadcast use Receiver.from_socket or Sender.from_socket": "`mcastfast relay` takes unicast",
     "source=": "--source",
     "local=": "--local",
     "port=": "--port",
@@ -122,18 +128,21 @@ _OPTION_NAMES = {
     "engine=": "--engine",
     "ttl=": "--ttl",
 }
-_OPTION = re.compile(r"(?<![\w?&])(?:" + "|".join(map(re.escape, _OPTION_NAMES)) + r")(\S?)")
+_KEYWORD = re.compile(
+    r"(?<![\w?&])(" + "|".join(map(re.escape, _OPTIONS)) + r")(?: to (?:Receiver|Sender)\b|(?=(\S)))?"
+)
 
 
 def in_options(text: str) -> str:
     """A text of the library in the words of the command line: `name interface=` becomes `name --interface`."""
+    for advice, own in _ADVICE.items():
+        text = text.replace(advice, own)
 
     def spell(match: re.Match[str]) -> str:
-        after = match[1]
-        option = _OPTION_NAMES[match[0].removesuffix(after)]
-        return f"{option} {after}" if re.match(r"[\w'\"\[-]", after) else option + after
+        has_value = re.match(r"[\w'\"\[-]", match[2] or "")
+        return _OPTIONS[match[1]] + (" " if has_value else "")
 
-    return _OPTION.sub(spell, text)
+    return _KEYWORD.sub(spell, text)
 
 
 def _show_warning(
@@ -147,6 +156,13 @@ def _show_warning(
     """As warnings.showwarning, for a reader who sees no source."""
     del category, filename, lineno, line
     print(f"mcastfast: warning: {in_options(str(message))}", file=file or sys.stderr)
+
+
+def _replace_closed_streams() -> None:
+    """What is written to a stream that the caller closed (`>&-`) is to be lost, not an exception."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 # to the process' end
 
 
 def _forget_stdout() -> None:

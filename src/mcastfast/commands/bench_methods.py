@@ -73,7 +73,9 @@ class Copies(Batches):
             batch = self._receiver.recv_batch(PATIENCE)
         except TimeoutError:
             return 0
-        return len([(bytes(datagram), datagram.source) for datagram in batch])
+        for datagram in batch:
+            _ = (bytes(datagram), datagram.source)
+        return len(batch)
 
 
 class RecvFrom:
