@@ -1,0 +1,137 @@
+"""Errors of the system after k datagrams say so: .sent is k, the first k arrive, and the sender goes on."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from receivelab import FAMILIES, family_name
+from sendlab import LARGE, Wire, sent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import netlab
+
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+
+HEADERS = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}
+MTU = 1500
+FORMS: list[Callable[[list[bytes]], Any]] = [list, lambda payloads: [bytearray(payload) for payload in payloads]]
+FORM_NAMES = ["bytes", "bytearrays"]
+
+
+@pytest.fixture(params=FAMILIES, ids=family_name)
+def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
+    with Wire(lan, request.param, engine) as wire:
+        yield wire
+
+
+@pytest.mark.parametrize("form", FORMS, ids=FORM_NAMES)
+@pytest.mark.parametrize("position", [0, 1, 5, 1030])
+def test_a_payload_over_the_mtu_stops_a_batch_where_it_is(
+    wire: Wire, position: int, form: Callable[[list[bytes]], Any]
+) -> None:
+    fitting = MTU - HEADERS[wire.family.number]
+    payloads = [b"%d" % number for number in range(position)] + [bytes(fitting + 1), b"never sent"]
+    sender = wire.sender(fragment=False)
+    with pytest.raises(OSError, match=r"send to .*: Message too long") as caught:
+        sender.send_batch(form(payloads))
+    assert caught.value.errno == errno.EMSGSIZE
+    assert sent(caught.value) == position == sender.stats.datagrams
+    assert any("MTU" in note for note in caught.value.__notes__)
+    assert sender.send_batch([bytes(fitting), b"after"]) == 2
+    if position < 100:  # more are too many for the receiver's buffer
+        assert wire.payloads() == [*payloads[:position], bytes(fitting), b"after"]
+
+
+def test_a_lone_payload_over_the_mtu_is_refused_without_fragments(wire: Wire) -> None:
+    fitting = MTU - HEADERS[wire.family.number]
+    sender = wire.sender(fragment=False)
+    sender.send(bytes(fitting))
+    with pytest.raises(OSError, match="Message too long") as caught:
+        sender.send(bytes(fitting + 1))
+    assert (caught.value.errno, sent(caught.value)) == (errno.EMSGSIZE, 0)
+    assert wire.payloads() == [bytes(fitting)]
+    assert sender.stats[1:] == (1, fitting, 0, 0)  # the kernel's own report of it is no late error
+
+
+def test_fragments_are_the_default(wire: Wire) -> None:
+    payload = bytes(range(250)) * 20
+    sender = wire.sender()
+    sender.send(payload)
+    assert sender.send_batch(np.frombuffer(payload, "u1").reshape(2, -1)) == 2
+    assert wire.payloads() == [payload, payload[:2500], payload[2500:]]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=FORM_NAMES)
+def test_a_full_queue_of_the_device_is_counted_and_raised(wire: Wire, form: Callable[[list[bytes]], Any]) -> None:
+    payloads = [bytes([number]) * LARGE for number in range(20)]
+    wire.throttle("3kbit", burst=1500, limit=5000)  # one passes, three wait
+    sender = wire.sender()
+    with pytest.raises(OSError, match=r"send to .*: No buffer space available") as caught:
+        sender.send_batch(form(payloads))
+    assert caught.value.errno == errno.ENOBUFS
+    assert any("queue of the device is full" in note for note in caught.value.__notes__)
+    number = sent(caught.value)
+    assert 0 < number < len(payloads)
+    with pytest.raises(OSError, match="No buffer space available") as caught:
+        sender.send(b"x" * LARGE)
+    assert (caught.value.errno, sent(caught.value)) == (errno.ENOBUFS, 0)
+    assert sender.stats == (1, number, number * LARGE, 2, 0)
+    wire.unblock()
+    sender.send(b"after")
+    assert wire.payloads() == [*payloads[:number], b"after"]
+
+
+def test_every_datagram_of_an_overloaded_device_arrives_or_is_reported(wire: Wire) -> None:
+    wire.throttle("4mbit", burst=1500, limit=6000)
+    sender = wire.sender()
+    sent_ones: list[bytes] = []
+    dropped = 0
+    for start in range(0, 60, 10):
+        payloads = [bytes([number]) * LARGE for number in range(start, start + 10)]
+        while payloads:
+            try:
+                done = sender.send_batch(payloads)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                done = sent(error)
+                dropped += 1
+                sent_ones += payloads[:done]
+                del payloads[: done + 1]  # that one is lost
+            else:
+                sent_ones += payloads
+                break
+    wire.unblock()
+    assert wire.payloads() == sent_ones
+    assert dropped > 0
+    assert sender.stats.send_drops == dropped
+    assert sender.stats.datagrams == len(sent_ones) == 60 - dropped
+
+
+def test_an_interface_that_goes_down_stops_sends_until_it_is_up(wire: Wire) -> None:
+    ip, index = wire.link.namespace.ip, wire.link.index
+    sender = wire.sender()
+    sender.send(b"before")
+    ip.link("set", index=index, state="down")
+    with pytest.raises(OSError, match=r"send to .*: ") as caught:
+        sender.send_batch([b"lost"])
+    assert caught.value.errno in (errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+    assert sent(caught.value) == 0
+    assert caught.value.__notes__
+    assert (sender.stats.datagrams, sender.stats.late_errors) == (1, 0)
+
+
+def test_an_interface_that_is_deleted_stops_sends(wire: Wire) -> None:
+    sender = wire.sender()
+    wire.link.namespace.ip.link("del", index=wire.link.index)
+    with pytest.raises(OSError, match=rf"send to {wire.family.group}%{wire.link.name} port 5000: ") as caught:
+        sender.send(b"lost")
+    assert caught.value.errno in (errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL)
+    assert sent(caught.value) == 0
+    assert sender.stats.datagrams == 0

@@ -1,0 +1,158 @@
+"""What the network answers to earlier datagrams (ICMP) is counted, and no later payload suffers for it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from netlab import loopback, wait_until
+from receivelab import FAMILIES, V4, Family, family_name, plain_socket
+from sendlab import LARGE, Wire, sent
+
+from mcastfast import Sender
+from mcastfast.options import RECEIVE_ERRORS, get_option, set_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import netlab
+
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+
+ENDS = ["loopback", "wire"]
+
+
+class Refusing:
+    """Senders to a port of a host where nobody listens, and the host's count of what came in vain."""
+
+    def __init__(self, lan: netlab.Lan, family: Family, engine: str, end: str) -> None:
+        self.family = family
+        self.engine = engine
+        self.near = lan.sender
+        self.far = lan.receiver if end == "wire" else loopback(lan.sender.namespace)
+        with self.far.namespace, plain_socket(family.number, port=0) as closed:
+            self.port = closed.getsockname()[1]
+
+    @contextlib.contextmanager
+    def sender(self, *, queue: bool, send_buffer: int | None = None) -> Iterator[Sender]:
+        """`queue`: the socket has a queue of errors (IP_RECVERR)."""
+        with self.near.namespace:
+            sock = plain_socket(self.family.number)
+        sock.connect((self.family.address(self.far), self.port))
+        set_option(sock, RECEIVE_ERRORS, queue)
+        if send_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        with Sender.from_socket(sock, engine=self.engine) as sender:
+            yield sender
+
+    def refused(self) -> int:
+        """How many datagrams the far host had no taker for."""
+        if self.family is V4:
+            return counter(self.far.namespace, "Udp", "NoPorts")
+        return counter6(self.far.namespace, "Udp6NoPorts")
+
+    def answers(self) -> int:
+        """How many answers of that kind reached the senders."""
+        if self.family is V4:
+            return counter(self.near.namespace, "Icmp", "InDestUnreachs")
+        return counter6(self.near.namespace, "Icmp6InDestUnreachs")
+
+    def wait_for_answers(self, count: int) -> None:
+        wait_until(lambda: self.answers() == count, what=f"{count} answers")
+
+
+def counter(namespace: netlab.Namespace, protocol: str, name: str) -> int:
+    names, values = (line.split() for line in namespace.proc("snmp").splitlines() if line.startswith(f"{protocol}:"))
+    return int(values[names.index(name)])
+
+
+def counter6(namespace: netlab.Namespace, name: str) -> int:
+    return int(dict(line.split() for line in namespace.proc("snmp6").splitlines())[name])
+
+
+@pytest.fixture(params=FAMILIES, ids=family_name)
+def family(request: pytest.FixtureRequest) -> Family:
+    chosen: Family = request.param
+    return chosen
+
+
+@pytest.fixture(params=ENDS)
+def refusing(request: pytest.FixtureRequest, lan: netlab.Lan, family: Family, engine: str) -> Refusing:
+    return Refusing(lan, family, engine, request.param)
+
+
+@pytest.mark.parametrize("queue", [True, False], ids=["queue", "no-queue"])
+def test_lone_sends_to_a_closed_port_all_go_out(refusing: Refusing, queue: bool) -> None:
+    with refusing.sender(queue=queue) as sender:
+        for number in range(1, 5):
+            sender.send(b"refused")
+            refusing.wait_for_answers(number)
+        assert refusing.refused() == 4
+        assert sender.stats[1:4] == (4, 4 * len(b"refused"), 0)
+        # Without a queue the answer to the last has not been met by anything.
+        assert sender.stats.late_errors == (4 if queue else 3)
+
+
+@pytest.mark.parametrize("queue", [True, False], ids=["queue", "no-queue"])
+def test_batches_to_a_closed_port_all_go_out(refusing: Refusing, queue: bool) -> None:
+    with refusing.sender(queue=queue) as sender:
+        for _ in range(3):
+            assert sender.send_batch([b"one", b"two", b"three"]) == 3
+        wait_until(lambda: refusing.refused() == 9)
+        assert sender.stats[:2] == (3, 9)
+        assert sender.stats.send_drops == 0
+
+
+def test_answers_are_counted_when_nothing_more_is_sent(refusing: Refusing) -> None:
+    with refusing.sender(queue=True) as sender:
+        sender.send_batch([b"one", b"two"])
+        refusing.wait_for_answers(2)
+        assert sender.stats.late_errors == 2
+        sender.send(b"three")
+        refusing.wait_for_answers(3)
+    assert sender.stats.late_errors == 3  # close() looked a last time
+
+
+def test_looking_at_the_stats_does_not_blame_the_next_payload(refusing: Refusing) -> None:
+    with refusing.sender(queue=True) as sender:
+        for number in range(1, 4):
+            sender.send(b"refused")
+            refusing.wait_for_answers(number)
+            assert sender.stats.late_errors == number
+        assert sender.stats.datagrams == 3
+
+
+@pytest.mark.parametrize("queue", [True, False], ids=["queue", "no-queue"])
+def test_an_error_of_the_payload_itself_is_raised_and_is_not_late(
+    lan: netlab.Lan, family: Family, engine: str, queue: bool
+) -> None:
+    refusing = Refusing(lan, family, engine, "wire")
+    with refusing.sender(queue=queue) as sender:
+        lan.sender.namespace.ip.link("set", index=lan.sender.index, state="down")
+        for send in (lambda: sender.send(b"lost"), lambda: sender.send_batch([b"lost", b"too"])):
+            with pytest.raises(OSError, match=r"send to .*: Network is unreachable") as caught:
+                send()
+            assert (caught.value.errno, sent(caught.value)) == (errno.ENETUNREACH, 0)
+        assert sender.stats[1:] == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("queue", [True, False], ids=["queue", "no-queue"])
+def test_answers_that_come_while_a_send_waits_for_room_do_not_end_it(
+    lan: netlab.Lan, family: Family, engine: str, queue: bool
+) -> None:
+    refusing = Refusing(lan, family, engine, "wire")
+    with Wire(lan, family, engine) as wire, refusing.sender(queue=queue, send_buffer=1) as sender:
+        wire.throttle("1mbit", burst=1500)  # 12 ms each, and the answer comes back at once
+        assert sender.send_batch([bytes(LARGE)] * 12) == 12
+        wait_until(lambda: refusing.refused() == 12)
+        assert sender.stats.late_errors > 0
+
+
+def test_a_sender_has_a_queue_of_errors(lan: netlab.Lan, family: Family, engine: str) -> None:
+    with Wire(lan, family, engine) as wire:
+        sock = wire.sender().detach()
+    with sock:
+        assert get_option(sock, RECEIVE_ERRORS)
