@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clilab import TIMEOUT, run, running
+from pyroute2 import NetlinkError
 
 from mcastfast import Receiver
 
@@ -119,6 +121,29 @@ def test_what_is_over_the_mtu_goes_in_fragments_unless_refused(lan: Lan, receive
     refused = run(lan.sender.namespace, *args, "--no-fragment")
     assert refused.code == 1
     assert re.search(r"^mcastfast: error: send to 239\.1\.2\.3", refused.stderr, re.MULTILINE)
+
+
+def throttle(lan: Lan) -> None:
+    """The sender's queue becomes a bucket of 2 Mbit/s that holds four datagrams, tc-tbf(8)."""
+    try:
+        lan.sender.namespace.ip.tc(
+            "add", kind="tbf", index=lan.sender.index, handle=0x10000, rate="2mbit", burst=1500, limit=6000
+        )
+    except NetlinkError as error:
+        if error.code != errno.ENOENT:
+            raise
+        pytest.skip("this kernel has no token bucket filter (CONFIG_NET_SCH_TBF)")
+
+
+def test_what_a_full_device_queue_refuses_is_sent_again(lan: Lan, receiver: Receiver) -> None:
+    throttle(lan)
+    result = run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "--count", "70", "--size", "1000")
+    assert result.code == 0
+    payloads: list[bytes] = []
+    while len(payloads) < 70:
+        payloads += receiver.recv_batch(TIMEOUT).payloads()
+    assert [int.from_bytes(payload[:8], "big") for payload in payloads] == list(range(70))
+    assert re.search(r"^device queue full [1-9]", result.stderr, re.MULTILINE)
 
 
 @pytest.mark.needs("ipv6")

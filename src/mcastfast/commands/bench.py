@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
 from mcastfast.commands import arguments
 from mcastfast.commands.bench_methods import BASE, METHODS, Method
-from mcastfast.commands.bench_runs import Drains, Live, Setting, run_drains, run_lives
 from mcastfast.commands.output import print_json, print_table
 from mcastfast.commands.progress import announce, choose_display, in_bytes
 from mcastfast.commands.stopping import Stop
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
     import argparse
 
     from mcastfast.commands.arguments import Subparsers
+    from mcastfast.commands.bench_runs import Drains, Live, Setting
 
 _LARGEST_PAYLOAD = 65507
 
@@ -57,6 +56,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and report."""
+    import random
+
+    from mcastfast.commands.bench_runs import Setting, run_drains, run_lives
+
     if args.size > _LARGEST_PAYLOAD:
         raise ValueError(f"--size {args.size} is over what a datagram carries, {_LARGEST_PAYLOAD} bytes")
     group = f"239.255.{random.randrange(256)}.{random.randrange(1, 255)}:{random.randrange(20000, 30000)}"
