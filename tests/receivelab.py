@@ -183,6 +183,12 @@ def is_empty(receiver: Receiver) -> bool:
     raise AssertionError(f"{receiver} still had {batch.payloads()}")
 
 
+def dropped_by_all(link: netlab.Link, family: Family) -> int:
+    """Drops of the sockets of one family in the link's namespace: the last column of proc_net_udp(5)."""
+    text = link.namespace.proc("udp" if family is V4 else "udp6")
+    return sum(int(line.split()[-1]) for line in text.splitlines()[1:])
+
+
 def descriptors() -> dict[str, str]:
     """What this process has open, by number."""
     numbers = os.listdir("/proc/self/fd")
