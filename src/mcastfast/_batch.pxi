@@ -356,6 +356,7 @@ cdef class Batch:
 
 
 cdef uint32_t _datagram_size(max_datagram) except 0:
+    max_datagram = operator_index(max_datagram)
     if not 1 <= max_datagram <= 65535:
         raise ValueError(f"max_datagram={max_datagram!r} is not in 1..65535 bytes")
     return max_datagram

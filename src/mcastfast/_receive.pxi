@@ -32,6 +32,9 @@ cdef class ReceiverCore(Gate):
     def _prepare(self, int family, *, engine, uint32_t metadata, batch_size, max_datagram, max_memory):
         """Checks the sizes and makes the memory, before there is a socket. ValueError: one is out of range."""
         cdef uint32_t slot_size = _datagram_size(max_datagram)
+        if self.pool != NULL:
+            raise RuntimeError("a receiver's __init__ called twice")
+        batch_size, max_memory = operator_index(batch_size), operator_index(max_memory)
         if not 1 <= batch_size <= MCF_MAX_BATCH:
             raise ValueError(f"batch_size={batch_size!r} is not in 1..{MCF_MAX_BATCH} datagrams")
         self.batch_size = batch_size

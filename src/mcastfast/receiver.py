@@ -96,6 +96,8 @@ class Receiver(_core.ReceiverCore):
         wanted = _read_groups(groups, port, interface, source, strict=strict)
         joins = [(group, resolve_interfaces(group.interface, group.family, group.address)) for group in wanted]
         binding = plan_binding(bind, joins)
+        if receive_buffer is not None:
+            options.RECEIVE_BUFFER.pack(receive_buffer, wanted[0].family)
         names = _metadata_names(metadata)
         if binding.filters:
             names |= {"destination"}
@@ -227,7 +229,9 @@ class Receiver(_core.ReceiverCore):
         return self._memberships.skipped
 
     def _own(self, group: Group) -> Group:
-        """The group, if it is of this receiver's family and port."""
+        """The group, if it is of this receiver's family and port, and the receiver is open."""
+        if self.closed:
+            raise OSError(errno.EBADF, f"{group} on {self}: it is closed")
         if group.family != self._socket.family or group.port not in (None, self._address[1]):
             raise ValueError(
                 f"{group} is not of this receiver's family and port ({self}): "
