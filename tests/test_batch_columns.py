@@ -1,0 +1,279 @@
+"""The columns of a batch: what they hold, in which form, over both engines and families; absent metadata is 0 and None."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from traffic import PATIENCE, Feed, bound_socket, connected_sender, feed
+
+from mcastfast import Batch, Receiver
+
+if TYPE_CHECKING:
+    from netlab import Link
+
+IPV6 = pytest.param(socket.AF_INET6, marks=pytest.mark.needs("ipv6"), id="ipv6")
+FAMILIES = pytest.mark.parametrize("family", [pytest.param(socket.AF_INET, id="ipv4"), IPV6])
+ALL = ("destination", "timestamp", "drops", "hops", "tos")
+FORMATS = {
+    "offsets": "I",
+    "lengths": "I",
+    "flags": "H",
+    "timestamps": "q",
+    "source_addresses": "B",
+    "source_ports": "H",
+    "destination_addresses": "B",
+    "interface_indexes": "I",
+    "hops": "B",
+    "tos": "B",
+    "dropped": "I",
+}
+# Which metadata fills a column, and which attribute of a Datagram shows it.
+FILLED_BY = {
+    "destination_addresses": ("destination", "destination"),
+    "interface_indexes": ("destination", "interface_index"),
+    "timestamps": ("timestamp", "timestamp"),
+    "hops": ("hops", "hops"),
+    "tos": ("tos", "tos"),
+}
+
+
+def _mapped(address: str) -> list[int]:
+    parsed = ipaddress.ip_address(address)
+    return list(parsed.packed if parsed.version == 6 else b"\0" * 10 + b"\xff\xff" + parsed.packed)
+
+
+def _mark(feed: Feed, family: int, hops: int, tos: int) -> None:
+    """Make the sender's datagrams tell this hop limit and traffic class."""
+    with socket.socket(fileno=os.dup(feed.sender.fileno())) as sock:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, hops)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_column_is_a_read_only_contiguous_memoryview_with_a_row_per_datagram(engine: str, name: str) -> None:
+    with feed(engine=engine) as quiet:
+        batch = quiet.batch(b"a", b"bc", b"def")
+        column = getattr(batch, name)
+        assert isinstance(column, memoryview)
+        assert column.format == FORMATS[name]
+        assert column.shape == ((3, 16) if name.endswith("addresses") else (3,))
+        assert column.readonly
+        assert column.c_contiguous
+        array = np.asarray(column)
+        assert np.shares_memory(array, np.asarray(getattr(batch, name)))
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.setflags(write=True)
+
+
+def test_lengths_and_offsets_find_every_payload_in_data(engine: str) -> None:
+    payloads = [b"", b"a", b"bc" * 50, b"def"]
+    with feed(engine=engine) as quiet:
+        batch = quiet.batch(*payloads)
+        assert batch.lengths.tolist() == [0, 1, 100, 3]
+        found = [bytes(batch.data[at : at + n]) for at, n in zip(batch.offsets, batch.lengths, strict=True)]
+        assert found == payloads == batch.payloads() == [bytes(datagram) for datagram in batch]
+        assert batch.data.format == "B"
+        assert batch.data.readonly
+        assert batch.capacity == len(batch) == 4
+
+
+@FAMILIES
+def test_without_metadata_its_columns_are_0_and_its_attributes_none(engine: str, family: int) -> None:
+    with feed(family, engine=engine) as quiet:
+        batch = quiet.batch(b"a", b"b")
+        assert np.asarray(batch.source_addresses).tolist() == [_mapped(quiet.sender.address[0])] * 2
+        assert batch.source_ports.tolist() == [quiet.sender.address[1]] * 2
+        assert batch.flags.tolist() == [0, 0]
+        for column in [*FILLED_BY, "dropped"]:
+            assert not np.asarray(getattr(batch, column)).any()
+        for _, attribute in FILLED_BY.values():
+            assert getattr(batch[1], attribute) is None
+
+
+@FAMILIES
+def test_all_metadata_together(engine: str, family: int) -> None:
+    with feed(family, engine=engine, metadata=ALL) as quiet:
+        _mark(quiet, family, hops=33, tos=0xB8)
+        before = time.time_ns()
+        batch = quiet.batch(b"a", b"b", b"c")
+        after = time.time_ns()
+        host, port = quiet.receiver.address[:2]
+        lo = socket.if_nametoindex("lo")
+        assert np.asarray(batch.destination_addresses).tolist() == [_mapped(host)] * 3
+        assert batch.interface_indexes.tolist() == [lo] * 3
+        assert all(before <= stamp <= after for stamp in batch.timestamps)
+        assert sorted(batch.timestamps) == batch.timestamps.tolist()
+        assert batch.hops.tolist() == [33] * 3
+        assert batch.tos.tolist() == [0xB8] * 3
+        assert batch.dropped.tolist() == [0] * 3
+        assert batch.flags.tolist() == [0] * 3
+        for row, datagram in enumerate(batch):
+            assert datagram.source == quiet.sender.address
+            assert datagram.destination == (host, port, 0, 0)[: 4 if family == socket.AF_INET6 else 2]
+            assert datagram.interface_index == lo
+            assert datagram.timestamp == batch.timestamps[row]
+            assert (datagram.hops, datagram.tos, datagram.truncated) == (33, 0xB8, False)
+
+
+@FAMILIES
+@pytest.mark.parametrize("name", ALL)
+def test_each_metadata_fills_its_own_columns_only(engine: str, family: int, name: str) -> None:
+    with feed(family, engine=engine, metadata=[name]) as quiet:
+        _mark(quiet, family, hops=33, tos=0xB8)
+        batch = quiet.batch(b"a", b"b")
+        for column, (asked, attribute) in FILLED_BY.items():
+            assert np.asarray(getattr(batch, column)).any() == (asked == name)
+            assert (getattr(batch[0], attribute) is None) == (asked != name)
+        assert not np.asarray(batch.dropped).any()
+
+
+@FAMILIES
+def test_metadata_survives_lone_datagrams_and_batches_in_turn(engine: str, family: int) -> None:
+    with feed(family, engine=engine, metadata=ALL, batch_size=8) as quiet:
+        for round_ in range(60):
+            hops, tos = 1 + round_, 4 * (round_ % 60)
+            _mark(quiet, family, hops, tos)
+            count = 1 if round_ % 3 else 7
+            quiet.send(*[b"x"] * count)
+            for batch in quiet.receive(count):
+                assert set(batch.hops) == {hops}
+                assert set(batch.tos) == {tos}
+                assert set(batch.interface_indexes) == {socket.if_nametoindex("lo")}
+                assert 0 not in batch.timestamps
+
+
+def test_metadata_option_that_the_socket_has_already_does_no_harm(engine: str) -> None:
+    sock = bound_socket()
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    sock.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+    with Receiver.from_socket(sock, engine=engine) as receiver, connected_sender(receiver.address) as sender:
+        sender.send(b"x")
+        batch = receiver.recv_batch(PATIENCE)
+        assert batch.flags.tolist() == [0]
+        assert (batch[0].hops, batch[0].tos) == (None, None)
+        assert (batch.hops.tolist(), batch.tos.tolist()) == ([0], [0])
+
+
+def test_more_control_data_than_was_asked_for_is_flagged(engine: str) -> None:
+    sock = bound_socket()
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    sock.setsockopt(socket.IPPROTO_IP, 8, 1)  # IP_PKTINFO
+    with Receiver.from_socket(sock, engine=engine, metadata=["hops"]) as receiver:
+        with connected_sender(receiver.address) as sender:
+            sender.send(b"x")
+            batch = receiver.recv_batch(PATIENCE)
+        assert batch.flags.tolist() == [2]
+        assert batch.payloads() == [b"x"]
+        assert receiver.stats.control_truncated == 1
+        assert not batch[0].truncated
+
+
+@pytest.mark.parametrize("metadata", [(), ALL], ids=["bare", "all"])
+def test_truncation_is_flagged_counted_and_keeps_its_neighbours(engine: str, metadata: tuple[str, ...]) -> None:
+    with feed(engine=engine, max_datagram=10, metadata=metadata) as quiet:
+        batch = quiet.batch(b"short", b"just so it", b"longer than ten", b"", b"next")
+        assert batch.payloads() == [b"short", b"just so it", b"longer tha", b"", b"next"]
+        assert batch.lengths.tolist() == [5, 10, 10, 0, 4]
+        assert [datagram.truncated for datagram in batch] == [False, False, True, False, False]
+        assert batch.flags.tolist() == [0, 0, 1, 0, 0]
+        for _ in range(5):
+            lone = quiet.batch(b"longer than ten")
+            assert (lone.payloads(), lone.flags.tolist()) == ([b"longer tha"], [1])
+            lone = quiet.batch(b"short")
+            assert (lone.payloads(), lone.flags.tolist()) == ([b"short"], [0])
+        stats = quiet.receiver.stats
+        assert (stats.truncated, stats.control_truncated) == (6, 0)
+        assert (stats.datagrams, stats.bytes) == (15, 29 + 75)
+
+
+@pytest.mark.parametrize("metadata", [(), ("hops",)], ids=["bare", "hops"])
+def test_largest_and_empty_datagrams_arrive_whole(engine: str, metadata: tuple[str, ...]) -> None:
+    largest = bytes(range(256)) * 255 + bytes(227)
+    assert len(largest) == 65507
+    with feed(engine=engine, max_datagram=65535, batch_size=4, metadata=metadata) as quiet:
+        assert quiet.batch(largest).payloads() == [largest]
+        batch = quiet.batch(b"")
+        assert len(batch) == 1
+        assert len(batch[0]) == 0
+        assert bytes(batch[0]) == b""
+        assert not batch[0]
+        assert memoryview(batch[0]).nbytes == 0
+        assert batch.copy().payloads() == [b""]
+
+
+def test_batch_of_the_largest_size(engine: str) -> None:
+    with feed(engine=engine, batch_size=1024, max_datagram=16, metadata=ALL) as quiet:
+        numbers = [bytes([n % 256, n // 256]) for n in range(120)]
+        assert quiet.batch(*numbers).payloads() == numbers
+
+
+def test_rows_are_in_bounds_from_either_end() -> None:
+    with feed() as quiet:
+        batch = quiet.batch(b"a", b"b", b"c")
+        assert [bytes(batch[index]) for index in (0, 2, -1, -3)] == [b"a", b"c", b"c", b"a"]
+        for index in (3, -4, 2**31, -(2**40)):
+            with pytest.raises(IndexError, match="the batch has 3 datagrams"):
+                batch[index]
+        with pytest.raises(TypeError):
+            batch["0"]  # type: ignore[index]
+        assert [bytes(datagram) for datagram in batch] == [b"a", b"b", b"c"]
+        assert repr(batch) == "<Batch of 3 datagrams>"
+        assert b"b" in batch  # type: ignore[operator]
+
+
+def test_two_iterations_of_a_batch_are_independent() -> None:
+    with feed() as quiet:
+        batch = quiet.batch(b"a", b"b")
+        first, second = iter(batch), iter(batch)
+        assert iter(first) is first
+        assert [bytes(next(first)), bytes(next(second)), bytes(next(first))] == [b"a", b"a", b"b"]
+        for _ in range(2):
+            with pytest.raises(StopIteration):
+                next(first)
+        assert bytes(next(second)) == b"b"
+
+
+def test_multicast_destination_tells_groups_apart(engine: str, loopback: Link) -> None:
+    groups = ["239.7.7.7", "239.7.7.8"]
+    with Receiver(*groups, port=5007, interface="lo", engine=engine, metadata=["destination"]) as receiver:
+        got = []
+        for group in groups:
+            with connected_sender((group, 5007)) as sender:
+                sender.send(group.encode())
+            got.append(receiver.recv_batch(PATIENCE))
+        assert [(batch[0].destination, batch[0].interface_index) for batch in got] == [
+            ((group, 5007), loopback.index) for group in groups
+        ]
+        assert [batch.payloads() for batch in got] == [[group.encode()] for group in groups]
+
+
+@pytest.mark.needs("ipv6")
+def test_link_local_addresses_carry_their_scope(engine: str, loopback: Link) -> None:
+    with Receiver("ff02::7777", port=5007, interface="lo", engine=engine, metadata=["destination"]) as receiver:
+        with connected_sender(("ff02::7777", 5007, 0, loopback.index), socket.AF_INET6) as sender:
+            sender.send(b"x")
+        (datagram,) = receiver.recv_batch(PATIENCE)
+        assert datagram.destination == ("ff02::7777", 5007, 0, loopback.index)
+        assert datagram.source == (sender.address[0], sender.address[1], 0, 0)
+
+
+def test_source_of_every_datagram_is_its_own(engine: str) -> None:
+    with feed(engine=engine) as quiet:
+        with connected_sender(quiet.receiver.address) as second, connected_sender(quiet.receiver.address) as third:
+            senders = [quiet.sender, second, third, second, quiet.sender]
+            for sender in senders:
+                sender.send(b"x")
+            datagrams: list[Batch] = quiet.receive(5)
+        assert [d.source for batch in datagrams for d in batch] == [sender.address for sender in senders]

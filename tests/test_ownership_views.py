@@ -1,0 +1,287 @@
+"""What a batch showed stays true for as long as anything made from it lives, whatever the receiver does meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import random
+import socket
+import weakref
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import pytest
+from traffic import PATIENCE, feed, number_of, payload
+
+from mcastfast import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SEQUENCE = np.dtype([("number", "<u8")])
+
+
+class _Kept(Protocol):
+    def check(self) -> None: ...
+
+
+class _View:
+    """Some object made from a batch, and the bytes that it must show for ever."""
+
+    def __init__(self, view: object, expected: bytes) -> None:
+        self._view = view
+        self._expected = expected
+
+    def check(self) -> None:
+        assert bytes(self._view) == self._expected  # type: ignore[call-overload]
+
+
+class _Records:
+    """The sequence numbers of a whole batch as a NumPy array."""
+
+    def __init__(self, batch: Batch, numbers: range) -> None:
+        self._records = batch.records(SEQUENCE)
+        self._expected = np.arange(numbers.start, numbers.stop, dtype="<u8")
+
+    def check(self) -> None:
+        assert np.array_equal(self._records["number"], self._expected)
+
+
+def _keep_one(batch: Batch, numbers: range, choice: random.Random) -> _Kept:
+    """One view of the batch, of a kind taken by lot."""
+    index = choice.randrange(len(batch))
+    expected = payload(numbers[index])
+    datagram = batch[index]
+    match choice.randrange(7):
+        case 0:
+            return _View(datagram, expected)
+        case 1:
+            return _View(memoryview(datagram), expected)
+        case 2:
+            start, length = batch.offsets[index], batch.lengths[index]
+            return _View(batch.data[start : start + length], expected)
+        case 3:
+            return _View(np.frombuffer(datagram, dtype="u1"), expected)
+        case 4:
+            return _Records(batch, numbers)
+        case 5:
+            return _View(batch.lengths, np.array([len(payload(n)) for n in numbers], "u4").tobytes())
+        case _:
+            return _View(batch.copy()[index], expected)
+
+
+def test_views_kept_across_100000_receives_never_change(engine: str) -> None:
+    choice = random.Random(2)
+    with feed(engine=engine, batch_size=4, max_datagram=208) as busy:
+        receiver, send = busy.receiver, busy.sender.send_batch
+        kept: list[_Kept] = []
+        sent = received = checked = 0
+        for _ in range(100_000):
+            if sent - received < 8:
+                count = choice.randrange(1, 5)
+                send([payload(number) for number in range(sent, sent + count)])
+                sent += count
+            batch = receiver.recv_batch(PATIENCE)
+            numbers = range(received, received + len(batch))
+            received = numbers.stop
+            assert number_of(memoryview(batch[0])) == numbers.start
+            if choice.random() < 0.1:
+                if len(kept) == 500:
+                    place = choice.randrange(500)
+                    kept[place].check()
+                    checked += 1
+                    kept[place] = _keep_one(batch, numbers, choice)
+                else:
+                    kept.append(_keep_one(batch, numbers, choice))
+        for view in kept:
+            view.check()
+        assert len(kept) + checked > 9_000
+        assert receiver.stats.batches == 100_000
+
+
+VIEWS: dict[str, Callable[[Batch], object]] = {
+    "data": lambda batch: batch.data,
+    "lengths": lambda batch: batch.lengths,
+    "source_addresses": lambda batch: batch.source_addresses,
+    "array": lambda batch: np.asarray(batch.lengths),
+    "slice of an array": lambda batch: np.asarray(batch.source_addresses)[0, 2:],
+    "records": lambda batch: batch.records(SEQUENCE),
+    "field of records": lambda batch: batch.records(SEQUENCE)["number"],
+    "memoryview of a datagram": lambda batch: memoryview(batch[0]),
+    "array of a datagram": lambda batch: np.frombuffer(batch[0], "u1"),
+    "exporter": lambda batch: batch.data.obj,
+}
+
+
+@pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS)
+def test_release_is_refused_while_a_view_lives(make: Callable[[Batch], object]) -> None:
+    with feed() as quiet:
+        batch = quiet.batch(payload(7), payload(8))
+        view = make(batch)
+        with pytest.raises(BufferError, match=r"release: \d+ memoryviews or arrays .* still alive"):
+            batch.release()
+        with pytest.raises(BufferError), batch:
+            pass
+        assert batch.payloads() == [payload(7), payload(8)]
+        del view
+        batch.release()
+        assert repr(batch) == "<Batch, released>"
+
+
+def test_datagrams_do_not_stop_a_release_but_become_invalid() -> None:
+    with feed() as quiet:
+        batch = quiet.batch(b"first", b"second")
+        datagram, later = batch
+        remaining = iter(batch)
+        next(remaining)
+        batch.release()
+        uses: list[Callable[[], object]] = [
+            lambda: len(datagram),
+            lambda: bytes(datagram),
+            lambda: memoryview(datagram),
+            lambda: datagram[0],
+            lambda: datagram[1:],
+            lambda: datagram == b"first",
+            lambda: datagram < later,
+            lambda: hash(datagram),
+            lambda: datagram.__reduce__(),
+            lambda: datagram.source,
+            lambda: datagram.destination,
+            lambda: datagram.interface_index,
+            lambda: datagram.timestamp,
+            lambda: datagram.hops,
+            lambda: datagram.tos,
+            lambda: datagram.truncated,
+            lambda: next(remaining),
+        ]
+        for use in uses:
+            with pytest.raises(ValueError, match="released or refilled; copy what is kept"):
+                use()
+        assert repr(datagram) == "<Datagram, its batch was released or refilled>"
+
+
+def test_released_batch_answers_no_question_but_can_be_released_again() -> None:
+    with feed() as quiet:
+        batch = quiet.batch(b"x")
+        batch.release()
+        batch.release()
+        with pytest.raises(ValueError, match="the batch was released"), batch:
+            pass
+        columns = [name for name in dir(Batch) if not name.startswith("_") and not callable(getattr(Batch, name))]
+        assert {"data", "lengths", "dropped", "capacity"} <= set(columns)
+        for name in columns:
+            with pytest.raises(ValueError, match="the batch was released"):
+                getattr(batch, name)
+        calls: list[Callable[[], object]] = [
+            lambda: len(batch),
+            lambda: batch[0],
+            lambda: iter(batch),
+            batch.copy,
+            batch.payloads,
+            lambda: batch.records("u1"),
+            lambda: quiet.sender.send_batch(batch),
+        ]
+        for call in calls:
+            with pytest.raises(ValueError, match="the batch was released"):
+                call()
+
+
+def test_with_releases_also_after_an_exception() -> None:
+    with feed() as quiet:
+        batch = quiet.batch(b"x")
+        with pytest.raises(ZeroDivisionError), batch:
+            raise ZeroDivisionError
+        assert repr(batch) == "<Batch, released>"
+
+
+def test_copy_is_packed_and_outlives_the_release_of_the_original(engine: str) -> None:
+    sizes = [5, 0, 1, 200]
+    with feed(engine=engine, metadata=["timestamp", "hops"]) as quiet:
+        batch = quiet.batch(*[bytes([size]) * size for size in sizes])
+        columns = ["lengths", "flags", "timestamps", "source_addresses", "source_ports", "interface_indexes", "hops", "tos"]
+        expected = {name: getattr(batch, name).tobytes() for name in columns}
+        copy = batch.copy()
+        batch.release()
+        assert copy.payloads() == [bytes([size]) * size for size in sizes]
+        assert copy.offsets.tolist() == [0, 5, 5, 6]
+        assert len(copy.data) == copy.capacity * 0 + sum(sizes)
+        assert {name: getattr(copy, name).tobytes() for name in columns} == expected
+        assert copy[3].source == quiet.sender.address
+        assert copy[3].timestamp == copy.timestamps[3]
+        assert copy[3].destination is None
+        assert copy.copy().payloads() == copy.payloads()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, pytest.param(socket.AF_INET6, marks=pytest.mark.needs("ipv6"))])
+def test_views_outlive_a_receiver_that_is_closed_and_collected(engine: str, family: int) -> None:
+    with feed(family, engine=engine, batch_size=2) as quiet:
+        batches = [quiet.batch(payload(2 * number), payload(2 * number + 1)) for number in range(20)]
+        receiver = weakref.ref(quiet.receiver)
+        source = quiet.sender.address
+        quiet.receiver.close()
+    del quiet
+    gc.collect()
+    assert receiver() is None
+    arrays = [batch.records(SEQUENCE)["number"] for batch in batches]
+    views = [memoryview(datagram) for batch in batches for datagram in batch]
+    assert {datagram.source for batch in batches for datagram in batch} == {source}
+    del batches
+    gc.collect()
+    assert [bytes(view) for view in views] == [payload(number) for number in range(40)]
+    assert np.concatenate(arrays).tolist() == list(range(40))
+
+
+def test_parts_keep_the_whole_alive_in_any_order_of_letting_go() -> None:
+    with feed() as quiet:
+        for order in range(6):
+            batch = quiet.batch(payload(1), payload(2))
+            parts: list[object] = [batch, batch[1], memoryview(batch[1])]
+            del batch
+            last = parts.pop(order % 3)
+            parts.pop(order // 3)
+            parts.clear()
+            datagram = last[1] if isinstance(last, Batch) else last
+            assert bytes(datagram) == payload(2)  # type: ignore[call-overload]
+
+
+def test_release_in_a_finalizer_of_a_view_is_refused_without_harm() -> None:
+    outcomes: list[str] = []
+
+    class Holder:
+        def __init__(self, batch: Batch) -> None:
+            self.batch = batch
+            self.view = batch.data
+
+        def __del__(self) -> None:
+            try:
+                self.batch.release()
+            except BufferError:
+                outcomes.append("refused")
+            del self.view
+            self.batch.release()
+            outcomes.append("released")
+
+    with feed() as quiet:
+        holder = Holder(quiet.batch(b"x"))
+        datagram = holder.batch[0]
+        del holder
+        gc.collect()
+        assert outcomes == ["refused", "released"]
+        with pytest.raises(ValueError, match="released"):
+            bytes(datagram)
+
+
+def test_batches_cannot_be_made_without_memory_or_twice() -> None:
+    with pytest.raises(TypeError):
+        Batch()  # type: ignore[call-arg]
+    empty = Batch.__new__(Batch)
+    assert repr(empty) == "<Batch, released>"
+    with pytest.raises(ValueError, match="released"):
+        len(empty)
+    batch = Batch(bytearray(100), max_datagram=10)
+    with pytest.raises(RuntimeError, match="called twice"):
+        batch.__init__(bytearray(100))  # type: ignore[misc]
+    with feed() as quiet:
+        received = quiet.batch(b"x")
+        with pytest.raises(RuntimeError, match="called twice"):
+            received.__init__(bytearray(10000))  # type: ignore[misc]
+        assert received.payloads() == [b"x"]
