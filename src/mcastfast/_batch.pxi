@@ -27,11 +27,13 @@ cdef object _socket_address(int family, const uint8_t *address, uint16_t port, u
 
 cdef object _source_address(int family, const uint8_t *address, uint16_t port, uint32_t scope):
     global _last_source, _last_port, _last_scope, _last_family
+    cdef uint8_t kept[16]
     if (family == _last_family and port == _last_port and scope == _last_scope
             and memcmp(address, _last_address, 16) == 0):
         return _last_source
-    _last_source = _socket_address(family, address, port, scope)
-    memcpy(_last_address, address, 16)
+    memcpy(kept, address, 16)  # making a tuple may run the collector, and that the end of the batch
+    _last_source = _socket_address(family, kept, port, scope)
+    memcpy(_last_address, kept, 16)
     _last_port = port
     _last_scope = scope
     _last_family = family
@@ -132,7 +134,7 @@ cdef class Batch:
         cdef uint32_t size = _datagram_size(max_datagram)
         try:
             PyObject_GetBuffer(buffer, &self.memory, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
-        except BufferError as error:
+        except (BufferError, ValueError) as error:  # NumPy raises the latter
             raise BufferError(f"Batch needs a writable, C-contiguous buffer: {error}") from None
         cdef Py_ssize_t slots = self.memory.len // size
         if slots == 0:
@@ -243,7 +245,10 @@ cdef class Batch:
     def payloads(self):
         """The payloads as a list of bytes: one copy each, cheaper than a view for small datagrams."""
         self._check()
+        cdef uint32_t generation = self.generation
         cdef list result = PyList_New(self.count)
+        if generation != self.generation:  # a list may run the collector, and that the end of the batch
+            _raise_stale()
         cdef const uint8_t *base = self._base()
         cdef const uint32_t *offsets = self.arena.offsets + self.start
         cdef const uint32_t *lengths = self.arena.lengths + self.start
@@ -261,8 +266,9 @@ cdef class Batch:
         keeps the batch. ValueError: the dtype holds Python objects or is empty, offset is negative, or a datagram is
         shorter than offset + dtype.itemsize (named with its index and length).
         """
+        checked = _checked_dtype(dtype)
         self._check()
-        return _records(self, dtype, offset)
+        return _records(self, checked, offset)
 
     @property
     def capacity(self):
@@ -434,11 +440,11 @@ cdef class Datagram:
 
     def __getitem__(self, index):
         """An int for an index, bytes for a slice."""
-        self._check()
         cdef Py_ssize_t at
         if isinstance(index, slice):
-            return PyBytes_FromStringAndSize(<const char *>self.data, self.length)[index]
+            return self.__bytes__()[index]
         at = index
+        self._check()
         if at < 0:
             at += self.length
         if not 0 <= at < self.length:
@@ -446,16 +452,18 @@ cdef class Datagram:
         return self.data[at]
 
     def __richcmp__(self, other, int operation):
-        self._check()
         cdef Py_buffer buffer
         cdef int order
-        if not PyObject_CheckBuffer(other):
+        if isinstance(other, Datagram):
+            (<Datagram>other)._check()
+        elif not PyObject_CheckBuffer(other):
             return NotImplemented
         try:
             PyObject_GetBuffer(other, &buffer, PyBUF_SIMPLE)
-        except BufferError:
+        except (BufferError, ValueError):  # not contiguous (NumPy raises the latter): the other side may know better
             return NotImplemented
         try:
+            self._check()
             order = memcmp(self.data, buffer.buf, min(<Py_ssize_t>self.length, buffer.len))
             if order == 0:
                 order = (self.length > buffer.len) - (self.length < buffer.len)
@@ -560,10 +568,8 @@ cdef object _checked_dtype(dtype):
     return checked
 
 
-cdef object _records(Batch batch, dtype, Py_ssize_t offset):
-    checked = _checked_dtype(dtype)
+cdef object _records(Batch batch, checked, Py_ssize_t offset):
     cdef Py_ssize_t item_size = checked.itemsize
-    cdef Py_ssize_t needed = offset + item_size
     cdef uint32_t count = batch.count
     cdef const uint32_t *offsets = batch.arena.offsets + batch.start
     cdef const uint32_t *lengths = batch.arena.lengths + batch.start
@@ -574,9 +580,9 @@ cdef object _records(Batch batch, dtype, Py_ssize_t offset):
     if offset < 0:
         raise ValueError(f"records: offset={offset} is negative")
     for index in range(count):
-        if lengths[index] < needed:
+        if offset > <Py_ssize_t>lengths[index] - item_size:
             raise ValueError(f"records: datagram {index} has {lengths[index]} bytes, {checked} at offset {offset} "
-                             f"needs {needed}")
+                             f"needs {<object>offset + item_size}")
         even &= <Py_ssize_t>offsets[index] == <Py_ssize_t>offsets[0] + index * stride
     cdef _View view
     if even and count:

@@ -36,7 +36,7 @@ from cpython.pythread cimport (
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.unicode cimport PyUnicode_FromFormat
-from libc.errno cimport EAGAIN, EBADF, EINTR, EMSGSIZE, ENOBUFS, ETIMEDOUT
+from libc.errno cimport EAGAIN, EBADF, EINTR, EMSGSIZE, ENOMEM, ETIMEDOUT
 from libc.string cimport memcmp, memcpy
 
 cdef extern from "<errno.h>":
@@ -46,6 +46,7 @@ import os
 from enum import IntFlag
 from operator import index as operator_index
 from socket import AF_INET, AF_INET6, inet_ntop
+from sys import is_finalizing
 from weakref import WeakSet
 
 MAX_BATCH = MCF_MAX_BATCH

@@ -4,8 +4,14 @@ _gates = WeakSet()  # every open one
 
 
 def _renew_gates():
+    failures = []
     for gate in list(_gates):
-        gate._after_fork()
+        try:
+            gate._after_fork()
+        except (MemoryError, OSError) as error:  # it is closed now; the others must not share the parent's lock
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 os.register_at_fork(after_in_child=_renew_gates)
@@ -38,8 +44,10 @@ cdef class Gate:
     """What receivers, senders and sets share: an open socket, and the order in which threads may use it.
 
     The lock is held through an exclusive call, GIL or no GIL. close() sets the flag, wakes whoever waits in C, and
-    takes the lock: when it has it, no call is in flight and the descriptor can go. A forked child starts with a lock
-    and a wake-up descriptor of its own: the parent's may be in use there, and must not be signalled from here.
+    takes the lock: when it has it, no call is in flight and the descriptor can go. So nothing that may run Python code
+    (a description, the collector, a signal handler) happens under the lock: it could close this object, and would wait
+    for itself. A forked child starts with a lock and a wake-up descriptor of its own: the parent's may be in use there,
+    and must not be signalled from here.
     """
 
     cdef PyThread_type_lock lock
@@ -101,15 +109,24 @@ cdef class Gate:
         """Makes every call that waits for this object's socket return."""
         mcf_wake_signal(self.wake)
 
-    cdef inline int _enter(self, str call) except -1:
+    cdef inline bint _try_enter(self) noexcept:
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
-            if not self.is_open:
-                _raise_error(self, call, -EBADF)
-            raise RuntimeError(f"{call} on {self._described()}: another thread is in a call that excludes this one")
+            return False
         if not self.is_open:
             PyThread_release_lock(self.lock)
-            _raise_error(self, call, -EBADF)
+            return False
+        return True
+
+    cdef inline int _enter(self, str call) except -1:
+        if not self._try_enter():
+            self._refuse(call)
         return 0
+
+    cdef int _refuse(self, str call) except -1:
+        """Raises the reason why _try_enter failed."""
+        if not self.is_open:
+            _raise_error(self, call, -EBADF)
+        raise RuntimeError(f"{call} on {self._described()}: another thread is in a call that excludes this one")
 
     cdef inline void _leave(self) noexcept:
         PyThread_release_lock(self.lock)
@@ -121,6 +138,8 @@ cdef class Gate:
         self.is_open = False
         _gates.discard(self)
         self._wake_waiters()
+        if is_finalizing():  # a daemon thread comes no further than to the GIL now, and keeps the lock
+            return True
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             PyThread_release_lock(self.lock)

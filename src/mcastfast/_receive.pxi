@@ -95,8 +95,8 @@ cdef class ReceiverCore(Gate):
                 mcf_counter_get(&io.truncated), mcf_counter_get(&io.control_truncated), mcf_counter_get(&io.foreign),
                 mcf_pool_arenas(self.pool) if self.pool != NULL else 0)
 
-    cdef int _find_room(self, uint32_t *count) except -1:
-        """Makes self.arena one that has room; *count: how many slots of it.
+    cdef int _find_room(self, uint32_t *count) noexcept:
+        """Makes self.arena one that has room; *count: how many slots of it. Returns 0 or -errno as mcf_pool_take.
 
         A batch goes behind the last one while half of the arena is left, so that lone datagrams share one, and a reader
         that looks at one batch while it receives the next walks over no more than two.
@@ -119,54 +119,52 @@ cdef class ReceiverCore(Gate):
             self.arena = fresh
             count[0] = self.batch_size
             return 0
-        if left:
-            count[0] = left
-            return 0
-        if error == -ENOBUFS:
-            raise BufferError(f"recv_batch on {self._described()}: the batches that are kept fill max_memory; nothing "
-                              "was received. Copy what is kept (bytes(datagram), batch.payloads(), batch.copy()) or "
-                              "raise max_memory")
-        raise MemoryError
+        count[0] = left
+        return 0 if left else error
 
-    cdef int _receive(self, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,
-                      uint32_t *kept) except? -1:
-        """mcf_receive without the GIL, signals handled. The lock is held on entry and, without an exception, on return.
+    cdef int _raise_no_room(self, int error) except -1:
+        if error == -ENOMEM:
+            raise MemoryError
+        raise BufferError(f"recv_batch on {self._described()}: the batches that are kept fill max_memory; nothing was "
+                          "received. Copy what is kept (bytes(datagram), batch.payloads(), batch.copy()) or raise "
+                          "max_memory")
 
-        A signal handler may close this receiver, so the lock is free while it runs.
-        """
-        cdef int used
-        while True:
-            with nogil:
-                used = mcf_receive(&self.io, arena, start, count, deadline, kept)
-            if used != -EINTR:
-                return used
-            self._leave()
-            PyErr_CheckSignals()
-            if not self.is_open:
-                with nogil:
-                    PyThread_acquire_lock(self.lock, WAIT_LOCK)
-                return -ECANCELED
+    cdef int _run_signal_handlers(self) except? -1:
+        """Without the lock, which is held on entry and, without an exception, on return: handlers may close, or even
+        receive. -EINTR: go on, looking at everything anew; -ECANCELED: closed."""
+        self._leave()
+        PyErr_CheckSignals()
+        if self.is_open:
             self._enter("recv_batch")
+            return -EINTR
+        with nogil:
+            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        return -ECANCELED
 
     cdef Batch _batch(self, int64_t deadline, int *result):
         """One batch, or None and *result as mcf_receive."""
-        cdef uint32_t count, kept = 0
-        cdef Batch batch = None
+        cdef Batch batch = Batch.__new__(Batch)  # first: what was received must not be lost for want of memory
+        cdef uint32_t count, start
+        cdef uint32_t kept = 0
         cdef mcf_arena *arena
-        cdef int used
+        cdef int used = -EINTR
         self._enter("recv_batch")
-        try:
-            self._find_room(&count)
-        except:
-            self._leave()
-            raise
-        arena = self.arena
-        used = self._receive(arena, arena.used, count, deadline, &kept)
+        while used == -EINTR:
+            used = self._find_room(&count)
+            if used:
+                self._leave()
+                self._raise_no_room(used)
+            arena = self.arena
+            start = arena.used
+            with nogil:
+                used = mcf_receive(&self.io, arena, start, count, deadline, &kept)
+            if used == -EINTR:
+                used = self._run_signal_handlers()
+        result[0] = used
         if used > 0:
-            batch = Batch.__new__(Batch)
             mcf_arena_retain(arena)
             batch.arena = arena
-            batch.start = arena.used
+            batch.start = start
             batch.count = kept
             batch.slots = used
             batch.metadata = self.io.metadata
@@ -174,8 +172,7 @@ cdef class ReceiverCore(Gate):
             batch.port = self.port
             arena.used += used
         self._leave()
-        result[0] = used
-        return batch
+        return batch if used > 0 else None
 
     def recv_batch(self, timeout=None):
         """Waits for datagrams and returns up to batch_size of them as a Batch, never empty.
@@ -198,44 +195,56 @@ cdef class ReceiverCore(Gate):
         Timeouts and errors as recv_batch. BufferError: memoryviews or arrays of the previous fill live. RuntimeError:
         another thread is filling this batch, or receiving. When nothing reached the socket the previous fill stays.
         """
+        batch._check()
         if not batch.refillable:
             raise ValueError("recv_batch_into needs a batch over memory of yours, Batch(buffer); a received one never "
                              "changes")
         cdef int64_t deadline = _deadline(timeout)
-        cdef uint32_t kept = 0
-        cdef uint32_t old_count
         cdef int used
-        self._enter("recv_batch_into")
-        try:
-            batch._claim("recv_batch_into")
-            if mcf_receiver_reserve(&self.io, batch.arena.slots):
-                raise MemoryError
-        except:
-            self._leave()
-            raise
-        old_count = batch.count
-        foreign = mcf_counter_get(&self.io.foreign)
+        batch._claim("recv_batch_into")
         batch.filling = True
+        try:
+            self._enter("recv_batch_into")
+            used = self._fill(batch, deadline)
+        finally:
+            batch.filling = False
+        if used == 0:
+            raise BlockingIOError(EAGAIN, f"recv_batch_into on {self._described()}: no datagram is there")
+        if used < 0:
+            _raise_error(self, "recv_batch_into", used)
+        return batch.count
+
+    cdef int _fill(self, Batch batch, int64_t deadline) except? -1:
+        """Receives into a claimed batch, leaves the call, and gives the batch what it has now."""
+        cdef uint32_t old_count = batch.count
+        cdef int64_t foreign
+        cdef bint overwritten = False
+        cdef uint32_t kept = 0
+        cdef int used = -EINTR
         batch.count = 0
         batch.generation += 1
         try:
-            used = self._receive(batch.arena, 0, batch.arena.slots, deadline, &kept)
+            while used == -EINTR:
+                if mcf_receiver_reserve(&self.io, batch.arena.slots):
+                    self._leave()
+                    raise MemoryError
+                foreign = mcf_counter_get(&self.io.foreign)
+                with nogil:
+                    used = mcf_receive(&self.io, batch.arena, 0, batch.arena.slots, deadline, &kept)
+                overwritten |= mcf_counter_get(&self.io.foreign) != foreign
+                if used == -EINTR:
+                    used = self._run_signal_handlers()
             self._leave()
         finally:
-            batch.filling = False
             if kept:
                 batch.count = kept
                 batch.metadata = self.io.metadata
                 batch.family = self.io.family
                 batch.port = self.port
-            elif mcf_counter_get(&self.io.foreign) == foreign:
+            elif not overwritten:
                 batch.count = old_count
                 batch.generation -= 1
-        if used == 0:
-            raise BlockingIOError(EAGAIN, f"recv_batch_into on {self._described()}: no datagram is there")
-        if used < 0:
-            _raise_error(self, "recv_batch_into", used)
-        return kept
+        return used
 
     def __iter__(self):
         if not self.is_open:
@@ -275,6 +284,7 @@ cdef class ReceiverSet(Gate):
     ValueError: no receiver, the same one twice, or one that belongs to another set.
     """
 
+    cdef bint busy  # a thread receives
     cdef list members
     cdef list ready  # members that had datagrams when last asked and have not had their turn
     cdef mcf_socket *fds
@@ -314,6 +324,10 @@ cdef class ReceiverSet(Gate):
         PyMem_Free(self.flags)
         PyMem_Free(self.scratch)
 
+    def _after_fork(self):
+        self.busy = False
+        Gate._after_fork(self)
+
     def _described(self):
         return f"a set of {len(self.members or ())} receivers"
 
@@ -334,42 +348,51 @@ cdef class ReceiverSet(Gate):
         return 0
 
     cdef int _wait(self, int64_t deadline) except? -1:
-        """mcf_wait_many over all members. Their locks are held meanwhile: close() of one waits until its descriptor is
-        no longer looked at, and wakes this set for it."""
-        cdef ReceiverCore member
-        cdef uint32_t count = len(self.members)
+        """mcf_wait_many over all members. Their locks and the set's are held meanwhile: close() waits until a
+        descriptor is no longer looked at, and wakes this set for it. -ECANCELED: woken, or something is closed."""
+        cdef list members = self.members  # close() may replace the list
+        cdef ReceiverCore member = None
+        cdef uint32_t count = len(members)
         cdef uint32_t entered = 0
-        cdef int found
-        try:
-            for member in self.members:
-                if not member.is_open:
-                    return -ECANCELED
-                member._enter("recv_batch")
-                self.fds[entered] = member.io.fd
-                entered += 1
+        cdef uint32_t index
+        cdef int found = -ECANCELED
+        if not self._try_enter():
+            return -ECANCELED
+        for member in members:
+            if not member._try_enter():
+                break
+            self.fds[entered] = member.io.fd
+            entered += 1
+        if entered == count:
             with nogil:
                 found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
-        finally:
-            for member in self.members[:entered]:
-                member._leave()
+            if found == -ECANCELED:
+                mcf_wake_reset(self.wake)
+        for index in range(entered):
+            (<ReceiverCore>members[index])._leave()
+        self._leave()
+        if entered < count and member.is_open:
+            member._refuse("recv_batch")
         if found > 0:
-            self.ready = [self.members[index] for index in range(<int>count - 1, -1, -1) if self.flags[index]]
+            self.ready = [members[index] for index in range(<int>count - 1, -1, -1) if self.flags[index]]
         return found
 
     cdef object _next(self, int64_t deadline, int *result):
-        """(receiver, batch), or None and *result as mcf_receive. Signals are handled while the lock is free."""
-        while True:
-            self._enter("recv_batch")
-            try:
+        """(receiver, batch), or None and *result as mcf_receive.
+
+        Much of it is Python's work, so the lock is held in _wait only, and `busy` keeps other threads out.
+        """
+        if self.busy or not self.is_open:
+            self._refuse("recv_batch")
+        self.busy = True
+        try:
+            while True:
                 pair = self._turn(deadline, result)
-            finally:
-                self._leave()
-            if pair is not None or result[0] != -EINTR:
-                return pair
-            PyErr_CheckSignals()
-            if not self.is_open:
-                result[0] = -ECANCELED
-                return None
+                if pair is not None or result[0] != -EINTR:
+                    return pair
+                PyErr_CheckSignals()
+        finally:
+            self.busy = False
 
     cdef object _turn(self, int64_t deadline, int *result):
         """The next batch of this round or, when the round is over, of a new one."""
@@ -387,12 +410,14 @@ cdef class ReceiverSet(Gate):
                     return member, batch
                 if found < 0 and found != -ECANCELED:
                     _raise_error(member, "recv_batch", found)
+                if member.is_open:
+                    mcf_collect_errors(member.io.fd)
             self._drop_closed()
             if not self.is_open or not self.members:
                 result[0] = -ECANCELED
                 return None
             if asked:
-                # Ready and yet nothing to deliver: foreign datagrams, which must not keep deadlines and signals waiting.
+                # Ready and yet nothing: foreign datagrams, error reports. They must not hold up deadlines and signals.
                 if deadline == MCF_DO_NOT_WAIT:
                     result[0] = 0
                 else:
@@ -400,9 +425,7 @@ cdef class ReceiverSet(Gate):
                 return None
             found = self._wait(deadline)
             asked = found > 0
-            if found == -ECANCELED:
-                mcf_wake_reset(self.wake)
-            elif found < 0:
+            if found < 0 and found != -ECANCELED:
                 result[0] = found
                 return None
             elif found == 0:

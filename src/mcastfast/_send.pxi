@@ -39,6 +39,8 @@ cdef class SenderCore(Gate):
 
     def _prepare(self, int family, *, engine, timeout):
         """Checks the arguments and makes the memory, before there is a socket."""
+        if self.io.engine != NULL:
+            raise RuntimeError("a sender's __init__ called twice")
         _deadline(timeout)
         self.timeout = timeout
         self.largest = 65527 if family == AF_INET6 else 65507
@@ -154,30 +156,31 @@ cdef class SenderCore(Gate):
         return sent
 
     cdef Py_ssize_t _send_received(self, Batch batch) except -1:
+        cdef int64_t deadline = _deadline(self.timeout)
+        cdef const uint8_t *base
+        cdef uint32_t index, count, total
+        cdef uint32_t first = 0
         batch._check()
         if batch.filling:
             raise RuntimeError("send_batch: another thread is filling this batch")
-        cdef const uint8_t *base = batch._base()
-        cdef uint32_t index, count
-        cdef uint32_t first = 0
-        cdef uint32_t total = batch.count
-        cdef int64_t deadline = _deadline(self.timeout)
-        for index in range(total):
-            if batch.arena.lengths[batch.start + index] > self.largest:
-                self._refuse_size("send_batch", batch.arena.lengths[batch.start + index], f" (datagram {index})")
-        self._begin_batch(total)
         mcf_counter_add(&batch.exports, 1)
         try:
+            base = batch._base()
+            total = batch.count
+            for index in range(total):
+                if batch.arena.lengths[batch.start + index] > self.largest:
+                    self._refuse_size("send_batch", batch.arena.lengths[batch.start + index], f" (datagram {index})")
+            self._begin_batch(total)
             while first < total:
                 count = min(total - first, <uint32_t>MCF_MAX_BATCH)
                 for index in range(count):
                     self.io.payloads[index].data = base + batch.arena.offsets[batch.start + first + index]
                     self.io.payloads[index].length = batch.arena.lengths[batch.start + first + index]
                 first += <uint32_t>self._send(count, deadline, first)
+            self._leave()
+            return total
         finally:
             mcf_counter_add(&batch.exports, -1)
-        self._leave()
-        return total
 
     cdef Py_ssize_t _send_rows(self, payloads, lengths) except -1:
         cdef Py_buffer buffer
