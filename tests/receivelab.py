@@ -89,6 +89,25 @@ def member(namespace: netlab.Namespace, *joins: tuple[str, int], port: int = POR
         yield sock
 
 
+def is_joined(link: netlab.Link, group: str) -> bool:
+    """Whether the kernel lists the group on the link."""
+    if ":" in group:
+        wanted = socket.inet_pton(socket.AF_INET6, group).hex()
+        return any(
+            line.split()[0] == str(link.index) and line.split()[2] == wanted
+            for line in link.namespace.proc("igmp6").splitlines()
+        )
+    wanted = f"{int.from_bytes(socket.inet_aton(group), sys.byteorder):08X}"
+    name = ""
+    for line in link.namespace.proc("igmp").splitlines()[1:]:
+        if line.startswith("\t"):
+            if name == link.name and line.split()[0] == wanted:
+                return True
+        else:
+            name = line.split()[1]
+    return False
+
+
 class Source:
     """A plain sender behind a link: one socket for each family, multicast by this link only."""
 

@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from receivelab import FAMILIES, TIMEOUT, Family, Source, at, drain, exchange, family_name, member, sources
+from receivelab import FAMILIES, TIMEOUT, Family, Source, at, drain, exchange, family_name, is_joined, member, sources
 
 from mcastfast import FilterMode, Receiver
 
@@ -41,25 +41,6 @@ def filters(link: Link, group: str) -> dict[str, tuple[int, int]]:
             host = socket.inet_ntop(family, bytes.fromhex(source.removeprefix("0x")))
             found[host] = int(included), int(excluded)
     return found
-
-
-def is_joined(link: Link, group: str) -> bool:
-    """Whether the kernel lists the group on the link."""
-    if ":" in group:
-        wanted = socket.inet_pton(socket.AF_INET6, group).hex()
-        return any(
-            line.split()[0] == str(link.index) and line.split()[2] == wanted
-            for line in link.namespace.proc("igmp6").splitlines()
-        )
-    wanted = f"{int.from_bytes(socket.inet_aton(group), 'little'):08X}"
-    name = ""
-    for line in link.namespace.proc("igmp").splitlines()[1:]:
-        if line.startswith("\t"):
-            if name == link.name and line.split()[0] == wanted:
-                return True
-        else:
-            name = line.split()[1]
-    return False
 
 
 def heard(receiver: Receiver, link: Link, pair: list[Source], group: str) -> set[bytes]:
