@@ -6,6 +6,7 @@
 
 enum {
     LONE_MAX = 16,      /* single receives between two tries for a batch on a quiet feed */
+    BACKLOG_NS = 2000,  /* a datagram costs the kernel half of that */
     FOREIGN_ROUNDS = 64 /* calls in a row that bring only foreign datagrams before the caller may look around */
 };
 
@@ -69,12 +70,16 @@ static uint32_t how_many(mcf_receiver *receiver, uint32_t count)
     return 1;
 }
 
+/* Singles that follow each other faster than datagrams arrive are a backlog, and that is for batches. */
 static void learn(mcf_receiver *receiver, uint32_t asked, uint32_t got)
 {
     receiver->last_count = got;
-    if (asked == 1)
-        return;
-    if (got == 1) {
+    if (asked == 1) {
+        int64_t now = mcf_clock();
+        if (now - receiver->last_single < BACKLOG_NS)
+            receiver->singles = receiver->lone_streak = 0;
+        receiver->last_single = now;
+    } else if (got == 1) {
         receiver->lone_streak = receiver->lone_streak ? receiver->lone_streak * 2 : 1;
         if (receiver->lone_streak > LONE_MAX)
             receiver->lone_streak = LONE_MAX;

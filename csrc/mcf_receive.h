@@ -43,6 +43,7 @@ typedef struct mcf_receiver {
     uint32_t pending_dropped; /* drops before datagrams that were filtered out */
     uint32_t lone_streak;     /* quiet feed: how many single receives to try next time */
     uint32_t singles;         /* single receives left before the next batch is tried */
+    int64_t last_single;      /* when the last one ended */
     uint32_t last_count;      /* datagrams of the last call */
     uint8_t is_busy;          /* datagrams come at intervals below the socket's patience */
 
