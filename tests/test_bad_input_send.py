@@ -1,0 +1,334 @@
+"""Wrong arguments on the sending side: one clear error each, nothing sent, no descriptor leaked (conftest checks)."""
+
+from __future__ import annotations
+
+import array
+import errno
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from receivelab import FAMILIES, V4, V6, Family, at, family_name, plain_socket
+from sendlab import sent
+
+from mcastfast import Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import netlab
+
+pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+
+FORMS = "send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array, not "
+HOST = "this host has lo (127.0.0.1/8, ::1/128)"
+
+
+@pytest.fixture(params=FAMILIES, ids=family_name)
+def sender(request: pytest.FixtureRequest, loopback: netlab.Link, engine: str) -> Iterator[Sender]:
+    """A sender over lo, which has sent nothing when the test is over."""
+    with Sender(at(request.param.group, loopback), engine=engine) as sender:
+        yield sender
+        assert sender.stats == (0, 0, 0, 0, 0)
+
+
+# Opening
+
+
+@pytest.fixture
+def no_sockets(loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes opening a socket an AssertionError."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("there must be no socket yet")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+IPV4 = "239.1.2.3:5000"
+IPV6 = "[ff15::1]:5000"
+NO_INT = "'str' object cannot be interpreted as an integer"
+
+
+@pytest.mark.parametrize(
+    ("group", "keywords", "kind", "text"),
+    [
+        ("239.1.2.3", {}, ValueError, "a destination needs a port; write 239.1.2.3%lo:5000 or pass port="),
+        ("239.1.2.3:0", {}, ValueError, "port 0 is not in 1 to 65535"),
+        ("239.1.2.3:70000", {}, ValueError, "port 70000 is not in 1 to 65535"),
+        (IPV4, {"port": 5001}, ValueError, "port is 5000 in the group but 5001 in port=; give it once"),
+        ("239.1.2.3%eth9:5000", {}, ValueError, "interface is eth9 in the group but lo in interface=; give it once"),
+        ("10.0.0.1:5000", {}, ValueError, "10.0.0.1 is not a multicast address (224.0.0.0/4 or ff00::/8); for unicast"),
+        ("[fd00::1]:5000", {}, ValueError, "fd00::1 is not a multicast address"),
+        ("239.1.2.3.4:5000", {}, ValueError, "group address '239.1.2.3.4' is not an IPv4 or IPv6 address"),
+        ("udp://239.1.2.3:5000?ttl=4", {}, ValueError, "the query '?ttl=4' in the text is not read; pass ttl="),
+        ("10.0.0.1@232.1.2.3:5000", {}, ValueError, "a destination has no source; write it without"),
+        ("232.0.0.0:5000", {}, ValueError, "232.0.0.0 is not a usable source-specific group (RFC 4607)"),
+        (5000, {}, TypeError, "a group is a text such as '239.1.2.3:5000', not int"),
+        (IPV4, {"ttl": -1}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not -1"),
+        (IPV4, {"ttl": 256}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not 256"),
+        (IPV6, {"ttl": 256}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not 256"),
+        (IPV4, {"ttl": "4"}, TypeError, NO_INT),
+        (IPV4, {"traffic_class": 256}, ValueError, "traffic class must be from 0 to 255, not 256"),
+        (IPV4, {"send_buffer": 0}, ValueError, "send buffer must be from 1 to 2147483647, not 0"),
+        (IPV4, {"timeout": -1}, ValueError, "timeout=-1 is not a positive number of seconds, 0 or None"),
+        (IPV4, {"timeout": float("nan")}, ValueError, "timeout=nan is not a positive number of seconds"),
+        (IPV4, {"timeout": 1e10}, OverflowError, "timeout=10000000000.0 is too large; None waits for ever"),
+        (IPV4, {"timeout": "1"}, TypeError, "must be real number, not str"),
+        (IPV4, {"engine": "warp"}, ValueError, "engine='warp' is not known; this system has 'auto', 'socket', "),
+        (IPV4, {"local": "::1"}, ValueError, "local='::1' is of another family than the group"),
+        (IPV6, {"local": "127.0.0.1"}, ValueError, "local='127.0.0.1' is of another family than the group"),
+        (IPV4, {"local": "239.1.2.4"}, ValueError, "local='239.1.2.4' is a multicast address"),
+        (IPV4, {"local": "localhost"}, ValueError, "local address 'localhost' is not an IPv4 or IPv6 address"),
+        (IPV4, {"local": ("127.0.0.1", 65536)}, ValueError, "65536): the port is not in 0 to 65535"),
+        (IPV4, {"local": ("127.0.0.1", "80")}, TypeError, NO_INT),
+        (IPV4, {"local": ("127.0.0.1",)}, TypeError, "an IPv4Address or an IPv6Address, not tuple"),
+        (IPV4, {"interface": "eth9"}, ValueError, f"unknown interface 'eth9': {HOST}"),
+        (IPV4, {"interface": "all"}, ValueError, f'interface="all" stands for several interfaces: name one; {HOST}'),
+        (IPV4, {"interface": 99}, ValueError, f"unknown interface '99': {HOST}"),
+        (IPV4, {"interface": 1.5}, TypeError, "an address or an Interface, not float"),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_is_refused_before_there_is_a_socket(
+    no_sockets: None, group: str, keywords: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=re.escape(text)):
+        Sender(group, **{"interface": "lo"} | keywords)
+
+
+def test_a_missing_group_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="group"):
+        Sender()  # type: ignore[call-arg]
+
+
+def test_an_interface_that_is_down_is_refused(lan: netlab.Lan) -> None:
+    link = lan.sender
+    link.namespace.ip.link("set", index=link.index, state="down")
+    for family in FAMILIES:
+        with link.namespace, pytest.raises(OSError, match=rf"interface {link.name} is down: ip link set dev") as caught:
+            Sender(at(family.group, link))
+        assert caught.value.errno == errno.ENETDOWN
+
+
+def test_an_interface_without_an_address_of_the_family_is_refused(lan: netlab.Lan) -> None:
+    link = lan.sender
+    link.namespace.ip.addr("del", index=link.index, address=link.ipv4, prefixlen=24)
+    with link.namespace, pytest.raises(ValueError, match=rf"interface {link.name} \(.*\) has no IPv4 address: give it"):
+        Sender(at(V4.group, link))
+
+
+def test_an_address_that_is_not_of_this_host_is_refused(loopback: netlab.Link) -> None:
+    for family, local in ((V4, "192.0.2.1"), (V6, "2001:db8::1")):
+        with pytest.raises(OSError, match=rf"bind {local} port 0: Cannot assign requested address") as caught:
+            Sender(at(family.group, loopback), local=local)
+        assert caught.value.errno == errno.EADDRNOTAVAIL
+        assert "nor an address of this host" in caught.value.__notes__[0]
+
+
+def test_a_port_that_is_taken_is_refused(loopback: netlab.Link) -> None:
+    with (
+        plain_socket(socket.AF_INET, port=5999, host="127.0.0.1"),
+        pytest.raises(OSError, match=r"bind 127.0.0.1 port 5999: Address already in use") as caught,
+    ):
+        Sender(at(V4.group, loopback), local=("127.0.0.1", 5999))
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_without_a_route_ipv4_needs_an_interface(namespace: netlab.Namespace) -> None:
+    with namespace, pytest.raises(OSError, match=r"no route to 239.1.2.3 \(.*\): name interface=; this host") as caught:
+        Sender("239.1.2.3:5000")
+    assert caught.value.errno == errno.ENETUNREACH
+
+
+def test_without_a_route_ipv6_is_refused_with_a_note(namespace: netlab.Namespace) -> None:
+    with namespace:
+        with pytest.raises(OSError, match=r"no route to ff15::1:3 \(.*\): name interface=; this host has") as caught:
+            Sender("[ff15::1:3]:5000")
+        assert caught.value.errno == errno.ENETUNREACH
+        with pytest.raises(OSError, match=r"send to ff15::1:3%lo: Network is unreachable") as caught:
+            Sender("[ff15::1:3%lo]:5000")
+        assert caught.value.errno == errno.ENETUNREACH
+        assert "route" in caught.value.__notes__[0]
+
+
+# Payloads
+
+
+@pytest.mark.parametrize("payload", ["text", 5, None, ["list"]])
+def test_send_refuses_what_is_not_bytes_like(sender: Sender, payload: Any) -> None:
+    with pytest.raises(TypeError, match=rf"send takes a bytes-like object, not {type(payload).__name__}"):
+        sender.send(payload)
+
+
+def test_send_refuses_what_is_not_contiguous(sender: Sender) -> None:
+    with pytest.raises(BufferError, match="not C-contiguous"):
+        sender.send(memoryview(b"abcdef")[::2])
+
+
+@pytest.mark.parametrize(
+    ("payloads", "got"),
+    [
+        ("text", "str"),
+        (5, "int"),
+        (None, "NoneType"),
+        (b"bytes", "bytes with ndim=1; send() sends one payload"),
+        (bytearray(b"bytes"), "bytearray with ndim=1; send() sends one payload"),
+        (memoryview(b"bytes"), "memoryview with ndim=1; send() sends one payload"),
+        (array.array("I", [1, 2]), "array with ndim=1; send() sends one payload"),
+        (np.zeros(4, "u1"), "ndarray with ndim=1; send() sends one payload"),
+        (np.zeros((2, 3, 4), "u1"), "ndarray with ndim=3; send() sends one payload"),
+        (np.array(5), "ndarray with ndim=0; send() sends one payload"),
+    ],
+)
+def test_send_batch_refuses_what_is_no_batch(sender: Sender, payloads: Any, got: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(FORMS + got) + "$"):
+        sender.send_batch(payloads)
+
+
+@pytest.mark.parametrize(
+    ("payloads", "kind", "text"),
+    [
+        ([b"good", "text"], TypeError, "send_batch: payload 1: a bytes-like object is required, not 'str'"),
+        ([b"good", b"good", 5], TypeError, "send_batch: payload 2: a bytes-like object is required, not 'int'"),
+        ([[b"nested"]], TypeError, "send_batch: payload 0: a bytes-like object is required, not 'list'"),
+        ([b"good", memoryview(b"abcdef")[::2]], BufferError, "send_batch: payload 1: memoryview: underlying"),
+        ([b"good", np.zeros(6, "u1")[::2]], ValueError, "send_batch: payload 1: ndarray is not C-contiguous"),
+        (np.zeros((4, 6), "u1")[:, ::2], ValueError, "send_batch needs a C-contiguous array: ndarray is not"),
+        (np.zeros((4, 6), "u1").T, ValueError, "send_batch needs a C-contiguous array: ndarray is not C-contiguous"),
+        (np.zeros((4, 6), "u1")[::2], ValueError, "send_batch needs a C-contiguous array: ndarray is not C-contiguous"),
+        (memoryview(bytes(12)).cast("B", (3, 4))[::2], ValueError, "send_batch needs a C-contiguous array: memoryview"),
+        (np.zeros((2, 2), "M8[s]"), ValueError, "send_batch needs a C-contiguous array: cannot include dtype 'M'"),
+        (np.zeros((2, 2), object), ValueError, "send_batch: the array holds Python objects, which no datagram can"),
+        (np.zeros((2, 2), [("a", "u1"), ("b", [("c", "O")])]), ValueError, "the array holds Python objects"),
+    ],
+)  # fmt: skip
+def test_a_wrong_payload_is_named_and_nothing_is_sent(
+    sender: Sender, payloads: Any, kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=re.escape(text)):
+        sender.send_batch(payloads)
+
+
+def test_an_iterable_that_fails_is_not_masked(sender: Sender) -> None:
+    def broken() -> Iterator[bytes]:
+        yield b"good"
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        sender.send_batch(broken())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kind", "text"),
+    [
+        ([1, 2], ValueError, "send_batch: 2 lengths for 3 rows"),
+        ([1, 2, 3, 4], ValueError, "send_batch: 4 lengths for 3 rows"),
+        ([], ValueError, "send_batch: 0 lengths for 3 rows"),
+        ([1, -1, 1], ValueError, "send_batch: lengths[1]=-1 is not in 0..8, the length of a row"),
+        ([8, 8, 9], ValueError, "send_batch: lengths[2]=9 is not in 0..8, the length of a row"),
+        ([1, 2**80, 1], ValueError, f"send_batch: lengths[1]={2**80} is not in 0..8, the length of a row"),
+        ([1, 1.0, 1], TypeError, "'float' object cannot be interpreted as an integer"),
+        ([1, "1", 1], TypeError, "'str' object cannot be interpreted as an integer"),
+        (5, TypeError, "'int' object is not iterable"),
+    ],
+)
+def test_wrong_lengths_are_refused(sender: Sender, lengths: Any, kind: type[Exception], text: str) -> None:
+    table: Any = np.zeros((3, 2), "u4")
+    with pytest.raises(kind, match=re.escape(text)):
+        sender.send_batch(table, lengths)
+
+
+@pytest.mark.parametrize("payloads", [[b"one"], (b"one",), iter([b"one"]), "text"], ids=repr)
+def test_lengths_go_with_arrays_only(sender: Sender, payloads: Any) -> None:
+    with pytest.raises(TypeError, match="lengths= goes with a 2-D array; slice the payloads instead"):
+        sender.send_batch(payloads, [1])
+
+
+def too_large(family: Family) -> int:
+    return 65508 if family is V4 else 65528
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_payloads_over_the_limit_are_refused_before_anything_is_sent(
+    loopback: netlab.Link, family: Family, engine: str
+) -> None:
+    size = too_large(family)
+    row: Any = np.zeros((2, size), "u1")
+    limit = f"are too many, a datagram carries at most {size - 1}"
+    with Sender(at(family.group, loopback), engine=engine) as sender:
+        for call, text in (
+            (lambda: sender.send(bytes(size)), f"send on {sender}: {size} bytes {limit}"),
+            (
+                lambda: sender.send_batch([b"good", bytes(size)]),
+                f"send_batch on {sender}: {size} bytes (payload 1) {limit}",
+            ),
+            (
+                lambda: sender.send_batch([b"good", bytearray(size)]),
+                f"send_batch on {sender}: {size} bytes (payload 1) {limit}",
+            ),
+            (lambda: sender.send_batch(row), f"send_batch on {sender}: {size} bytes (a row) {limit}"),
+            (
+                lambda: sender.send_batch(row, [1, size]),
+                f"send_batch on {sender}: {size} bytes (row 1) {limit}",
+            ),
+        ):
+            with pytest.raises(OSError, match=re.escape(text)) as caught:
+                call()
+            assert (caught.value.errno, sent(caught.value)) == (errno.EMSGSIZE, 0)
+        assert sender.stats == (0, 0, 0, 0, 0)
+        assert sender.send_batch(row, [size - 1, 0]) == 2
+
+
+# Prepared sockets
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "text"),
+    [
+        (socket.AF_INET, socket.SOCK_STREAM, "AF_INET SOCK_STREAM"),
+        (socket.AF_INET6, socket.SOCK_STREAM, "AF_INET6 SOCK_STREAM"),
+        (socket.AF_UNIX, socket.SOCK_DGRAM, "AF_UNIX SOCK_DGRAM"),
+    ],
+)
+def test_a_socket_of_the_wrong_kind_is_refused(
+    isolated: None, family: socket.AddressFamily, kind: socket.SocketKind, text: str
+) -> None:
+    taken = f"Sender.from_socket takes an AF_INET or AF_INET6 socket of type SOCK_DGRAM, not {text}"
+    with socket.socket(family, kind) as sock:
+        with pytest.raises(ValueError, match=taken):
+            Sender.from_socket(sock)
+        assert sock.fileno() >= 0
+
+
+def test_a_socket_that_is_not_connected_is_refused(isolated: None) -> None:
+    for family in FAMILIES:
+        with (
+            plain_socket(family.number) as sock,
+            pytest.raises(ValueError, match=r"Sender\.from_socket: the socket is not connected; connect it first"),
+        ):
+            Sender.from_socket(sock)
+
+
+def test_a_closed_socket_is_refused(isolated: None) -> None:
+    sock = plain_socket(socket.AF_INET)
+    sock.close()
+    with pytest.raises(ValueError, match=r"Sender\.from_socket: the socket is closed"):
+        Sender.from_socket(sock)
+
+
+def test_what_is_not_a_socket_is_refused() -> None:
+    for value in (5, None, "239.1.2.3:5000"):
+        with pytest.raises(TypeError, match=rf"from_socket takes a socket.socket, not {type(value).__name__}"):
+            Sender.from_socket(value)  # type: ignore[arg-type]
+
+
+def test_wrong_options_leave_the_socket_to_its_owner(isolated: None) -> None:
+    with plain_socket(socket.AF_INET) as sock:
+        sock.connect(("127.0.0.1", 9))
+        with pytest.raises(ValueError, match="engine='warp' is not known"):
+            Sender.from_socket(sock, engine="warp")
+        with pytest.raises(ValueError, match="timeout=-2 is not a positive number"):
+            Sender.from_socket(sock, timeout=-2)
+        assert sock.fileno() >= 0
