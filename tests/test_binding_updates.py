@@ -69,6 +69,7 @@ def test_a_blocked_receive_does_not_get_what_is_left_meanwhile(
         assert blocked.result() == []
 
 
+@pytest.mark.needs("forced_buffer")
 @families
 def test_joins_and_leaves_under_traffic_lose_nothing_of_what_stays(
     family: Family, engine: str, link: Link, source: Source
@@ -144,6 +145,7 @@ def test_foreign_traffic_does_not_keep_a_signal_waiting(flooded: Receiver, group
     assert flooded.stats.foreign < FLOOD
 
 
+@pytest.mark.needs("forced_buffer")
 def test_no_waiting_means_a_bounded_look_at_foreign_traffic(flooded: Receiver) -> None:
     with pytest.raises(BlockingIOError):
         flooded.recv_batch(timeout=0)
