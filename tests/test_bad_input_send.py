@@ -240,7 +240,9 @@ def test_wrong_lengths_are_refused(sender: Sender, lengths: Any, kind: type[Exce
         sender.send_batch(table, lengths)
 
 
-@pytest.mark.parametrize("payloads", [[b"one"], (b"one",), iter([b"one"]), "text"], ids=repr)
+@pytest.mark.parametrize(
+    "payloads", [[b"one"], (b"one",), iter([b"one"]), "text"], ids=["list", "tuple", "iterator", "str"]
+)
 def test_lengths_go_with_arrays_only(sender: Sender, payloads: Any) -> None:
     with pytest.raises(TypeError, match="lengths= goes with a 2-D array; slice the payloads instead"):
         sender.send_batch(payloads, [1])

@@ -100,7 +100,11 @@ def test_rows_may_be_empty(wire: Wire) -> None:
     assert wire.payloads() == [b""] * 3
 
 
-@pytest.mark.parametrize("nothing", [[], (), iter([]), np.zeros((0, 4)), np.zeros((0, 70_000))], ids=repr)
+@pytest.mark.parametrize(
+    "nothing",
+    [[], (), iter([]), np.zeros((0, 4)), np.zeros((0, 70_000))],
+    ids=["list", "tuple", "iterator", "no rows", "no huge rows"],
+)
 def test_nothing_to_send_is_no_batch(wire: Wire, nothing: Any) -> None:
     sender = wire.sender()
     assert sender.send_batch(nothing) == 0
