@@ -217,7 +217,8 @@ _HINTS = (
     # Sending
     _Hint(
         "send", "ENETUNREACH EHOSTUNREACH", _ANYWHERE,
-        "No route leads to the destination: choose the way out with interface=.",
+        "No route leads there by that interface: it may be down or gone (`mcastfast interfaces` shows it), or lack a "
+        "route, as Linux' lo does for IPv6 multicast (`ip -6 route add local ff00::/8 dev lo table local`).",
     ),
     _Hint(
         "send", "EHOSTUNREACH", "macos",
@@ -243,7 +244,8 @@ _HINTS = (
     ),
     _Hint(
         "send", "ENOBUFS", _ANYWHERE,
-        "The queue of the device is full and the datagram is dropped: send slower, or lengthen the queue "
+        "The queue of the device is full (or the send buffer too small for a fragmented payload) and the datagram is "
+        "dropped: send slower, or lengthen the queue "
         "(Linux: `ip link set dev NAME txqueuelen N`; its drops: `tc -s qdisc`).",
     ),
     # Options: socket(7)
