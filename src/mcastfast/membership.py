@@ -177,13 +177,13 @@ class Memberships:
 
     def __init__(self, sock: SocketLike) -> None:
         self._sock = sock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask, too, or print its receiver
         self._table: dict[tuple[IPAddress, int], Membership] = {}
         self._refusals: dict[tuple[IPAddress, int], Refusal] = {}
 
     def after_fork(self) -> None:
         """In a forked child: forget a lock that a thread of the parent may have held."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def memberships(self) -> tuple[Membership, ...]:

@@ -168,14 +168,14 @@ class Receiver(_core.ReceiverCore):
         self._socket = sock
         self._address: SocketAddress = sock.getsockname()
         self._memberships = Memberships(sock)
-        self._drops_lock = threading.Lock()
+        self._drops_lock = threading.RLock()
         self._kernel_drops = 0
         self._last_drops = self._read_drops()
         self._open(sock.fileno(), self._address[1], drops=self._last_drops, is_ours=is_ours)
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._drops_lock = threading.Lock()
+        self._drops_lock = threading.RLock()
         self._memberships.after_fork()
 
     # Groups
@@ -260,9 +260,13 @@ class Receiver(_core.ReceiverCore):
             self._update_filter()
 
     def _update_filter(self, more: Iterable[tuple[Group, Interface]] = ()) -> None:
-        """Deliver what is joined, and `more`, which is about to be."""
-        if self._binding.filters:
-            entries = {(to_mapped(member.group), member.interface.index) for member in self.memberships}
+        """Deliver what is joined, and `more`, which is about to be; also what other threads join meanwhile."""
+        if not self._binding.filters:
+            return
+        members: tuple[Membership, ...] | None = None
+        while members != self.memberships:
+            members = self.memberships
+            entries = {(to_mapped(member.group), member.interface.index) for member in members}
             entries |= {(to_mapped(group.address), interface.index) for group, interface in more}
             self._set_filter(sorted(entries))
 
@@ -315,11 +319,22 @@ class Receiver(_core.ReceiverCore):
         return options.get_option(self._socket, options.MEMORY).drops
 
     def _note_drops(self) -> None:
-        """Add what was dropped since the last look. The kernel's counter wraps at 32 bits."""
-        if not self.closed:
-            drops = self._read_drops()
-            self._kernel_drops += (drops - self._last_drops) % 2**32
-            self._last_drops = drops
+        """Add what was dropped since the last look. The kernel's counter wraps at 32 bits.
+
+        While this thread looks, a signal handler may look too, and close.
+        """
+        while not self.closed:
+            before = self._last_drops
+            try:
+                drops = self._read_drops()
+            except OSError:
+                if self.closed:
+                    break
+                raise
+            if self._last_drops == before:
+                self._kernel_drops += (drops - before) % 2**32
+                self._last_drops = drops
+                break
 
     def fileno(self) -> int:
         """The socket's descriptor, for select and its kin; -1 after close(). Readable: recv_batch(0) has something."""
