@@ -1,4 +1,4 @@
-"""Batch over the caller's memory: filled again and again by recv_batch_into, and guarded while anyone looks at the last fill."""
+"""Batch over the caller's memory: filled again and again by recv_batch_into, guarded while anyone looks at a fill."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from mcastfast import Batch, Receiver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from typing_extensions import Buffer
-
 SLOT = 208
 SIZE = 16 * SLOT
+COLUMNS = {"timestamp": "timestamps", "hops": "hops", "destination": "interface_indexes"}
 
 
 def _shared() -> Iterator[memoryview]:
@@ -36,8 +35,8 @@ def _shared() -> Iterator[memoryview]:
         block.unlink()
 
 
-def _simple(make: Callable[[], Buffer]) -> Callable[[], Iterator[Buffer]]:
-    def generate() -> Iterator[Buffer]:
+def _simple(make: Callable[[], Any]) -> Callable[[], Iterator[Any]]:
+    def generate() -> Iterator[Any]:
         yield make()
 
     return generate
@@ -48,7 +47,7 @@ MEMORY: dict[str, Callable[[], Iterator[Any]]] = {
     "mmap": _simple(lambda: mmap.mmap(-1, SIZE)),
     "shared_memory": _shared,
     "array": _simple(lambda: array.array("d", bytes(SIZE))),
-    "ctypes": _simple(lambda: (ctypes.c_char * SIZE)()),
+    "ctypes": _simple(ctypes.c_char * SIZE),
     "numpy bytes": _simple(lambda: np.zeros(SIZE, "u1")),
     "numpy rows": _simple(lambda: np.zeros((16, SLOT), "u1")),
     "numpy records": _simple(lambda: np.zeros(16, f"V{SLOT}")),
@@ -75,7 +74,7 @@ def _lands(memory: Any, engine: str) -> bool:
         for first in (0, 100):
             expected = [payload(number) for number in range(first, first + 5)]
             quiet.send(*expected)
-            got = []
+            got: list[bytes] = []
             while len(got) < 5:
                 count = quiet.receiver.recv_batch_into(batch, PATIENCE)
                 assert count == len(batch)
@@ -128,7 +127,7 @@ VIEWS: dict[str, Callable[[Batch], object]] = {
     "array": lambda batch: np.asarray(batch.source_ports),
     "records": lambda batch: batch.records("u1"),
     "memoryview of a datagram": lambda batch: memoryview(batch[0]),
-    "array of a datagram": lambda batch: np.frombuffer(batch[0], "u1"),
+    "array of a datagram": lambda batch: np.frombuffer(memoryview(batch[0]), "u1"),
 }
 
 
@@ -275,7 +274,11 @@ def test_one_batch_serves_receivers_of_any_family_metadata_and_engine() -> None:
                             assert datagram.source == quiet.sender.address
                             assert (datagram.hops is None) == ("hops" not in metadata)
                             assert (datagram.timestamp is None) == ("timestamp" not in metadata)
-                        for column, name in (("timestamps", "timestamp"), ("hops", "hops"), ("interface_indexes", "destination")):
+                        for column, name in (
+                            ("timestamps", "timestamp"),
+                            ("hops", "hops"),
+                            ("interface_indexes", "destination"),
+                        ):
                             assert np.asarray(getattr(batch, column)).any() == (name in metadata)
 
 

@@ -1,8 +1,9 @@
-"""records(): NumPy records over the datagrams of a batch, without a copy where they lie evenly, checked before anything is read."""
+"""records(): NumPy records over the datagrams of a batch, in place where they lie evenly, and checked before a read."""
 
 from __future__ import annotations
 
 import gc
+import itertools
 import struct
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_rows_around_the_holes_of_a_filter_are_right(engine: str, kept: list[int
             batch = receiver.recv_batch(10)
         assert batch.payloads() == [_tick(number) for number in kept]
         assert [record.tobytes() for record in batch.records(TICK)] == [_tick(number) for number in kept]
-        steps = {after - before for before, after in zip(kept, kept[1:], strict=False)}
+        steps = {after - before for before, after in itertools.pairwise(kept)}
         assert _lies_inside(batch.records(TICK), batch) == (len(steps) <= 1)
         assert receiver.stats.foreign == 5 - len(kept)
 
@@ -151,11 +152,11 @@ def test_dtype_without_a_size_is_refused(dtype: npt.DTypeLike) -> None:
 def test_short_datagram_is_named_with_its_index_and_length() -> None:
     batch = _batch(_tick(0), _tick(1), b"fifteen bytes..", b"")
     for candidate in (batch, batch.copy()):
-        with pytest.raises(ValueError, match="records: datagram 2 has 15 bytes, .* at offset 0 needs 16"):
+        with pytest.raises(ValueError, match=r"records: datagram 2 has 15 bytes, .* at offset 0 needs 16"):
             candidate.records(TICK)
-        with pytest.raises(ValueError, match="records: datagram 0 has 16 bytes, .* at offset 1 needs 17"):
+        with pytest.raises(ValueError, match=r"records: datagram 0 has 16 bytes, .* at offset 1 needs 17"):
             candidate.records(TICK, offset=1)
-        with pytest.raises(ValueError, match="records: datagram 3 has 0 bytes, uint8 at offset 0 needs 1"):
+        with pytest.raises(ValueError, match=r"records: datagram 3 has 0 bytes, uint8 at offset 0 needs 1"):
             candidate.records("u1")
 
 
@@ -168,7 +169,9 @@ def test_truncated_datagram_counts_as_what_arrived() -> None:
 
 @pytest.mark.parametrize("offset", [100, 2**31, 2**32, 2**63 - 2, 2**63 - 1])
 def test_offset_beyond_every_datagram_is_refused_however_large(offset: int) -> None:
-    with pytest.raises(ValueError, match=rf"records: datagram 0 has 100 bytes, uint16 at offset {offset} needs {offset + 2}"):
+    with pytest.raises(
+        ValueError, match=rf"records: datagram 0 has 100 bytes, uint16 at offset {offset} needs {offset + 2}"
+    ):
         _batch(bytes(100)).records("u2", offset=offset)
 
 

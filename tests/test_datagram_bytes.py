@@ -71,7 +71,7 @@ def test_indexes_as_its_bytes(data: bytes, index: int) -> None:
             datagram[index]
 
 
-@pytest.mark.parametrize("other", [0, "text", None, 1.5, object(), [1, 2]], ids=repr)
+@pytest.mark.parametrize("other", [0, "text", None, 1.5, ..., [1, 2]], ids=repr)
 def test_is_unequal_to_and_unordered_with_what_has_no_bytes(other: Any) -> None:
     (datagram,) = _datagrams(b"text")
     assert (datagram == other) is False
@@ -139,7 +139,7 @@ def test_buffer_is_the_payload_in_place_and_read_only() -> None:
     with pytest.raises(TypeError, match="read-only"):
         view[0] = 0
     with pytest.raises(TypeError, match="read-write"):
-        struct.pack_into("B", batch[1], 0, 1)  # type: ignore[arg-type]
+        struct.pack_into("B", batch[1], 0, 1)
     with pytest.raises(TypeError, match="item assignment"):
         batch[1][0] = 0  # type: ignore[index]
     assert bytes(view) == b"second"
@@ -151,7 +151,7 @@ def test_empty_datagram_is_a_bytes_like_of_length_0() -> None:
     assert datagram == b""
     assert datagram < b"\0"
     assert not datagram
-    assert list(datagram) == []
+    assert [*memoryview(datagram)] == []
     assert np.frombuffer(memoryview(datagram), "u1").size == 0
     with pytest.raises(IndexError):
         datagram[0]
@@ -167,9 +167,10 @@ def test_pickles_as_bytes(protocol: int) -> None:
 
 def test_copies_are_bytes() -> None:
     (datagram,) = _datagrams(b"payload")
-    for made in (copy.copy(datagram), copy.deepcopy(datagram)):
-        assert type(made) is bytes
-        assert made == datagram
+    copies: list[object] = [copy.copy(datagram), copy.deepcopy(datagram)]
+    for made in copies:
+        assert isinstance(made, bytes)
+        assert made == b"payload"
 
 
 def test_batch_does_not_pickle() -> None:
@@ -223,7 +224,7 @@ def test_datagrams_of_an_iteration_over_batches_stay_apart(engine: str) -> None:
 
 def test_keeps_its_batch_alone(engine: str) -> None:
     with feed(engine=engine) as quiet:
-        datagram = quiet.receiver and quiet.batch(b"kept")[0]
+        datagram = quiet.batch(b"kept")[0]
         for _ in range(300):
             quiet.send(b"other")
             quiet.receiver.recv_batch(PATIENCE)

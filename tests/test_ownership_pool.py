@@ -6,12 +6,15 @@ import contextlib
 import gc
 import tracemalloc
 from collections import deque
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from traffic import PATIENCE, Feed, assert_all, feed, number_of, payload
 
-from mcastfast import Batch, Datagram
+if TYPE_CHECKING:
+    from mcastfast import Batch, Datagram
+
 
 SLOT = 256
 LIMIT = {"batch_size": 4, "max_datagram": SLOT, "max_memory": 16 * 1024}
@@ -219,7 +222,9 @@ def test_one_kept_datagram_a_batch_stays_within_the_budget_for_100000_batches(en
                         oldest = kept.popleft()
                         assert oldest == payload(number_of(oldest))
             kept.append(datagram)
-        assert [bytes(datagram) for datagram in kept] == [payload(number) for number in range(100_000 - len(kept), 100_000)]
+        assert [bytes(datagram) for datagram in kept] == [
+            payload(number) for number in range(100_000 - len(kept), 100_000)
+        ]
         assert refusals > 10
         assert receiver.stats.arenas == most
         assert receiver.stats.datagrams == 100_000
@@ -239,15 +244,15 @@ def test_100000_kept_datagrams_are_all_intact_when_the_budget_allows_them(engine
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1024])
 def test_smallest_budget_is_two_arenas(batch_size: int) -> None:
-    with pytest.raises(ValueError, match=rf"max_memory=1 is too small: batch_size={batch_size} .* needs \d+ bytes") as error:
-        with feed(batch_size=batch_size, max_datagram=300, max_memory=1):
-            pass
+    text = rf"max_memory=1 is too small: batch_size={batch_size} .* needs \d+ bytes"
+    with pytest.raises(ValueError, match=text) as error, feed(batch_size=batch_size, max_datagram=300, max_memory=1):
+        pass
     least = int(str(error.value).split()[-2])
     with feed(batch_size=batch_size, max_datagram=300, max_memory=least) as busy:
-        batch = None
         for number in range(50):
             batch = busy.batch(payload(number))
-        assert batch is not None
+        assert batch.payloads() == [payload(49)]
         assert busy.receiver.stats.arenas <= 2
-    with pytest.raises(ValueError, match="max_memory"), feed(batch_size=batch_size, max_datagram=300, max_memory=least - 1):
+    less = least - 1
+    with pytest.raises(ValueError, match="max_memory"), feed(batch_size=batch_size, max_datagram=300, max_memory=less):
         pass

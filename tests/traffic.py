@@ -1,4 +1,4 @@
-"""Loopback feeds for the tests of batches and memory: a receiver, what sends to it, and payloads that say what they must be."""
+"""Loopback feeds for the tests of batches and memory: receivers, senders, payloads that say what they must be."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from mcastfast import Batch, Receiver, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Buffer
 
 PATIENCE = 20.0
 """Seconds after which something that must happen has not."""
@@ -35,7 +37,7 @@ def payload(number: int) -> bytes:
     return _HEADER.pack(number) + _PATTERN[start : start + number * 7919 % 200]
 
 
-def number_of(data: bytes | memoryview) -> int:
+def number_of(data: Buffer) -> int:
     """The number of the datagram that payload() made."""
     return int(_HEADER.unpack_from(data)[0])
 
@@ -101,7 +103,7 @@ class Worker(threading.Thread):
     def __init__(self, function: Callable[[], object]) -> None:
         super().__init__(daemon=True)
         self._function = function
-        self._result: object = None
+        self._result: Any = None
         self._error: BaseException | None = None
         self.start()
 
@@ -111,7 +113,7 @@ class Worker(threading.Thread):
         except BaseException as error:
             self._error = error
 
-    def result(self) -> object:
+    def result(self) -> Any:
         self.join(PATIENCE)
         assert not self.is_alive(), "the thread did not end"
         if self._error is not None:
