@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import socket
 import struct
 import subprocess
@@ -255,6 +256,35 @@ class Worker(threading.Thread, Generic[T]):
         if error is not None:
             raise error
         return value  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def handler(call: Callable[[], object], when: Callable[[], object] | None = None) -> Iterator[threading.Event]:
+    """Have a signal handler of the main thread make a call, once, when `when` says so; by default when it is blocked.
+
+    SIGUSR1, since pytest-timeout needs SIGALRM. The event is set when the signal has been sent.
+    """
+    main = threading.main_thread()
+    sent = threading.Event()
+    stopped = threading.Event()
+
+    def send() -> None:
+        while not stopped.is_set():
+            if (when or (lambda: is_blocked(f"/proc/self/task/{main.native_id}")))():
+                sent.set()
+                signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+                return
+            stopped.wait(0.001)
+
+    previous = signal.signal(signal.SIGUSR1, lambda *_: call())
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield sent
+    finally:
+        stopped.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, previous)
 
 
 @contextlib.contextmanager

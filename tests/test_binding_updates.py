@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ from receivelab import (
     Worker,
     at,
     family_name,
+    handler,
     receive_until,
     sources,
 )
@@ -130,18 +130,15 @@ def test_foreign_traffic_does_not_put_a_deadline_of_a_set_off(flooded: Receiver)
 @pytest.mark.needs("forced_buffer")
 @pytest.mark.parametrize("grouped", [False, True], ids=["receiver", "set"])
 def test_foreign_traffic_does_not_keep_a_signal_waiting(flooded: Receiver, grouped: bool) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt() -> None:
         raise InterruptedError("by the test")
 
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with ReceiverSet([flooded]) as receivers:
-            signal.setitimer(signal.ITIMER_REAL, 0.0005)
-            with pytest.raises(InterruptedError, match="by the test"):
-                (receivers if grouped else flooded).recv_batch(timeout=TIMEOUT)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+    with (
+        ReceiverSet([flooded]) as receivers,
+        handler(interrupt, when=lambda: flooded.stats.foreign),
+        pytest.raises(InterruptedError, match="by the test"),
+    ):
+        (receivers if grouped else flooded).recv_batch(timeout=TIMEOUT)
     assert flooded.stats.foreign < FLOOD
 
 

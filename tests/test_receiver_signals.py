@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import signal
-from typing import TYPE_CHECKING, Any, Protocol
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from netlab import wait_until
-from receivelab import TIMEOUT, V4, at, is_blocked, script, sources
+from receivelab import TIMEOUT, V4, at, handler, is_blocked, script, sources
 
 from mcastfast import Batch, Receiver, ReceiverSet
 
@@ -16,26 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from netlab import Link
-
-
-class Alarm(Protocol):
-    """Calls something by a signal handler, so many seconds from now and, with `again`, over and over."""
-
-    def __call__(self, call: Callable[[], object], seconds: float = 0.02, again: float = 0) -> None: ...
-
-
-@pytest.fixture
-def alarm() -> Iterator[Alarm]:
-    calls: list[Callable[[], object]] = []
-
-    def start(call: Callable[[], object], seconds: float = 0.02, again: float = 0) -> None:
-        calls[:] = [call]
-        signal.setitimer(signal.ITIMER_REAL, seconds, again)
-
-    previous = signal.signal(signal.SIGALRM, lambda *_: calls[0]())
-    yield start
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, previous)
 
 
 class InterruptionError(Exception):
@@ -77,24 +59,20 @@ def call(request: pytest.FixtureRequest, receiver: Receiver, receivers: Receiver
     }[request.param]
 
 
-def test_a_handler_that_raises_leaves_the_receiver_usable(
-    call: Callable[[], Any], alarm: Alarm, loopback: Link
-) -> None:
-    alarm(interrupt)
-    with pytest.raises(InterruptionError):
+def test_a_handler_that_raises_leaves_the_receiver_usable(call: Callable[[], Any], loopback: Link) -> None:
+    with handler(interrupt), pytest.raises(InterruptionError):
         call()
     with sources(loopback) as (source,):
         source.send(V4.group, b"payload")
         assert call() == b"payload"
 
 
-def test_a_handler_may_send_what_the_receive_waits_for(call: Callable[[], Any], alarm: Alarm, loopback: Link) -> None:
-    with sources(loopback) as (source,):
-        alarm(lambda: source.send(V4.group, b"from the handler"))
+def test_a_handler_may_send_what_the_receive_waits_for(call: Callable[[], Any], loopback: Link) -> None:
+    with sources(loopback) as (source,), handler(lambda: source.send(V4.group, b"from the handler")):
         assert call() == b"from the handler"
 
 
-def test_a_handler_may_join_and_leave(receiver: Receiver, alarm: Alarm, loopback: Link) -> None:
+def test_a_handler_may_join_and_leave(receiver: Receiver, loopback: Link) -> None:
     with Receiver(at(V4.group, loopback), bind="any") as other, sources(loopback) as (source,):
 
         def change() -> None:
@@ -102,11 +80,11 @@ def test_a_handler_may_join_and_leave(receiver: Receiver, alarm: Alarm, loopback
             other.join(at(V4.other, loopback))
             source.send(V4.other, b"joined by the handler")
 
-        alarm(change)
-        assert other.recv_batch(TIMEOUT).payloads() == [b"joined by the handler"]
+        with handler(change):
+            assert other.recv_batch(TIMEOUT).payloads() == [b"joined by the handler"]
 
 
-def test_a_handler_may_receive_by_itself(receiver: Receiver, alarm: Alarm, loopback: Link) -> None:
+def test_a_handler_may_receive_by_itself(receiver: Receiver, loopback: Link) -> None:
     seen: list[bytes] = []
     with sources(loopback) as (source,):
 
@@ -116,27 +94,34 @@ def test_a_handler_may_receive_by_itself(receiver: Receiver, alarm: Alarm, loopb
             seen.extend(batch.payloads())
 
         batch = Batch(bytearray(100), max_datagram=100)
-        alarm(take_one)
-        assert receiver.recv_batch(TIMEOUT).payloads() == [b"for the call"]
+        with handler(take_one):
+            assert receiver.recv_batch(TIMEOUT).payloads() == [b"for the call"]
     assert seen == [b"for the handler"]
 
 
+@pytest.mark.parametrize("name", ["recv_batch", "recv_batch_into", "set"])
 def test_a_handler_that_returns_does_not_start_the_wait_again(
-    receiver: Receiver, receivers: ReceiverSet, alarm: Alarm
+    receiver: Receiver, receivers: ReceiverSet, name: str
 ) -> None:
-    """PEP 475: the deadline stays; signals come faster than it."""
+    """PEP 475: the deadline stays, although signals come faster than it."""
     calls: list[int] = []
     batch = Batch(bytearray(2048))
-    for receive in (
-        receiver.recv_batch,
-        receivers.recv_batch,
-        lambda timeout: receiver.recv_batch_into(batch, timeout),
-    ):
-        calls.clear()
-        alarm(lambda: calls.append(1), 0.01, 0.01)
+    stopped = threading.Event()
+
+    def pester() -> None:
+        while not stopped.wait(0.02):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    receive: dict[str, Callable[[float], object]] = {
+        "recv_batch": receiver.recv_batch,
+        "recv_batch_into": lambda timeout: receiver.recv_batch_into(batch, timeout),
+        "set": receivers.recv_batch,
+    }
+    with handler(lambda: calls.append(1), when=pester), ExitStack() as stack:
+        stack.callback(stopped.set)
         with pytest.raises(TimeoutError):
-            receive(0.2)
-        assert len(calls) >= 2
+            receive[name](0.2)
+    assert len(calls) >= 2
 
 
 def consume(receiver: Receiver) -> list[bytes]:
@@ -154,21 +139,19 @@ def consume_set(receiver: Receiver) -> list[bytes]:
 
 @pytest.mark.parametrize("reader", [consume, consume_datagrams, consume_set])
 def test_an_iteration_ends_when_a_handler_closes_the_receiver(
-    receiver: Receiver, alarm: Alarm, loopback: Link, reader: Callable[[Receiver], list[bytes]]
+    receiver: Receiver, loopback: Link, reader: Callable[[Receiver], list[bytes]]
 ) -> None:
     """What a service does on SIGTERM."""
     with sources(loopback) as (source,):
         source.send(V4.group, b"before")
-    alarm(receiver.close)
-    assert reader(receiver) == [b"before"]
+    with handler(receiver.close):
+        assert reader(receiver) == [b"before"]
     assert receiver.closed
 
 
-def test_an_iteration_of_a_set_ends_when_a_handler_closes_the_set(
-    receiver: Receiver, receivers: ReceiverSet, alarm: Alarm
-) -> None:
-    alarm(receivers.close)
-    assert list(receivers) == []
+def test_an_iteration_of_a_set_ends_when_a_handler_closes_the_set(receiver: Receiver, receivers: ReceiverSet) -> None:
+    with handler(receivers.close):
+        assert list(receivers) == []
     assert receivers.closed
     assert receiver.closed
 
@@ -176,10 +159,10 @@ def test_an_iteration_of_a_set_ends_when_a_handler_closes_the_set(
 @pytest.mark.parametrize("call", ["recv_batch", "recv_batch_into", "set"], indirect=True)
 @pytest.mark.parametrize("which", ["receiver", "set"])
 def test_a_receive_fails_when_a_handler_closes(
-    call: Callable[[], Any], which: str, receiver: Receiver, receivers: ReceiverSet, alarm: Alarm
+    call: Callable[[], Any], which: str, receiver: Receiver, receivers: ReceiverSet
 ) -> None:
-    alarm(receiver.close if which == "receiver" else receivers.close)
-    with pytest.raises(OSError, match="it is closed") as raised:
+    close = receiver.close if which == "receiver" else receivers.close
+    with handler(close), pytest.raises(OSError, match="it is closed") as raised:
         call()
     assert raised.value.errno == errno.EBADF
 
