@@ -5,9 +5,9 @@
 #include <string.h>
 
 enum {
-    LONE_MAX = 16,      /* single receives between two tries for a batch on a quiet feed */
-    BACKLOG_NS = 2000,  /* a datagram costs the kernel half of that */
-    FOREIGN_ROUNDS = 64 /* calls in a row that bring only foreign datagrams before the caller may look around */
+    LONE_MAX = 16,     /* single receives between two tries for a batch on a quiet feed */
+    BACKLOG_NS = 2000, /* a datagram costs the kernel half of that */
+    VAIN_ROUNDS = 64   /* calls in a row that bring nothing to deliver before the caller may look around */
 };
 
 void mcf_receiver_init(mcf_receiver *receiver)
@@ -122,17 +122,21 @@ int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32
             receiver->last_count = 0;
             if (deadline == MCF_DO_NOT_WAIT)
                 return 0;
+            /* Readable, and yet nothing: a queued error report (IP_RECVERR) makes poll say so until it is taken. */
+            if (wait_first && !wait_inside)
+                mcf_collect_errors(receiver->fd);
         } else {
             learn(receiver, asked, (uint32_t)used);
             if (*kept) {
                 mcf_counter_bump(&receiver->batches, 1);
                 return used;
             }
-            if (deadline > 0 && mcf_clock() >= deadline)
-                return -ETIMEDOUT;
-            if (++rounds == FOREIGN_ROUNDS)
-                return deadline == MCF_DO_NOT_WAIT ? 0 : -EINTR;
         }
+        /* Neither foreign datagrams nor a socket that is readable for nothing may hold up deadlines and signals. */
+        if (deadline > 0 && mcf_clock() >= deadline)
+            return -ETIMEDOUT;
+        if (++rounds == VAIN_ROUNDS)
+            return deadline == MCF_DO_NOT_WAIT ? 0 : -EINTR;
         wait_first = deadline != MCF_DO_NOT_WAIT;
     }
 }

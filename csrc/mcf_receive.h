@@ -61,7 +61,7 @@ void mcf_receiver_clear(mcf_receiver *receiver);
 
 /* Receives until at least one datagram passes the filter. Returns the slots used, *kept datagrams of them described
  * (see engine), or 0 when deadline is MCF_DO_NOT_WAIT and nothing is there, -ETIMEDOUT after the deadline (a mcf_clock
- * time), -EINTR after a signal and now and then while only foreign datagrams come, -ECANCELED when woken. */
+ * time), -EINTR after a signal and now and then while nothing to deliver comes, -ECANCELED when woken. */
 int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,
                 uint32_t *kept);
 
