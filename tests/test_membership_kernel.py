@@ -139,6 +139,9 @@ def test_any_sequence_of_calls_leaves_table_and_kernel_alike(lan: netlab.Lan, fa
                         state = transition(after.pop(step.key, None), step)
                         if state is not None:
                             after[step.key] = state
+                lists = {(state.mode, frozenset(state.sources)) for key, state in after.items() if key[0] == group}
+                if family == socket.AF_INET6 and len(lists) > 1:
+                    raise OSError(errno.EINVAL, "one list of sources for all interfaces")
                 return after
 
             @invariant()

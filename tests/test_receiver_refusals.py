@@ -223,9 +223,10 @@ def test_other_interfaces_go_on_when_one_is_deleted(engine: str, lan: Lan, famil
                 local.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
                 local.sendto(b"by lo", (family.group, PORT))
                 assert receive(receiver, 1) == [b"by lo"]
-        with pytest.raises(OSError, match=f"block {re.escape(family.group)} from .* on {link.name}: ") as raised:
-            receiver.block(family.group, "10.0.0.1" if family is V4 else "fd00::1", interface=link.name)
-        assert raised.value.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO)
+        if family is V4:  # an IPv6 socket blocks on all interfaces or none
+            with pytest.raises(OSError, match=f"block {re.escape(family.group)} from .* on {link.name}: ") as raised:
+                receiver.block(family.group, "10.0.0.1", interface=link.name)
+            assert raised.value.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO)
         receiver.leave(family.group, interface=link.name)
         assert [joined.interface.name for joined in receiver.memberships] == ["lo"]
         with pytest.raises(ValueError, match=f"unknown interface '{link.name}'"):

@@ -213,6 +213,7 @@ class Memberships:
         sources = self._checked(group, sources)
         plans = [_plan(Action.JOIN, group, sources, interface) for interface in interfaces]
         with self._lock:
+            self._check_even(Action.JOIN, group, plans)
             if not skip_refusals:
                 self._make([step for plan in plans for step in plan])
                 return
@@ -256,12 +257,37 @@ class Memberships:
                 if not interfaces:
                     listed = ", ".join(map(str, self._table.values())) or "nothing"
                     raise os_error(Operation(action), str(group), errno.EADDRNOTAVAIL, reason=f"joined is {listed}")
-            steps = []
+            plans = []
             for interface in interfaces:
                 joined = self._table.get((group, interface.index))
                 leaves_all = action is Action.LEAVE and not sources and joined and joined.mode is FilterMode.INCLUDE
-                steps += _plan(action, group, joined.sources if joined and leaves_all else sources, interface)
-            self._make(steps)
+                plans.append(_plan(action, group, joined.sources if joined and leaves_all else sources, interface))
+            self._check_even(action, group, plans)
+            self._make([step for plan in plans for step in plan])
+
+    def _check_even(self, action: Action, group: IPAddress, plans: list[list[Step]]) -> None:
+        """Refuse what would leave an IPv6 group with different sources on different interfaces.
+
+        Linux looks for a socket's sources by the group alone there, and applies those of one interface to all.
+        """
+        if self._sock.family == socket.AF_INET:
+            return
+        expected: dict[tuple[IPAddress, int], Membership | None] = dict(self._table)
+        for plan in plans:
+            try:
+                expected = _after(expected, plan)
+            except (OSError, ValueError):  # it is going to be refused, or skipped, for a reason of its own
+                continue
+        joined = [membership for membership in expected.values() if membership and membership.group == group]
+        if len({(membership.mode, frozenset(membership.sources)) for membership in joined}) > 1:
+            listed = ", ".join(map(str, joined))
+            raise os_error(
+                Operation(action),
+                str(group),
+                errno.EINVAL,
+                reason=f"an IPv6 socket has one list of sources for a group, whatever the interface, and this makes "
+                f"{listed}: use a Receiver for each interface, and ReceiverSet([...]) to receive on all",
+            )
 
     def _checked(self, group: IPAddress, sources: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
         """The sources without zones, since the interface stands for those."""
@@ -285,9 +311,7 @@ class Memberships:
 
     def _make(self, steps: list[Step]) -> None:
         """Make all the steps or none. Called with the lock held."""
-        expected: dict[tuple[IPAddress, int], Membership | None] = dict(self._table)
-        for step in steps:
-            expected[step.key] = transition(expected.get(step.key), step)
+        _after({**self._table}, steps)
         made: list[tuple[Step, Membership | None]] = []
         for step in steps:
             before = self._table.get(step.key)
@@ -340,6 +364,16 @@ class Memberships:
 # The answers to a leave when the system's list and ours differ: a forked child, which shares the socket, may have left.
 _NOT_THERE = frozenset({errno.EADDRNOTAVAIL, errno.EINVAL})
 _INTERFACE_GONE = frozenset({errno.ENODEV, errno.ENXIO})
+
+
+def _after(
+    table: dict[tuple[IPAddress, int], Membership | None], steps: list[Step]
+) -> dict[tuple[IPAddress, int], Membership | None]:
+    """The table as the steps would leave it; OSError for an illegal one."""
+    table = dict(table)
+    for step in steps:
+        table[step.key] = transition(table.get(step.key), step)
+    return table
 
 
 def _plan(action: Action, group: IPAddress, sources: tuple[IPAddress, ...], interface: Interface) -> list[Step]:

@@ -200,9 +200,10 @@ class Receiver(_core.ReceiverCore):
     def leave(
         self, group: AddressLike | Group, source: Sources | None = None, *, interface: InterfaceLike | None = None
     ) -> None:
-        """Leave a group, or only the sources given; interface=None stands for every one on which it is joined.
+        """Leave a group, or only the sources given; interface=None or "all" is every one on which it is joined.
 
-        Raises OSError(EADDRNOTAVAIL) for what is not joined. RFC 3678.
+        What waits in the socket already may still be delivered. Raises OSError(EADDRNOTAVAIL) for what is not joined.
+        RFC 3678.
         """
         wanted, interfaces = self._member(group, source, interface)
         self._memberships.leave(wanted.address, wanted.sources, interfaces)
@@ -244,7 +245,7 @@ class Receiver(_core.ReceiverCore):
     ) -> tuple[Group, tuple[Interface, ...] | None]:
         """The group and the interfaces meant, None for all of its. A joined one may be gone from the system by now."""
         wanted = self._own(Group.parse(group, interface=interface, source=source, strict=False))
-        if wanted.interface is None:
+        if wanted.interface in (None, ALL):
             return wanted, None
         for member in self.memberships:
             known_as = (member.interface.name, str(member.interface.index))
@@ -328,7 +329,7 @@ class Receiver(_core.ReceiverCore):
             try:
                 drops = self._read_drops()
             except OSError:
-                if self.closed:
+                if self.fileno() < 0:
                     break
                 raise
             if self._last_drops == before:
@@ -432,7 +433,7 @@ def _configure(
     sock: socket.socket, metadata: set[str], *, receive_buffer: int | None, loopback: bool | None, reuse: bool
 ) -> None:
     """Set every option of a new receiving socket."""
-    sock.setblocking(True)  # whatever socket.setdefaulttimeout says
+    sock.settimeout(None)  # whatever socket.setdefaulttimeout says
     if reuse:
         options.set_option(sock, options.REUSE_ADDRESS, True)
     if sock.family == socket.AF_INET6:
