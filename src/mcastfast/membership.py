@@ -213,7 +213,7 @@ class Memberships:
         sources = self._checked(group, sources)
         plans = [_plan(Action.JOIN, group, sources, interface) for interface in interfaces]
         with self._lock:
-            self._check_even(Action.JOIN, group, plans)
+            self._check_even(Action.JOIN, group, plans, skip_refusals=skip_refusals)
             if not skip_refusals:
                 self._make([step for plan in plans for step in plan])
                 return
@@ -265,7 +265,9 @@ class Memberships:
             self._check_even(action, group, plans)
             self._make([step for plan in plans for step in plan])
 
-    def _check_even(self, action: Action, group: IPAddress, plans: list[list[Step]]) -> None:
+    def _check_even(
+        self, action: Action, group: IPAddress, plans: list[list[Step]], *, skip_refusals: bool = False
+    ) -> None:
         """Refuse what would leave an IPv6 group with different sources on different interfaces.
 
         Linux looks for a socket's sources by the group alone there, and applies those of one interface to all.
@@ -276,8 +278,9 @@ class Memberships:
         for plan in plans:
             try:
                 expected = _after(expected, plan)
-            except (OSError, ValueError):  # it is going to be refused, or skipped, for a reason of its own
-                continue
+            except OSError:
+                if not skip_refusals:
+                    raise
         joined = [membership for membership in expected.values() if membership and membership.group == group]
         if len({(membership.mode, frozenset(membership.sources)) for membership in joined}) > 1:
             listed = ", ".join(map(str, joined))
