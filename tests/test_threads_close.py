@@ -192,3 +192,18 @@ def test_shut_down_socket_holds_up_neither_deadline_nor_close(engine: str) -> No
         error = blocked.error()
         assert isinstance(error, OSError)
         assert error.errno == errno.EBADF
+
+
+def test_shut_down_socket_of_ones_own_gives_no_empty_datagrams(engine: str, isolated: None) -> None:
+    """A receive that waits inside its call is ended by shutdown(2) with an empty message from nobody."""
+    with Receiver("239.7.7.7:5011", interface="lo", engine=engine) as receiver:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+            for number in range(20):
+                sock.sendto(payload(number), ("239.7.7.7", 5011))
+                receiver.recv_batch(PATIENCE)
+        blocked = Worker(lambda: receiver.recv_batch(0.2))
+        with socket.socket(fileno=os.dup(receiver.fileno())) as shared, pytest.raises(OSError, match="not connected"):
+            shared.shutdown(socket.SHUT_RDWR)
+        assert isinstance(blocked.error(), TimeoutError)
+        assert receiver.stats.datagrams == 20

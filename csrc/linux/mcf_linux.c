@@ -77,6 +77,8 @@ static int receive_one(mcf_receiver *receiver, mcf_arena *arena, uint32_t slot, 
                               MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT), &name.any, &header.msg_namelen);
     if (length < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    if (mcf_is_phantom(&header, (size_t)length))
+        return 0;
     if (length > arena->max_datagram) {
         length = arena->max_datagram;
         header.msg_flags = MSG_TRUNC;
@@ -99,6 +101,11 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
     int received = recvmmsg((int)receiver->fd, messages, count, wait ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
     if (received < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    if (mcf_is_phantom(&messages->msg_hdr, messages->msg_len)) {
+        messages->msg_hdr.msg_namelen = mcf_name_size(receiver->family);
+        messages->msg_hdr.msg_controllen = mcf_control_size(receiver->metadata, receiver->family);
+        return 0;
+    }
     mcf_tally tally = {0};
     if (!is_described) {
         for (uint32_t i = 0; i < (uint32_t)received; i++)

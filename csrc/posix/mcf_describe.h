@@ -21,6 +21,12 @@ static inline socklen_t mcf_name_size(int family)
     return family == MCF_IPV6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 }
 
+/* When whoever shares the socket calls shutdown(2) on it, a waiting receive ends with an empty message from nobody. */
+static inline int mcf_is_phantom(const struct msghdr *header, size_t length)
+{
+    return length == 0 && header->msg_namelen == 0;
+}
+
 static inline void mcf_describe_source(const mcf_name *name, mcf_arena *arena, uint32_t row)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};

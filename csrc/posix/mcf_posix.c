@@ -47,6 +47,8 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
                 break;
             return -errno;
         }
+        if (mcf_is_phantom(&header, (size_t)length))
+            break;
         mcf_filter_lock(&receiver->filter);
         mcf_take(receiver, &header, &name, (uint32_t)length, arena, start, &tally);
         mcf_filter_unlock(&receiver->filter);
