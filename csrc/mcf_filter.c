@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct mcf_filter_table {
+    uint32_t mask;
+    mcf_filter_entry places[];
+};
+
 static uint32_t hash_of(const uint8_t group[16], uint32_t interface_index)
 {
     uint64_t high, low;
@@ -13,12 +18,13 @@ static uint32_t hash_of(const uint8_t group[16], uint32_t interface_index)
     return (uint32_t)(mixed >> 32);
 }
 
-static mcf_filter_entry *find_place(mcf_filter_entry *table, uint32_t mask, const uint8_t group[16], uint32_t index)
+static mcf_filter_entry *find_place(mcf_filter_table *table, const uint8_t group[16], uint32_t index)
 {
-    uint32_t at = hash_of(group, index) & mask;
-    while (table[at].interface_index && (table[at].interface_index != index || memcmp(table[at].group, group, 16)))
-        at = (at + 1) & mask;
-    return &table[at];
+    uint32_t at = hash_of(group, index) & table->mask;
+    mcf_filter_entry *places = table->places;
+    while (places[at].interface_index && (places[at].interface_index != index || memcmp(places[at].group, group, 16)))
+        at = (at + 1) & table->mask;
+    return &places[at];
 }
 
 int mcf_filter_set(mcf_filter *filter, const mcf_filter_entry *entries, uint32_t count)
@@ -26,37 +32,29 @@ int mcf_filter_set(mcf_filter *filter, const mcf_filter_entry *entries, uint32_t
     uint32_t places = 4;
     while (places < 2 * count)
         places *= 2;
-    mcf_filter_entry *table = calloc(places, sizeof *table);
+    mcf_filter_table *table = calloc(1, sizeof *table + places * sizeof *table->places);
     if (!table)
         return -ENOMEM;
+    table->mask = places - 1;
     for (uint32_t i = 0; i < count; i++)
-        *find_place(table, places - 1, entries[i].group, entries[i].interface_index) = entries[i];
-    mcf_filter_lock(filter);
-    mcf_filter_entry *old = filter->table;
-    filter->table = table;
-    filter->mask = places - 1;
-    mcf_filter_unlock(filter);
-    free(old);
+        *find_place(table, entries[i].group, entries[i].interface_index) = entries[i];
+    free(atomic_exchange(&filter->next, table));
     return 0;
+}
+
+void mcf_filter_adopt(mcf_filter *filter)
+{
+    if (!atomic_load_explicit(&filter->next, memory_order_relaxed))
+        return;
+    free(filter->table);
+    filter->table = atomic_exchange(&filter->next, NULL);
 }
 
 void mcf_filter_clear(mcf_filter *filter)
 {
-    mcf_filter_lock(filter);
+    mcf_filter_adopt(filter);
     free(filter->table);
     filter->table = NULL;
-    mcf_filter_unlock(filter);
-}
-
-void mcf_filter_lock(mcf_filter *filter)
-{
-    while (atomic_flag_test_and_set_explicit(&filter->busy, memory_order_acquire))
-        ;
-}
-
-void mcf_filter_unlock(mcf_filter *filter)
-{
-    atomic_flag_clear_explicit(&filter->busy, memory_order_release);
 }
 
 static int is_multicast(const uint8_t address[16])
@@ -71,6 +69,5 @@ int mcf_filter_accepts(const mcf_filter *filter, const uint8_t destination[16], 
 {
     if (!filter->table || !is_multicast(destination))
         return 1;
-    mcf_filter_entry *table = filter->table;
-    return find_place(table, filter->mask, destination, interface_index)->interface_index != 0;
+    return find_place(filter->table, destination, interface_index)->interface_index != 0;
 }

@@ -10,24 +10,25 @@ typedef struct {
     uint32_t interface_index;
 } mcf_filter_entry;
 
-/* The set may be replaced by one thread while another one receives: `busy` guards the few microseconds of a pass. */
+/* Open addressing: a power of two of places, interface 0 = empty. */
+typedef struct mcf_filter_table mcf_filter_table;
+
+/* The set may be replaced by any thread; the one that receives adopts it before its next pass over datagrams. */
 typedef struct {
-    mcf_filter_entry *table; /* open addressing, a power of two of places, interface 0 = empty; NULL = deliver all */
-    uint32_t mask;
-    atomic_flag busy;
+    mcf_filter_table *table; /* the receiving thread's own; NULL = deliver all */
+    _Atomic(mcf_filter_table *) next;
 } mcf_filter;
 
-/* Replaces the set by a copy of `entries`; no thread sees half of it. Returns 0 or -ENOMEM (the old set stays). */
+/* Replaces the set by a copy of `entries`. Any thread. Returns 0 or -ENOMEM (the old set stays). */
 int mcf_filter_set(mcf_filter *filter, const mcf_filter_entry *entries, uint32_t count);
 
-/* Frees the set: everything is delivered again. */
+/* Frees the set: everything is delivered again. No other thread may be at the filter. */
 void mcf_filter_clear(mcf_filter *filter);
 
-/* Bracket a pass over received datagrams. */
-void mcf_filter_lock(mcf_filter *filter);
-void mcf_filter_unlock(mcf_filter *filter);
+/* Before a pass over received datagrams: the last set counts from now on. */
+void mcf_filter_adopt(mcf_filter *filter);
 
-/* Between lock and unlock: true when the datagram is to be delivered. Unicast always is. */
+/* True when the datagram is to be delivered. Unicast always is. */
 int mcf_filter_accepts(const mcf_filter *filter, const uint8_t destination[16], uint32_t interface_index);
 
 #endif

@@ -14,8 +14,6 @@ void mcf_receiver_init(mcf_receiver *receiver)
 {
     static _Atomic uint64_t last_id;
     receiver->id = atomic_fetch_add(&last_id, 1) + 1;
-    atomic_flag_clear(&receiver->filter.busy);
-    receiver->is_patient = 0;
 }
 
 int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots)
@@ -35,7 +33,8 @@ int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots)
 
 void mcf_receiver_after_fork(mcf_receiver *receiver)
 {
-    atomic_flag_clear(&receiver->filter.busy);
+    receiver->is_patient = 0;
+    receiver->aimed_slots = 0; /* a thread of the parent may have been aiming */
 }
 
 void mcf_receiver_clear(mcf_receiver *receiver)
@@ -45,10 +44,10 @@ void mcf_receiver_clear(mcf_receiver *receiver)
     receiver->vectors = NULL;
 }
 
-/* An arena may come from a receiver that filled other columns. */
+/* An arena of the caller's may come from a receiver that filled other columns. */
 static void adopt(const mcf_receiver *receiver, mcf_arena *arena)
 {
-    size_t slots = arena->slots;
+    size_t slots = arena->filler ? arena->slots : 0; /* a new one is zero */
     memset(arena->source_scopes, 0, slots * sizeof *arena->source_scopes);
     memset(arena->destinations, 0, slots * sizeof *arena->destinations);
     memset(arena->interfaces, 0, slots * sizeof *arena->interfaces);
@@ -95,7 +94,8 @@ static int may_wait_inside(const mcf_receiver *receiver, int64_t deadline)
 {
     if (!receiver->is_patient || !receiver->is_busy)
         return 0;
-    return deadline == MCF_NO_DEADLINE || deadline - mcf_clock() > MCF_PATIENCE_MS * (int64_t)1000000;
+    /* Twice, for the system rounds the patience up to its own ticks. */
+    return deadline == MCF_NO_DEADLINE || deadline - mcf_clock() > 2 * MCF_PATIENCE_MS * (int64_t)1000000;
 }
 
 int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,

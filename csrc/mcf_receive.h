@@ -1,7 +1,7 @@
 /* Receiving: one socket, and the blocking call that waits for it, learns its rhythm and lets an engine do the work.
  *
  * Results: >= 0 is a count, < 0 is minus the system's error code, 0 means "would block". Nothing here allocates or
- * takes a lock while datagrams pass, and nothing here knows Python. */
+ * locks while datagrams pass, and nothing here knows Python. */
 #ifndef MCF_RECEIVE_H
 #define MCF_RECEIVE_H
 
@@ -54,14 +54,14 @@ typedef struct mcf_receiver {
 void mcf_receiver_init(mcf_receiver *receiver);
 /* Makes room for receives of up to so many datagrams. Returns 0 or -ENOMEM (what there was stays). */
 int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots);
-/* In a forked child, before anything else: forgets locks that a thread of the parent may have held, and leaves the
+/* In a forked child, before anything else: forgets what a thread of the parent was in the middle of, and leaves the
  * socket's patience to the parent. */
 void mcf_receiver_after_fork(mcf_receiver *receiver);
 void mcf_receiver_clear(mcf_receiver *receiver);
 
 /* Receives until at least one datagram passes the filter. Returns the slots used, *kept datagrams of them described
- * (see engine), or 0 when deadline is MCF_DO_NOT_WAIT and nothing is there, -ETIMEDOUT after the deadline (a mcf_clock
- * time), -EINTR after a signal and now and then while nothing to deliver comes, -ECANCELED when woken. */
+ * (see engine), or 0 when deadline is MCF_DO_NOT_WAIT and nothing (to deliver) is there, -ETIMEDOUT after the deadline
+ * (a mcf_clock time), -EINTR after a signal and now and then while nothing to deliver comes, -ECANCELED when woken. */
 int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,
                 uint32_t *kept);
 

@@ -35,6 +35,9 @@ static void settle(mcf_sender *sender, int *doubt)
 /* What to do after a send that took nothing: 0 = try the same payload again, otherwise the error to report. */
 static int after_failure(mcf_sender *sender, int error, int64_t deadline, int *doubt)
 {
+    /* Before waiting too: while a report is queued, poll calls the socket ready. */
+    int late = mcf_collect_errors(sender->fd);
+    mcf_counter_add(&sender->late_errors, late);
     if (error == 0) {
         settle(sender, doubt);
         if (deadline == MCF_DO_NOT_WAIT)
@@ -42,8 +45,6 @@ static int after_failure(mcf_sender *sender, int error, int64_t deadline, int *d
         int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline);
         return ready > 0 ? 0 : ready < 0 ? ready : -ETIMEDOUT;
     }
-    int late = mcf_collect_errors(sender->fd);
-    mcf_counter_add(&sender->late_errors, late);
     if (error == -ENOBUFS) { /* never an answer of the network: this payload is lost */
         mcf_counter_bump(&sender->send_drops, 1);
         return error;

@@ -22,11 +22,17 @@ size_t mcf_control_size(uint32_t metadata, int family)
     return size;
 }
 
+/* The last control message may be cut. */
+static int has(const struct cmsghdr *message, size_t size)
+{
+    return message->cmsg_len >= CMSG_LEN(size);
+}
+
 static uint8_t read_byte(const struct cmsghdr *message)
 {
     /* TOS comes as one byte on IPv4, everything else as an int. */
-    if (message->cmsg_len < CMSG_LEN(sizeof(int)))
-        return *CMSG_DATA(message);
+    if (!has(message, sizeof(int)))
+        return has(message, 1) ? *CMSG_DATA(message) : 0;
     int value;
     memcpy(&value, CMSG_DATA(message), sizeof value);
     return (uint8_t)value;
@@ -47,7 +53,8 @@ static void read_drops(mcf_receiver *receiver, const struct cmsghdr *message, mc
 
 static void read_ipv4(const struct cmsghdr *message, uint32_t metadata, mcf_arena *arena, uint32_t row)
 {
-    if (message->cmsg_type == IP_PKTINFO && metadata & MCF_META_DESTINATION) {
+    if (message->cmsg_type == IP_PKTINFO && metadata & MCF_META_DESTINATION &&
+        has(message, sizeof(struct in_pktinfo))) {
         struct in_pktinfo info;
         memcpy(&info, CMSG_DATA(message), sizeof info);
         memset(arena->destinations[row] + 10, 0xff, 2);
@@ -62,7 +69,8 @@ static void read_ipv4(const struct cmsghdr *message, uint32_t metadata, mcf_aren
 
 static void read_ipv6(const struct cmsghdr *message, uint32_t metadata, mcf_arena *arena, uint32_t row)
 {
-    if (message->cmsg_type == IPV6_PKTINFO && metadata & MCF_META_DESTINATION) {
+    if (message->cmsg_type == IPV6_PKTINFO && metadata & MCF_META_DESTINATION &&
+        has(message, sizeof(struct in6_pktinfo))) {
         struct in6_pktinfo info;
         memcpy(&info, CMSG_DATA(message), sizeof info);
         memcpy(arena->destinations[row], &info.ipi6_addr, 16);
@@ -97,11 +105,13 @@ void mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *
         } else if (message->cmsg_level == IPPROTO_IPV6) {
             read_ipv6(message, metadata, arena, row);
         } else if (message->cmsg_level == SOL_SOCKET) {
-            if (message->cmsg_type == SO_TIMESTAMPNS && metadata & MCF_META_TIMESTAMP) {
+            if (message->cmsg_type == SO_TIMESTAMPNS && metadata & MCF_META_TIMESTAMP &&
+                has(message, sizeof(struct timespec))) {
                 struct timespec time;
                 memcpy(&time, CMSG_DATA(message), sizeof time);
                 arena->timestamps[row] = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-            } else if (message->cmsg_type == SO_RXQ_OVFL && metadata & MCF_META_DROPS) {
+            } else if (message->cmsg_type == SO_RXQ_OVFL && metadata & MCF_META_DROPS &&
+                       has(message, sizeof(uint32_t))) {
                 read_drops(receiver, message, arena, row);
             }
         }

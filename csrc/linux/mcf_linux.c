@@ -51,19 +51,19 @@ static void prepare(mcf_receiver *receiver)
     }
 }
 
-/* Points the scatter elements at slots of an arena; nothing to do for a reader that drops each batch at once. */
-static void aim(mcf_receiver *receiver, const vectors *found, const mcf_arena *arena, uint32_t start, uint32_t count)
+/* Points the scatter elements at the slots of an arena, each at its own; mostly it is the one that was aimed at last.
+ */
+static void aim(mcf_receiver *receiver, const vectors *found, const mcf_arena *arena)
 {
-    uint8_t *first = arena->data + (size_t)start * arena->slot_size;
-    if (receiver->aimed_at == first && receiver->aimed_slots >= count &&
+    if (receiver->aimed_at == arena->data && receiver->aimed_slots == arena->slots &&
         receiver->aimed_slot_size == arena->slot_size && receiver->aimed_length == arena->max_datagram)
         return;
-    for (uint32_t i = 0; i < count; i++) {
-        found->payloads[i].iov_base = first + (size_t)i * arena->slot_size;
-        found->payloads[i].iov_len = arena->max_datagram;
+    for (uint32_t slot = 0; slot < arena->slots; slot++) {
+        found->payloads[slot].iov_base = arena->data + (size_t)slot * arena->slot_size;
+        found->payloads[slot].iov_len = arena->max_datagram;
     }
-    receiver->aimed_at = first;
-    receiver->aimed_slots = count;
+    receiver->aimed_at = arena->data;
+    receiver->aimed_slots = arena->slots;
     receiver->aimed_slot_size = arena->slot_size;
     receiver->aimed_length = arena->max_datagram;
 }
@@ -93,11 +93,11 @@ static int receive_one(mcf_receiver *receiver, mcf_arena *arena, uint32_t slot, 
 static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int wait, uint32_t *kept)
 {
     vectors found = find_vectors(receiver);
-    struct mmsghdr *messages = found.messages;
+    struct mmsghdr *messages = found.messages + start;
     int is_described = messages->msg_hdr.msg_control != NULL;
     if (count == 1 && !is_described)
         return receive_one(receiver, arena, start, wait, kept);
-    aim(receiver, &found, arena, start, count);
+    aim(receiver, &found, arena);
     int received = recvmmsg((int)receiver->fd, messages, count, wait ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
     if (received < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
@@ -109,15 +109,16 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
     mcf_tally tally = {0};
     if (!is_described) {
         for (uint32_t i = 0; i < (uint32_t)received; i++)
-            mcf_take(receiver, &messages[i].msg_hdr, &found.names[i], messages[i].msg_len, arena, start, &tally);
+            mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, start,
+                     &tally);
     } else {
         size_t control_size = mcf_control_size(receiver->metadata, receiver->family);
-        mcf_filter_lock(&receiver->filter);
+        mcf_filter_adopt(&receiver->filter);
         for (uint32_t i = 0; i < (uint32_t)received; i++) {
-            mcf_take(receiver, &messages[i].msg_hdr, &found.names[i], messages[i].msg_len, arena, start, &tally);
+            mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, start,
+                     &tally);
             messages[i].msg_hdr.msg_controllen = control_size;
         }
-        mcf_filter_unlock(&receiver->filter);
     }
     mcf_count_received(receiver, arena, start, &tally);
     *kept = tally.kept;

@@ -5,6 +5,7 @@
 #include "mcf_interface.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <limits.h>
 #include <net/if.h>
@@ -33,6 +34,7 @@ int mcf_interface_enumerate(struct mcf_interface_address **rows)
     int descriptor = socket(AF_INET, SOCK_DGRAM, 0);
     if (descriptor < 0)
         return -errno;
+    fcntl(descriptor, F_SETFD, FD_CLOEXEC);
     if (getifaddrs(&entries) < 0) {
         error = errno;
         goto done;

@@ -29,6 +29,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
     } control;
     size_t control_size = mcf_control_size(receiver->metadata, receiver->family);
     mcf_tally tally = {0};
+    mcf_filter_adopt(&receiver->filter);
     while (tally.used < count) {
         uint8_t *slot = arena->data + (size_t)(start + tally.used) * arena->slot_size;
         struct iovec payload = {slot, arena->max_datagram};
@@ -42,16 +43,14 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
         };
         ssize_t length = recvmsg((int)receiver->fd, &header, wait && !tally.used ? 0 : MSG_DONTWAIT);
         if (length < 0) {
-            /* An error after some datagrams shows again on the next call. */
+            /* After some datagrams: the next call meets it again, unless it reports on something sent (ICMP). */
             if (tally.used || errno == EAGAIN || errno == EWOULDBLOCK)
                 break;
             return -errno;
         }
         if (mcf_is_phantom(&header, (size_t)length))
             break;
-        mcf_filter_lock(&receiver->filter);
         mcf_take(receiver, &header, &name, (uint32_t)length, arena, start, &tally);
-        mcf_filter_unlock(&receiver->filter);
     }
     mcf_count_received(receiver, arena, start, &tally);
     *kept = tally.kept;
