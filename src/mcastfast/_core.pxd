@@ -1,4 +1,4 @@
-"""The C core (csrc/) as Cython sees it, and the layout of the extension's own classes."""
+"""The C core (csrc/) as Cython sees it."""
 
 from libc.stdint cimport int64_t, intptr_t, uint8_t, uint16_t, uint32_t, uint64_t
 

@@ -3,7 +3,7 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The thin layer between Python and the C core: checks, GIL release, error mapping, buffer protocol. No policy.
 
-One extension, four files by concept: batches and datagrams, receiving, sending, and what this host has.
+One extension, in files by concept.
 """
 
 cimport cython
@@ -48,6 +48,7 @@ from operator import index as operator_index
 from socket import AF_INET, AF_INET6, inet_ntop
 from sys import is_finalizing
 from weakref import WeakSet
+from weakref import ref as weak_reference
 
 MAX_BATCH = MCF_MAX_BATCH
 
@@ -60,8 +61,11 @@ METADATA = {
     "tos": MCF_META_TOS,
 }
 
+include "_datagram.pxi"
 include "_batch.pxi"
+include "_records.pxi"
 include "_gate.pxi"
 include "_receive.pxi"
+include "_set.pxi"
 include "_send.pxi"
 include "_host.pxi"

@@ -1,4 +1,4 @@
-# Receiving: one receiver, and many.
+# Receiving: one socket.
 
 cdef class ReceiverCore(Gate):
     """The part of a Receiver through which datagrams pass."""
@@ -8,14 +8,19 @@ cdef class ReceiverCore(Gate):
     cdef mcf_arena *arena  # where the next batch goes, one reference is ours
     cdef uint32_t batch_size
     cdef uint16_t port
-    cdef ReceiverSet set  # that this receiver is a member of
+    cdef object set  # weak reference to the ReceiverSet that this receiver is a member of, or None
 
     def __dealloc__(self):
+        self._retire()
+        mcf_receiver_clear(&self.io)
+
+    cdef void _retire(self) noexcept:
         if self.arena != NULL:
             mcf_arena_release(self.arena)
+            self.arena = NULL
         if self.pool != NULL:
             mcf_pool_close(self.pool)
-        mcf_receiver_clear(&self.io)
+            self.pool = NULL
 
     cdef void _rewire(self) noexcept:
         self.io.wake = self.wake
@@ -25,15 +30,19 @@ cdef class ReceiverCore(Gate):
         Gate._after_fork(self)
 
     cdef void _wake_waiters(self) noexcept:
+        cdef ReceiverSet owner = self._find_set()
         mcf_wake_signal(self.wake)
-        if self.set is not None:
-            mcf_wake_signal(self.set.wake)
+        if owner is not None:
+            mcf_wake_signal(owner.wake)
+
+    cdef ReceiverSet _find_set(self):
+        return None if self.set is None else self.set()
 
     def _prepare(self, int family, *, engine, uint32_t metadata, batch_size, max_datagram, max_memory):
         """Checks the sizes and makes the memory, before there is a socket. ValueError: one is out of range."""
         cdef uint32_t slot_size = _datagram_size(max_datagram)
-        if self.pool != NULL:
-            raise RuntimeError("a receiver's __init__ called twice")
+        if self.io.engine != NULL:
+            raise RuntimeError("Receiver.__init__ called twice")
         batch_size, max_memory = operator_index(batch_size), operator_index(max_memory)
         if not 1 <= batch_size <= MCF_MAX_BATCH:
             raise ValueError(f"batch_size={batch_size!r} is not in 1..{MCF_MAX_BATCH} datagrams")
@@ -193,7 +202,8 @@ cdef class ReceiverCore(Gate):
         """Fills a batch over the caller's memory, ``Batch(buffer)``, from its start; returns how many datagrams it has.
 
         Timeouts and errors as recv_batch. BufferError: memoryviews or arrays of the previous fill live. RuntimeError:
-        another thread is filling this batch, or receiving. When nothing reached the socket the previous fill stays.
+        another thread is filling this batch, or receiving. The previous fill is gone when the call begins: after an
+        exception the batch is empty.
         """
         batch._check()
         if not batch.refillable:
@@ -216,34 +226,24 @@ cdef class ReceiverCore(Gate):
 
     cdef int _fill(self, Batch batch, int64_t deadline) except? -1:
         """Receives into a claimed batch, leaves the call, and gives the batch what it has now."""
-        cdef uint32_t old_count = batch.count
-        cdef int64_t foreign
-        cdef bint overwritten = False
         cdef uint32_t kept = 0
         cdef int used = -EINTR
         batch.count = 0
         batch.generation += 1
-        try:
-            while used == -EINTR:
-                if mcf_receiver_reserve(&self.io, batch.arena.slots):
-                    self._leave()
-                    raise MemoryError
-                foreign = mcf_counter_get(&self.io.foreign)
-                with nogil:
-                    used = mcf_receive(&self.io, batch.arena, 0, batch.arena.slots, deadline, &kept)
-                overwritten |= mcf_counter_get(&self.io.foreign) != foreign
-                if used == -EINTR:
-                    used = self._run_signal_handlers()
-            self._leave()
-        finally:
-            if kept:
-                batch.count = kept
-                batch.metadata = self.io.metadata
-                batch.family = self.io.family
-                batch.port = self.port
-            elif not overwritten:
-                batch.count = old_count
-                batch.generation -= 1
+        while used == -EINTR:
+            if mcf_receiver_reserve(&self.io, batch.arena.slots):
+                self._leave()
+                raise MemoryError
+            with nogil:
+                used = mcf_receive(&self.io, batch.arena, 0, batch.arena.slots, deadline, &kept)
+            if used == -EINTR:
+                used = self._run_signal_handlers()
+        self._leave()
+        if used > 0:
+            batch.count = kept
+            batch.metadata = self.io.metadata
+            batch.family = self.io.family
+            batch.port = self.port
         return used
 
     def __iter__(self):
@@ -271,205 +271,3 @@ cdef const mcf_engine *_find_engine(name) except NULL:
             return engine[0]
         engine += 1
     raise ValueError(f"engine={name!r} is not known; this system has 'auto', {', '.join(map(repr, ENGINES))}")
-
-
-@cython.final
-cdef class ReceiverSet(Gate):
-    """Receives on many receivers at once, fairly: yields (receiver, batch).
-
-    Every receiver that has datagrams gives one batch before any gives a second. The receivers stay usable by
-    themselves; one that is closed leaves the set, and iteration ends with the last. close() closes them all. One thread
-    at a time receives on a set.
-
-    ValueError: no receiver, the same one twice, or one that belongs to another set.
-    """
-
-    cdef bint busy  # a thread receives
-    cdef list members
-    cdef list ready  # members that had datagrams when last asked and have not had their turn
-    cdef mcf_socket *fds
-    cdef uint8_t *flags
-    cdef void *scratch
-
-    def __init__(self, receivers):
-        members = list(receivers)
-        cdef ReceiverCore member
-        if self.members is not None:
-            raise RuntimeError("ReceiverSet.__init__ called twice")
-        if not members:
-            raise ValueError("a ReceiverSet needs at least one receiver")
-        for position, item in enumerate(members):
-            if not isinstance(item, ReceiverCore):
-                raise TypeError(f"ReceiverSet takes receivers, not {type(item).__name__}")
-            member = item
-            if any(item is other for other in members[:position]):
-                raise ValueError(f"{member._described()} is in the list twice")
-            if member.set is not None:
-                raise ValueError(f"{member._described()} belongs to another ReceiverSet")
-            if not member.is_open:
-                _raise_error(member, "ReceiverSet", -EBADF)
-        self.fds = <mcf_socket *>PyMem_Malloc(len(members) * sizeof(mcf_socket))
-        self.flags = <uint8_t *>PyMem_Malloc(len(members))
-        self.scratch = PyMem_Malloc((len(members) + 1) * mcf_wait_many_size())
-        if self.fds == NULL or self.flags == NULL or self.scratch == NULL:
-            raise MemoryError
-        self.members = members
-        self.ready = []
-        for member in members:
-            member.set = self
-        self._admit()
-
-    def __dealloc__(self):
-        PyMem_Free(self.fds)
-        PyMem_Free(self.flags)
-        PyMem_Free(self.scratch)
-
-    def _after_fork(self):
-        self.busy = False
-        Gate._after_fork(self)
-
-    def _described(self):
-        return f"a set of {len(self.members or ())} receivers"
-
-    @property
-    def receivers(self):
-        """The receivers of the set that are open."""
-        return tuple(member for member in self.members or () if not member.closed)
-
-    cdef int _drop_closed(self) except -1:
-        cdef ReceiverCore member
-        still_open = []
-        for member in self.members:
-            if member.is_open:
-                still_open.append(member)
-            else:
-                member.set = None
-        self.members = still_open
-        return 0
-
-    cdef int _wait(self, int64_t deadline) except? -1:
-        """mcf_wait_many over all members. Their locks and the set's are held meanwhile: close() waits until a
-        descriptor is no longer looked at, and wakes this set for it. -ECANCELED: woken, or something is closed."""
-        cdef list members = self.members  # close() may replace the list
-        cdef ReceiverCore member = None
-        cdef uint32_t count = len(members)
-        cdef uint32_t entered = 0
-        cdef uint32_t index
-        cdef int found = -ECANCELED
-        if not self._try_enter():
-            return -ECANCELED
-        for member in members:
-            if not member._try_enter():
-                break
-            self.fds[entered] = member.io.fd
-            entered += 1
-        if entered == count:
-            with nogil:
-                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
-            if found == -ECANCELED:
-                mcf_wake_reset(self.wake)
-        for index in range(entered):
-            (<ReceiverCore>members[index])._leave()
-        self._leave()
-        if entered < count and member.is_open:
-            member._refuse("recv_batch")
-        if found > 0:
-            self.ready = [members[index] for index in range(<int>count - 1, -1, -1) if self.flags[index]]
-        return found
-
-    cdef object _next(self, int64_t deadline, int *result):
-        """(receiver, batch), or None and *result as mcf_receive.
-
-        Much of it is Python's work, so the lock is held in _wait only, and `busy` keeps other threads out.
-        """
-        if self.busy or not self.is_open:
-            self._refuse("recv_batch")
-        self.busy = True
-        try:
-            while True:
-                pair = self._turn(deadline, result)
-                if pair is not None or result[0] != -EINTR:
-                    return pair
-                PyErr_CheckSignals()
-        finally:
-            self.busy = False
-
-    cdef object _turn(self, int64_t deadline, int *result):
-        """The next batch of this round or, when the round is over, of a new one."""
-        cdef ReceiverCore member
-        cdef Batch batch
-        cdef int found = 0
-        cdef bint asked = False
-        while True:
-            while self.ready:
-                member = self.ready.pop()
-                if not member.is_open:
-                    continue
-                batch = member._batch(MCF_DO_NOT_WAIT, &found)
-                if batch is not None:
-                    return member, batch
-                if found < 0 and found != -ECANCELED:
-                    _raise_error(member, "recv_batch", found)
-                if member.is_open:
-                    mcf_collect_errors(member.io.fd)
-            self._drop_closed()
-            if not self.is_open or not self.members:
-                result[0] = -ECANCELED
-                return None
-            if asked:
-                # Ready and yet nothing: foreign datagrams, error reports. They must not hold up deadlines and signals.
-                if deadline == MCF_DO_NOT_WAIT:
-                    result[0] = 0
-                else:
-                    result[0] = -ETIMEDOUT if 0 < deadline <= mcf_clock() else -EINTR
-                return None
-            found = self._wait(deadline)
-            asked = found > 0
-            if found < 0 and found != -ECANCELED:
-                result[0] = found
-                return None
-            elif found == 0:
-                result[0] = 0 if deadline == MCF_DO_NOT_WAIT else -ETIMEDOUT
-                return None
-
-    def recv_batch(self, timeout=None):
-        """Waits for datagrams on any receiver and returns (receiver, batch).
-
-        Timeouts and errors as Receiver.recv_batch.
-
-        OSError(EBADF): the set, or every receiver in it, is closed.
-        """
-        cdef int result = 0
-        pair = self._next(_deadline(timeout), &result)
-        if pair is None:
-            if result == 0:
-                raise BlockingIOError(EAGAIN, f"recv_batch on {self._described()}: no datagram is there")
-            _raise_error(self, "recv_batch", result)
-        return pair
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef int result = 0
-        if not self.is_open:
-            raise StopIteration
-        pair = self._next(MCF_NO_DEADLINE, &result)
-        if pair is None:
-            if result == -ECANCELED:
-                raise StopIteration
-            _raise_error(self, "iteration", result)
-        return pair
-
-    def close(self):
-        """Closes every receiver of the set, and the set. A blocked call ends. A second close does nothing."""
-        if self._shut():
-            for member in self.receivers:
-                member.close()
-            self._drop_closed()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()

@@ -40,7 +40,7 @@ cdef class SenderCore(Gate):
     def _prepare(self, int family, *, engine, timeout):
         """Checks the arguments and makes the memory, before there is a socket."""
         if self.io.engine != NULL:
-            raise RuntimeError("a sender's __init__ called twice")
+            raise RuntimeError("Sender.__init__ called twice")
         _deadline(timeout)
         self.timeout = timeout
         self.largest = 65527 if family == AF_INET6 else 65507

@@ -6,8 +6,8 @@ import errno
 import os
 import socket
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple, Self, TypeAlias
 
 from mcastfast import _core, options
@@ -16,7 +16,7 @@ from mcastfast.binding import Binding, plan_binding
 from mcastfast.buffers import set_buffer
 from mcastfast.interface import ALL, Interface, InterfaceLike, resolve_interfaces
 from mcastfast.membership import Membership, Memberships, Refusal
-from mcastfast.sockets import SocketAddress, check_datagram_socket
+from mcastfast.sockets import SocketHolder, check_datagram_socket
 
 Sources: TypeAlias = AddressLike | Iterable[AddressLike]
 
@@ -38,8 +38,8 @@ class ReceiverStats(NamedTuple):
     batches, datagrams, bytes: delivered. kernel_drops: lost because the socket's buffer was full (SO_MEMINFO, Linux; 0
     elsewhere; it also counts what a socket filter or a bad checksum removed). truncated: longer than max_datagram.
     control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
-    here, and was not delivered. arenas: memory slabs that exist, two while every batch is dropped before the next but
-    one.
+    here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one,
+    0 after close().
     """
 
     batches: int
@@ -52,7 +52,7 @@ class ReceiverStats(NamedTuple):
     arenas: int
 
 
-class Receiver(_core.ReceiverCore):
+class Receiver(SocketHolder, _core.ReceiverCore):
     """One socket that receives the datagrams of multicast groups on one port, in batches.
 
     groups: texts `[source@]group[%interface][:port]` or Group values, of one family and port. port, interface and
@@ -166,8 +166,9 @@ class Receiver(_core.ReceiverCore):
     def _take(self, sock: socket.socket, *, is_ours: bool) -> None:
         """Receive on this bound socket from now on."""
         self._socket = sock
-        self._address: SocketAddress = sock.getsockname()
+        self._address = sock.getsockname()
         self._memberships = Memberships(sock)
+        self._text = self._describe()
         self._drops_lock = threading.RLock()
         self._kernel_drops = 0
         self._last_drops = self._read_drops()
@@ -207,7 +208,7 @@ class Receiver(_core.ReceiverCore):
         """
         wanted, interfaces = self._member(group, source, interface)
         self._memberships.leave(wanted.address, wanted.sources, interfaces)
-        self._update_filter()
+        self._follow()
 
     def block(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
         """Stop hearing sources of a group that was joined any-source; interface as leave(). RFC 3678."""
@@ -254,14 +255,15 @@ class Receiver(_core.ReceiverCore):
         return wanted, resolve_interfaces(wanted.interface, wanted.family, wanted.address)
 
     def _join(self, group: Group, interfaces: tuple[Interface, ...]) -> None:
-        self._update_filter([(group, interface) for interface in interfaces])
+        self._follow([(group, interface) for interface in interfaces])
         try:
             self._memberships.join(group.address, group.sources, interfaces, skip_refusals=group.interface == ALL)
         finally:
-            self._update_filter()
+            self._follow()
 
-    def _update_filter(self, more: Iterable[tuple[Group, Interface]] = ()) -> None:
-        """Deliver what is joined, and `more`, which is about to be; also what other threads join meanwhile."""
+    def _follow(self, more: Iterable[tuple[Group, Interface]] = ()) -> None:
+        """Deliver and show what is joined and, about to be, `more`; also what other threads join meanwhile."""
+        self._text = self._describe()  # shown with every "nothing is there" to a reader that polls
         if not self._binding.filters:
             return
         members: tuple[Membership, ...] | None = None
@@ -279,11 +281,6 @@ class Receiver(_core.ReceiverCore):
             yield from batch
 
     # What it is
-
-    @property
-    def address(self) -> SocketAddress:
-        """What the socket is bound to, as socket.getsockname gives it."""
-        return self._address
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -337,58 +334,29 @@ class Receiver(_core.ReceiverCore):
                 self._last_drops = drops
                 break
 
-    def fileno(self) -> int:
-        """The socket's descriptor, for select and its kin; -1 after close(). Readable: recv_batch(0) has something."""
-        return -1 if self.closed else self._socket.fileno()
-
-    def __repr__(self) -> str:
-        return f"<Receiver {self}{' (closed)' if self.closed else ''}>"
-
     def __str__(self) -> str:
+        return self._text
+
+    def _describe(self) -> str:
         groups = ", ".join(f"{member.group}%{member.interface}" for member in self.memberships)
         return f"{groups or self._address[0]} port {self._address[1]}"
-
-    def _described(self) -> str:
-        return str(self)
 
     def _failure(self, call: str, code: int) -> OSError:
         return OSError(code, f"{call} on {self}: {os.strerror(code)}")
 
     # Its end
 
-    def close(self) -> None:
-        """Close the socket; the kernel leaves the groups when no other process holds it. A second close does nothing.
-
-        A receive that another thread is blocked in raises OSError(EBADF), an iteration ends. Batches stay valid.
-        """
-        if self._end():
-            self._socket.close()
-
     def detach(self) -> socket.socket:
-        """Give the socket back, its memberships with it; the receiver is closed without closing the socket."""
-        if not self._end():
-            raise OSError(errno.EBADF, f"detach of {self}: it is closed")
+        """Give the socket back, its memberships with it, and be closed. OSError(EBADF): closed before."""
+        sock = super().detach()
         self._give_back()
-        return self._socket
+        return sock
 
     def _end(self) -> bool:
-        """Take the socket out of use, with a last look at its drops; False when that was done."""
-        with self._drops_lock:
+        """With a last look at the drops, if the socket is still there."""
+        with self._drops_lock, suppress(OSError):
             self._note_drops()
-            return self._shut()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self.closed:
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            finally:
-                self.close()
+        return super()._end()
 
 
 def _read_groups(

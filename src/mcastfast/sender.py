@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import operator
 import socket
-import warnings
 from typing import NamedTuple, Self, TypeAlias
 
 from mcastfast import options
@@ -16,7 +14,7 @@ from mcastfast.errors import Operation, os_error
 from mcastfast.interface import Interface, InterfaceLike, resolve_interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.scope import TTL
-from mcastfast.sockets import SocketAddress, check_datagram_socket
+from mcastfast.sockets import SocketAddress, SocketHolder, check_datagram_socket
 
 Local: TypeAlias = AddressLike | tuple[AddressLike, int]
 
@@ -36,7 +34,7 @@ class SenderStats(NamedTuple):
     late_errors: int
 
 
-class Sender(SenderCore):
+class Sender(SocketHolder, SenderCore):
     """One connected socket that sends datagrams to one multicast group by one interface.
 
     group: text `group[%interface]:port` or a Group; port and interface as keywords must agree with it. interface: a
@@ -119,18 +117,13 @@ class Sender(SenderCore):
         self._socket = sock
         self._interface = interface
         self._destination: SocketAddress = sock.getpeername()
-        self._address: SocketAddress = sock.getsockname()
+        self._address = sock.getsockname()
         self._open(sock.fileno())
 
     @property
     def destination(self) -> SocketAddress:
         """Where it sends to, as socket.getpeername gives it."""
         return self._destination
-
-    @property
-    def address(self) -> SocketAddress:
-        """Where it sends from, as socket.getsockname gives it."""
-        return self._address
 
     @property
     def interface(self) -> Interface | None:
@@ -145,51 +138,17 @@ class Sender(SenderCore):
             batches=batches, datagrams=datagrams, bytes=octets, send_drops=send_drops, late_errors=late_errors
         )
 
-    def fileno(self) -> int:
-        """The socket's descriptor; -1 after close()."""
-        return -1 if self.closed else self._socket.fileno()
-
-    def __repr__(self) -> str:
-        return f"<Sender {self}{' (closed)' if self.closed else ''}>"
-
     def __str__(self) -> str:
         host, port = self._destination[:2]
         return f"{host}{f'%{self._interface}' if self._interface else ''} port {port}"
 
-    def _described(self) -> str:
-        return str(self)
-
     def _failure(self, _: str, code: int) -> OSError:
         return os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
 
-    def close(self) -> None:
-        """Close the socket. A send that another thread is blocked in raises OSError(EBADF). Closing twice is fine."""
-        if self._end():
-            self._socket.close()
-
-    def detach(self) -> socket.socket:
-        """Give the socket back; the sender is closed without closing the socket."""
-        if not self._end():
-            raise OSError(errno.EBADF, f"detach of {self}: it is closed")
-        return self._socket
-
     def _end(self) -> bool:
-        """Take the socket out of use, with a last look at its late errors; False when that was done."""
+        """With a last look at the late errors."""
         self._counters()
-        return self._shut()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not self.closed:
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            finally:
-                self.close()
+        return super()._end()
 
 
 def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, int]:

@@ -1,9 +1,13 @@
-"""Prepared sockets that a Receiver or Sender takes over."""
+"""The sockets that receivers and senders hold: where they come from, and how they end."""
 
 from __future__ import annotations
 
+import errno
 import socket
-from typing import TypeAlias
+import warnings
+from typing import Self, TypeAlias
+
+from mcastfast._core import Gate
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """(host, port), IPv6 (host, port, flow information, scope), as the socket module gives it."""
@@ -19,3 +23,60 @@ def check_datagram_socket(sock: object, call: str) -> None:
         raise ValueError(
             f"{call} takes an AF_INET or AF_INET6 socket of type SOCK_DGRAM, not {sock.family.name} {sock.type.name}"
         )
+
+
+class SocketHolder(Gate):
+    """The socket of a Receiver or a Sender, and its end; str() says which it is."""
+
+    _socket: socket.socket
+    _address: SocketAddress
+    _is_detached = False
+
+    @property
+    def address(self) -> SocketAddress:
+        """What the socket is bound to, as socket.getsockname gives it; still there after close()."""
+        return self._address
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for select and its kin; -1 after close()."""
+        return -1 if self.closed else self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket. A second close does nothing.
+
+        A call that another thread is blocked in raises OSError(EBADF), an iteration ends. Batches stay valid. The
+        kernel leaves the groups when no other process holds the socket.
+        """
+        self._end()
+        if not self._is_detached:
+            self._socket.close()
+
+    def detach(self) -> socket.socket:
+        """Give the socket back, its memberships with it, and be closed. OSError(EBADF): closed before."""
+        if not self._end():
+            raise OSError(errno.EBADF, f"detach of {self}: it is closed")
+        self._is_detached = True
+        return self._socket
+
+    def _end(self) -> bool:
+        """Take the socket out of use; False when that was done."""
+        return self._shut()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            finally:
+                self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}{' (closed)' if self.closed else ''}>"
+
+    def _described(self) -> str:
+        return str(self)

@@ -1,0 +1,203 @@
+# Receiving on many receivers.
+
+@cython.final
+cdef class ReceiverSet(Gate):
+    """Receives on many receivers at once, fairly: yields (receiver, batch).
+
+    Every receiver that has datagrams gives one batch before any gives a second. The receivers stay usable by
+    themselves; one that is closed leaves the set, and iteration ends with the last. close() closes them all. One thread
+    at a time receives on a set.
+
+    ValueError: no receiver, the same one twice, or one that belongs to another set.
+    """
+
+    cdef bint busy  # a thread receives
+    cdef list members
+    cdef list ready  # members that had datagrams when last asked and have not had their turn
+    cdef mcf_socket *fds
+    cdef uint8_t *flags
+    cdef void *scratch
+
+    def __init__(self, receivers):
+        members = list(receivers)
+        cdef ReceiverCore member
+        if self.members is not None:
+            raise RuntimeError("ReceiverSet.__init__ called twice")
+        if not members:
+            raise ValueError("a ReceiverSet needs at least one receiver")
+        for position, item in enumerate(members):
+            if not isinstance(item, ReceiverCore):
+                raise TypeError(f"ReceiverSet takes receivers, not {type(item).__name__}")
+            member = item
+            if any(item is other for other in members[:position]):
+                raise ValueError(f"{member._described()} is in the list twice")
+            if member._find_set() is not None:
+                raise ValueError(f"{member._described()} belongs to another ReceiverSet")
+            if not member.is_open:
+                _raise_error(member, "ReceiverSet", -EBADF)
+        self.fds = <mcf_socket *>PyMem_Malloc(len(members) * sizeof(mcf_socket))
+        self.flags = <uint8_t *>PyMem_Malloc(len(members))
+        self.scratch = PyMem_Malloc((len(members) + 1) * mcf_wait_many_size())
+        if self.fds == NULL or self.flags == NULL or self.scratch == NULL:
+            raise MemoryError
+        self._admit()
+        self.members = members
+        self.ready = []
+        for member in members:
+            member.set = weak_reference(self)
+
+    def __dealloc__(self):
+        PyMem_Free(self.fds)
+        PyMem_Free(self.flags)
+        PyMem_Free(self.scratch)
+
+    def _after_fork(self):
+        self.busy = False
+        Gate._after_fork(self)
+
+    def _described(self):
+        return f"a set of {len(self.members or ())} receivers"
+
+    @property
+    def receivers(self):
+        """The receivers of the set that are open."""
+        return tuple(member for member in self.members or () if not member.closed)
+
+    cdef int _drop_closed(self) except -1:
+        cdef ReceiverCore member
+        still_open = []
+        for member in self.members:
+            if member.is_open:
+                still_open.append(member)
+            else:
+                member.set = None
+        self.members = still_open
+        return 0
+
+    cdef int _wait(self, int64_t deadline) except? -1:
+        """mcf_wait_many over all members. Their locks and the set's are held meanwhile: close() waits until a
+        descriptor is no longer looked at, and wakes this set for it. -ECANCELED: woken, or something is closed."""
+        cdef list members = self.members  # close() may replace the list
+        cdef ReceiverCore member = None
+        cdef uint32_t count = len(members)
+        cdef uint32_t entered = 0
+        cdef uint32_t index
+        cdef int found = -ECANCELED
+        if not self._try_enter():
+            return -ECANCELED
+        for member in members:
+            if not member._try_enter():
+                break
+            self.fds[entered] = member.io.fd
+            entered += 1
+        if entered == count:
+            with nogil:
+                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
+            if found == -ECANCELED:
+                mcf_wake_reset(self.wake)
+        for index in range(entered):
+            (<ReceiverCore>members[index])._leave()
+        self._leave()
+        if entered < count and member.is_open:
+            member._refuse("recv_batch")
+        if found > 0:
+            self.ready = [members[index] for index in range(<int>count - 1, -1, -1) if self.flags[index]]
+        return found
+
+    cdef object _next(self, int64_t deadline, int *result):
+        """(receiver, batch), or None and *result as mcf_receive.
+
+        Much of it is Python's work, so the lock is held in _wait only, and `busy` keeps other threads out.
+        """
+        if self.busy or not self.is_open:
+            self._refuse("recv_batch")
+        self.busy = True
+        try:
+            while True:
+                pair = self._turn(deadline, result)
+                if pair is not None or result[0] != -EINTR:
+                    return pair
+                PyErr_CheckSignals()
+        finally:
+            self.busy = False
+
+    cdef object _turn(self, int64_t deadline, int *result):
+        """The next batch of this round or, when the round is over, of a new one."""
+        cdef ReceiverCore member
+        cdef Batch batch
+        cdef int found = 0
+        cdef bint asked = False
+        while True:
+            while self.ready:
+                member = self.ready.pop()
+                if not member.is_open:
+                    continue
+                batch = member._batch(MCF_DO_NOT_WAIT, &found)
+                if batch is not None:
+                    return member, batch
+                if found < 0 and found != -ECANCELED:
+                    _raise_error(member, "recv_batch", found)
+                if member.is_open:
+                    mcf_collect_errors(member.io.fd)
+            self._drop_closed()
+            if not self.is_open or not self.members:
+                result[0] = -ECANCELED
+                return None
+            if asked:
+                # Ready and yet nothing: foreign datagrams, error reports. They must not hold up deadlines and signals.
+                if deadline == MCF_DO_NOT_WAIT:
+                    result[0] = 0
+                else:
+                    result[0] = -ETIMEDOUT if 0 < deadline <= mcf_clock() else -EINTR
+                return None
+            found = self._wait(deadline)
+            asked = found > 0
+            if found < 0 and found != -ECANCELED:
+                result[0] = found
+                return None
+            elif found == 0:
+                result[0] = 0 if deadline == MCF_DO_NOT_WAIT else -ETIMEDOUT
+                return None
+
+    def recv_batch(self, timeout=None):
+        """Waits for datagrams on any receiver and returns (receiver, batch).
+
+        Timeouts and errors as Receiver.recv_batch.
+
+        OSError(EBADF): the set, or every receiver in it, is closed.
+        """
+        cdef int result = 0
+        pair = self._next(_deadline(timeout), &result)
+        if pair is None:
+            if result == 0:
+                raise BlockingIOError(EAGAIN, f"recv_batch on {self._described()}: no datagram is there")
+            _raise_error(self, "recv_batch", result)
+        return pair
+
+    def __iter__(self):
+        if not self.is_open:
+            _raise_error(self, "iteration", -EBADF)
+        return self
+
+    def __next__(self):
+        cdef int result = 0
+        if not self.is_open:
+            raise StopIteration
+        pair = self._next(MCF_NO_DEADLINE, &result)
+        if pair is None:
+            if result == -ECANCELED:
+                raise StopIteration
+            _raise_error(self, "iteration", result)
+        return pair
+
+    def close(self):
+        """Closes every receiver of the set, and the set. A blocked call ends. A second close does nothing."""
+        self._shut()
+        for member in self.receivers:
+            member.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
