@@ -8,6 +8,8 @@ import sys
 from importlib.metadata import version
 from types import ModuleType
 
+import pytest
+
 import mcastfast
 
 
@@ -23,12 +25,25 @@ def test_every_listed_name_resolves() -> None:
 
 
 def test_nothing_else_is_public() -> None:
-    public = {
-        name
-        for name, value in vars(mcastfast).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
-    }
-    assert public == {name for name in mcastfast.__all__ if not name.startswith("_")}
+    public = {name for name in dir(mcastfast) if not name.startswith("_")}
+    public -= {name for name in public if isinstance(getattr(mcastfast, name), ModuleType)}
+    assert public == set(mcastfast.__all__)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'mcastfast' has no attribute 'Reciever'"):
+        _ = mcastfast.Reciever  # type: ignore[attr-defined]
+
+
+def test_modules_are_imported_with_the_first_of_their_names() -> None:
+    """A program pays for what it uses of the package, and `import mcastfast` for nothing."""
+    code = """
+import sys, mcastfast
+before = sorted(name for name in sys.modules if name.startswith("mcastfast."))
+group = mcastfast.Group.parse("239.1.2.3:5000")
+print(before, "mcastfast.address" in sys.modules, "mcastfast.receiver" in sys.modules)
+"""
+    assert run(code).strip() == "[] True False"
 
 
 def test_every_public_class_and_function_says_its_contract() -> None:
@@ -43,8 +58,8 @@ def test_version_is_the_installed_one() -> None:
 
 def test_import_leaves_heavy_modules_alone() -> None:
     heavy = ["argparse", "asyncio", "ctypes", "multiprocessing", "numpy", "rich", "subprocess"]
-    code = f"import sys, json, mcastfast; print(json.dumps([name for name in {heavy} if name in sys.modules]))"
-    assert json.loads(run(code)) == []
+    code = "import sys, json; from mcastfast import *; print(json.dumps(list(sys.modules)))"
+    assert set(heavy) & set(json.loads(run(code))) == set()
 
 
 def test_subinterpreter_is_refused_with_import_error() -> None:

@@ -35,6 +35,13 @@ def test_stub_of_the_extension_agrees_with_it() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_stub_of_the_package_names_what_the_package_gives() -> None:
+    described: dict[str, object] = {}
+    exec(Path(mcastfast.__file__).with_suffix(".pyi").read_text(), described)
+    assert sorted(described["__all__"]) == sorted(mcastfast.__all__)  # type: ignore[call-overload]
+    assert [name for name in mcastfast.__all__ if getattr(mcastfast, name) is not described[name]] == []
+
+
 def test_package_says_that_it_is_typed() -> None:
     assert Path(mcastfast.__file__).with_name("py.typed").exists()
 

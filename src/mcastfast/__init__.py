@@ -8,37 +8,41 @@ Example::
                 handle(datagram)
 """
 
-from mcastfast._core import ENGINES, Batch, Datagram, DatagramFlag, ReceiverSet
-from mcastfast.address import Group
-from mcastfast.buffers import BufferClampedWarning
-from mcastfast.errors import UnsupportedError
-from mcastfast.interface import Interface, interfaces
-from mcastfast.membership import FilterMode, Membership
-from mcastfast.receiver import Receiver, ReceiverStats
-from mcastfast.scope import TTL, GroupFlag, Scope
-from mcastfast.sender import Sender, SenderStats
+import importlib
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ENGINES",
-    "TTL",
-    "Batch",
-    "BufferClampedWarning",
-    "Datagram",
-    "DatagramFlag",
-    "FilterMode",
-    "Group",
-    "GroupFlag",
-    "Interface",
-    "Membership",
-    "Receiver",
-    "ReceiverSet",
-    "ReceiverStats",
-    "Scope",
-    "Sender",
-    "SenderStats",
-    "UnsupportedError",
-    "__version__",
-    "interfaces",
-]
+# Who imports the package pays for what is used of it: a module is imported with the first of its names.
+_HOMES = {
+    "ENGINES": "_core",
+    "TTL": "scope",
+    "Batch": "_core",
+    "BufferClampedWarning": "buffers",
+    "Datagram": "_core",
+    "DatagramFlag": "_core",
+    "FilterMode": "membership",
+    "Group": "address",
+    "GroupFlag": "scope",
+    "Interface": "interface",
+    "Membership": "membership",
+    "Receiver": "receiver",
+    "ReceiverSet": "_core",
+    "ReceiverStats": "receiver",
+    "Scope": "scope",
+    "Sender": "sender",
+    "SenderStats": "sender",
+    "UnsupportedError": "errors",
+    "interfaces": "interface",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,35 @@
+"""The public names, each where its class stands; `__init__.py` imports them when they are first used."""
+
+from mcastfast._core import ENGINES, Batch, Datagram, DatagramFlag, ReceiverSet
+from mcastfast.address import Group
+from mcastfast.buffers import BufferClampedWarning
+from mcastfast.errors import UnsupportedError
+from mcastfast.interface import Interface, interfaces
+from mcastfast.membership import FilterMode, Membership
+from mcastfast.receiver import Receiver, ReceiverStats
+from mcastfast.scope import TTL, GroupFlag, Scope
+from mcastfast.sender import Sender, SenderStats
+
+__version__: str
+
+__all__ = [
+    "ENGINES",
+    "TTL",
+    "Batch",
+    "BufferClampedWarning",
+    "Datagram",
+    "DatagramFlag",
+    "FilterMode",
+    "Group",
+    "GroupFlag",
+    "Interface",
+    "Membership",
+    "Receiver",
+    "ReceiverSet",
+    "ReceiverStats",
+    "Scope",
+    "Sender",
+    "SenderStats",
+    "UnsupportedError",
+    "interfaces",
+]
