@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.benchmark(timer=replayed_time)
 
-ROUNDS = 75
+ROUNDS = 300
 METADATA = ("destination", "timestamp", "drops")
 
 BATCHES: dict[str, Way] = {
