@@ -7,13 +7,18 @@ without such a list.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.util
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from typing import TYPE_CHECKING
+
+import netlab
+from pyroute2 import NetlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +42,27 @@ def _ipv6() -> str | None:
     return None
 
 
+def _token_bucket() -> str | None:
+    if missing := _namespaces():
+        return missing
+    with netlab.namespaces(1) as (fresh,):
+        try:
+            fresh.ip.tc("add", kind="tbf", index=1, handle=0x10000, rate="1gbit", burst=100_000, limit=100_000)
+        except NetlinkError as error:
+            if error.code != errno.ENOENT:
+                raise
+            return "the kernel has no token bucket filter (CONFIG_NET_SCH_TBF)"
+    return None
+
+
+def _tun() -> str | None:
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as error:
+        return f"no TUN device: {error}"
+    return None
+
+
 def _forced_buffer() -> str | None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
         try:
@@ -54,6 +80,27 @@ def _iperf() -> str | None:
     return None if text.startswith("iperf version 2") else f"iperf is not version 2: {text.splitlines()[:1]}"
 
 
+def _sanitizer(name: str) -> str | None:
+    """Whether the compiler has the runtime, and whether that knows this kernel's memory layout."""
+    if missing := _program("cc"):
+        return missing
+    environment = {name: text for name, text in os.environ.items() if name not in {"LD_PRELOAD", "ASAN_OPTIONS"}}
+    with tempfile.TemporaryDirectory() as folder:
+        target = os.path.join(folder, "trial")
+        for command in (["cc", f"-fsanitize={name}", "-x", "c", "-o", target, "-"], [target]):
+            result = subprocess.run(
+                command,
+                input="int main(void) { return 0; }",
+                capture_output=True,
+                text=True,
+                env=environment,
+                check=False,
+            )
+            if result.returncode:
+                return f"-fsanitize={name}: {result.stderr.strip().splitlines()[:1]}"
+    return None
+
+
 def _program(name: str) -> str | None:
     return None if shutil.which(name) else f"no {name} on PATH"
 
@@ -66,11 +113,15 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "namespaces": _namespaces,
     "ipv6": _ipv6,
     "forced_buffer": _forced_buffer,
+    "token_bucket": _token_bucket,
+    "tun": _tun,
     "iperf": _iperf,
     "socat": functools.partial(_program, "socat"),
     "ffmpeg": functools.partial(_program, "ffmpeg"),
     "ffprobe": functools.partial(_program, "ffprobe"),
     "cc": functools.partial(_program, "cc"),
+    "asan": functools.partial(_sanitizer, "address,undefined"),
+    "tsan": functools.partial(_sanitizer, "thread"),
     "numpy": functools.partial(_module, "numpy"),
     "uvloop": functools.partial(_module, "uvloop"),
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import netlab
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 HEADERS = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}
 MTU = 1500
@@ -67,6 +67,7 @@ def test_fragments_are_the_default(wire: Wire) -> None:
     assert wire.payloads() == [payload, payload[:2500], payload[2500:]]
 
 
+@pytest.mark.needs("token_bucket")
 @pytest.mark.parametrize("form", FORMS, ids=FORM_NAMES)
 def test_a_full_queue_of_the_device_is_counted_and_raised(wire: Wire, form: Callable[[list[bytes]], Any]) -> None:
     payloads = [bytes([number]) * LARGE for number in range(20)]
@@ -87,6 +88,7 @@ def test_a_full_queue_of_the_device_is_counted_and_raised(wire: Wire, form: Call
     assert wire.payloads() == [*payloads[:number], b"after"]
 
 
+@pytest.mark.needs("token_bucket")
 def test_every_datagram_of_an_overloaded_device_arrives_or_is_reported(wire: Wire) -> None:
     wire.throttle("4mbit", burst=1500, limit=6000)
     sender = wire.sender()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mcastfast import Sender
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+pytestmark = pytest.mark.needs("namespaces", "ipv6", "token_bucket")
 
 PAYLOADS = [bytes([number]) * LARGE for number in range(20)]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import netlab
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 ENDS = ["loopback", "wire"]
 
@@ -139,6 +139,7 @@ def test_an_error_of_the_payload_itself_is_raised_and_is_not_late(
         assert sender.stats[1:] == (0, 0, 0, 0)
 
 
+@pytest.mark.needs("token_bucket")
 @pytest.mark.parametrize("queue", [True, False], ids=["queue", "no-queue"])
 def test_answers_that_come_while_a_send_waits_for_room_do_not_end_it(
     lan: netlab.Lan, family: Family, engine: str, queue: bool

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import netlab
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 
 @pytest.fixture(params=FAMILIES, ids=family_name)
@@ -114,6 +114,7 @@ def test_close_closes_a_socket_that_was_taken_over(namespace: netlab.Namespace, 
     assert sock.fileno() == -1
 
 
+@pytest.mark.needs("token_bucket")
 @pytest.mark.parametrize("seconds", [None, 0, 0.001])
 def test_the_timeout_of_a_socket_is_neither_heeded_nor_changed(wire: Wire, seconds: float | None) -> None:
     wire.throttle("2mbit", burst=1500)  # 6 ms each

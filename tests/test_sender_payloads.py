@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import netlab
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 
 @pytest.fixture(params=FAMILIES, ids=family_name)
@@ -112,6 +112,7 @@ def test_nothing_to_send_is_no_batch(wire: Wire, nothing: Any) -> None:
     assert wire.payloads() == []
 
 
+@pytest.mark.needs("token_bucket")
 @pytest.mark.parametrize(
     "form",
     [
@@ -135,6 +136,7 @@ def test_more_payloads_than_a_system_call_takes_go_in_order(wire: Wire, form: Ca
     assert sender.stats.batches == 1
 
 
+@pytest.mark.needs("token_bucket")
 def test_a_list_that_changes_meanwhile_changes_nothing(wire: Wire) -> None:
     wire.block()
     sender = wire.sender(send_buffer=1)
@@ -151,6 +153,7 @@ def test_a_list_that_changes_meanwhile_changes_nothing(wire: Wire) -> None:
     del filler
 
 
+@pytest.mark.needs("token_bucket")
 def test_a_bytearray_cannot_be_resized_while_it_is_sent(wire: Wire) -> None:
     wire.block()
     sender = wire.sender(send_buffer=1)

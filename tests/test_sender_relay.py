@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import netlab
 
-pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
+pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 PAYLOADS = [bytes([number]) * (number * 90) for number in range(16)]  # the first is empty
 
@@ -118,6 +118,7 @@ def test_views_that_are_alive_do_not_hinder(wire: Wire, source: Receiver) -> Non
     data.release()
 
 
+@pytest.mark.needs("token_bucket")
 def test_a_batch_lives_on_while_it_is_relayed(wire: Wire, source: Receiver) -> None:
     payloads = [bytes([number]) * LARGE for number in range(16)]
     received = fetch(source, payloads)
@@ -141,6 +142,7 @@ def test_a_batch_lives_on_while_it_is_relayed(wire: Wire, source: Receiver) -> N
         wire.block()
 
 
+@pytest.mark.needs("token_bucket")
 def test_a_batch_is_free_again_after_a_failed_relay(wire: Wire, source: Receiver) -> None:
     batch = fetch(source, [bytes(LARGE)] * 16)
     wire.block()

@@ -12,11 +12,8 @@ TESTS = Path(__file__).parent
 CSRC = TESTS.parent / "csrc"
 SANITIZERS = {"thread": {"TSAN_OPTIONS": "halt_on_error=1"}, "address,undefined": {"ASAN_OPTIONS": "detect_leaks=1"}}
 
-pytestmark = [
-    pytest.mark.needs("cc"),
-    # The source tree of an sdist has csrc; tests that run against an installed package elsewhere do not.
-    pytest.mark.skipif(not CSRC.is_dir(), reason="no C sources beside the tests"),
-]
+# The source tree of an sdist has csrc; tests that run against an installed package elsewhere do not.
+pytestmark = pytest.mark.skipif(not CSRC.is_dir(), reason="no C sources beside the tests")
 
 
 def _environment(**more: str) -> dict[str, str]:
@@ -40,13 +37,17 @@ def _build(program: str, sanitizer: str, folder: Path) -> Path:
     ]
     command = ["cc", *flags, f"-I{CSRC}", "-o", str(target), *map(str, sources), "-lpthread"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=_environment())
-    if "cannot find" in result.stderr and "san" in result.stderr:
-        pytest.skip(f"the compiler has no runtime for -fsanitize={sanitizer}")
     assert result.returncode == 0, result.stderr
     return target
 
 
-@pytest.mark.parametrize("sanitizer", SANITIZERS)
+@pytest.mark.parametrize(
+    "sanitizer",
+    [
+        pytest.param("thread", marks=pytest.mark.needs("tsan")),
+        pytest.param("address,undefined", marks=pytest.mark.needs("asan")),
+    ],
+)
 @pytest.mark.parametrize("program", ["pool_race", "filter_race"])
 def test_no_race_and_no_leak(program: str, sanitizer: str, tmp_path: Path, isolated: None) -> None:
     target = _build(program, sanitizer, tmp_path)
@@ -58,6 +59,4 @@ def test_no_race_and_no_leak(program: str, sanitizer: str, tmp_path: Path, isola
         check=False,
         env=_environment(**SANITIZERS[sanitizer]),
     )
-    if "unexpected memory mapping" in result.stderr:
-        pytest.skip("ThreadSanitizer does not know this kernel's memory layout (vm.mmap_rnd_bits)")
     assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
