@@ -222,6 +222,37 @@ def test_memory_stays_exported_until_release() -> None:
     memory.extend(b"x")
 
 
+@pytest.mark.parametrize("origin", ["memory", "received"])
+def test_a_released_batch_that_is_given_memory_again_starts_empty_and_at_its_start(engine: str, origin: str) -> None:
+    with feed(engine=engine) as quiet:
+        first = quiet.batch(b"before", b"it")  # so that the next one is not the first in its arena
+        batch = quiet.batch(b"old", b"too")
+        if origin == "memory":
+            batch = Batch(bytearray(3 * SLOT), max_datagram=SLOT)
+            quiet.send(b"old", b"too")
+            quiet.receiver.recv_batch_into(batch, PATIENCE)
+        old = batch[1]
+        batch.release()
+        memory = bytearray(SIZE)
+        batch.__init__(memory, max_datagram=SLOT)
+        assert (len(batch), batch.capacity) == (0, 16)
+        assert (batch.payloads(), list(batch), batch.lengths.tolist()) == ([], [], [])
+        assert len(batch.data) == SIZE
+        with pytest.raises(ValueError, match="released or refilled"):
+            bytes(old)
+        quiet.send(b"new", b"ones", b"come")
+        assert quiet.receiver.recv_batch_into(batch, PATIENCE) == 3
+        assert batch.payloads() == [b"new", b"ones", b"come"]
+        assert batch.offsets.tolist() == [0, SLOT, 2 * SLOT]
+        assert bytes(batch.data) == memory
+        assert memory.startswith(b"new")
+        assert first.payloads() == [b"before", b"it"]
+        with pytest.raises(RuntimeError, match="called twice"):
+            batch.__init__(memory)
+        batch.release()
+        memory.clear()
+
+
 def test_views_keep_the_callers_memory_exported(engine: str) -> None:
     memory = bytearray(SIZE)
     with feed(engine=engine) as quiet:

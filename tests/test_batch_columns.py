@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
+import select
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING
 
@@ -12,7 +15,8 @@ import numpy as np
 import pytest
 from traffic import PATIENCE, Feed, bound_socket, connected_sender, feed
 
-from mcastfast import Batch, Receiver
+from mcastfast import Batch, DatagramFlag, Receiver
+from mcastfast.options import PACKET_INFO, RECEIVE_HOPS, RECEIVE_TOS, TIMESTAMPS, set_option
 
 if TYPE_CHECKING:
     from netlab import Link
@@ -178,6 +182,69 @@ def test_more_control_data_than_was_asked_for_is_flagged(engine: str) -> None:
         assert batch.payloads() == [b"x"]
         assert receiver.stats.control_truncated == 1
         assert not batch[0].truncated
+
+
+def _whole(metadata: tuple[str, ...], family: int) -> set[str]:
+    """What arrives whole in the room for this metadata when the kernel has all but drops: each in its turn."""
+    sizes = {
+        "timestamp": struct.calcsize("ll"),
+        "destination": 20 if family == socket.AF_INET6 else 12,
+        "hops": 4,
+        "tos": 4 if family == socket.AF_INET6 else 1,
+    }
+    room = sum(socket.CMSG_SPACE(sizes.get(name, 4)) for name in metadata)
+    whole = set()
+    for name, size in sizes.items():
+        if room >= socket.CMSG_LEN(size):
+            whole.add(name)
+        room = max(room - socket.CMSG_SPACE(size), 0)
+    return whole
+
+
+@pytest.mark.parametrize("count", range(1, len(ALL)))
+@FAMILIES
+def test_metadata_that_was_cut_off_is_absent(engine: str, family: int, count: int) -> None:
+    """The socket gives more than was asked for, and the last message that finds room may be a part only."""
+    flags = set()
+    for metadata in itertools.combinations(ALL, count):
+        sock = bound_socket(family)
+        for option in (TIMESTAMPS, PACKET_INFO, RECEIVE_HOPS, RECEIVE_TOS):
+            set_option(sock, option, True)
+        with Receiver.from_socket(sock, engine=engine, metadata=metadata) as receiver:
+            with connected_sender(receiver.address, family) as sender:
+                quiet = Feed(receiver, sender)
+                _mark(quiet, family, 77, 36)
+                batch = quiet.batch(b"1", b"2", b"3")
+            whole = _whole(metadata, family)
+            there = whole.intersection(metadata)
+            assert set(batch.interface_indexes) == {socket.if_nametoindex("lo") if "destination" in there else 0}
+            assert set(batch.hops) == {77 if "hops" in there else 0}
+            assert set(batch.tos) == {36 if "tos" in there else 0}
+            assert set(batch.dropped) == {0}
+            assert np.asarray(batch.destination_addresses).any() == ("destination" in there)
+            assert np.asarray(batch.timestamps).any() == ("timestamp" in there)
+            flag = 0 if len(whole) == 4 else DatagramFlag.CONTROL_TRUNCATED
+            assert batch.flags.tolist() == [flag] * 3
+            assert receiver.stats.control_truncated == (3 if flag else 0)
+            assert batch.payloads() == [b"1", b"2", b"3"]
+            flags.add(flag)
+    assert DatagramFlag.CONTROL_TRUNCATED in flags
+
+
+def test_a_count_of_drops_that_was_cut_off_is_absent(engine: str) -> None:
+    sock = bound_socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    set_option(sock, TIMESTAMPS, True)  # which come first, and leave room for a header
+    with Receiver.from_socket(sock, engine=engine, metadata=["drops", "tos"]) as receiver:
+        with connected_sender(receiver.address) as sender:
+            dropped: list[int] = []
+            for _ in range(3):
+                sender.send_batch([bytes(500)] * 100)
+                while select.select([receiver], [], [], 0)[0]:
+                    dropped += receiver.recv_batch(0).dropped
+        assert receiver.stats.kernel_drops > 0
+        assert set(dropped) == {0}
+        assert receiver.stats.control_truncated == len(dropped)
 
 
 @pytest.mark.parametrize("metadata", [(), ALL], ids=["bare", "all"])

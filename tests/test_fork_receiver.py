@@ -95,6 +95,17 @@ def test_close_in_the_child_does_not_deafen_the_parent(engine: str, loopback: Li
         assert len(receiver.memberships) == 1
 
 
+@pytest.mark.parametrize("end", [lambda r: r.close(), lambda r: r.detach().close()], ids=["close", "detach"])
+def test_the_end_in_the_child_leaves_the_parents_socket_its_receive_timeout(
+    engine: str, loopback: Link, end: Callable[[Receiver], None]
+) -> None:
+    with multicast(engine) as (receiver, _), socket.socket(fileno=os.dup(receiver.fileno())) as same:
+        before = same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16)
+        assert before != bytes(16)
+        in_child(lambda: end(receiver))()
+        assert same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == before
+
+
 def test_close_in_the_parent_does_not_deafen_the_child(engine: str, loopback: Link) -> None:
     reader, writer = os.pipe()
     with multicast(engine) as (receiver, sock):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mcastfast import Batch, Receiver, ReceiverSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from netlab import Link
 
@@ -91,6 +93,49 @@ def test_closing_twice_does_nothing_the_second_time(receiver: Receiver) -> None:
     with open(os.devnull) as other:  # takes the number that the socket had
         receiver.close()
         assert other.read() == ""
+
+
+def interrupt(call: Callable[[], object], step: int) -> bool:
+    """Make a call and raise KeyboardInterrupt at this step of its Python code, as a signal handler may; did it come?"""
+    left = step
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return trace
+
+    tracing = sys.gettrace()
+    gc.disable()  # its finalizers would swallow the exception
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+        gc.enable()
+    return False
+
+
+def test_close_goes_on_where_it_was_interrupted(loopback: Link) -> None:
+    """Ctrl-C while it waits for the call of another thread to end, for one."""
+    before = descriptors()
+    step = 0
+    is_interrupted = True
+    while is_interrupted:
+        receiver = Receiver(at(V4.group, loopback))
+        blocked = Worker(receiver.recv_batch)
+        blocked.wait_until_blocked()
+        is_interrupted = interrupt(receiver.close, step)
+        receiver.close()
+        assert receiver.closed
+        with pytest.raises(OSError, match="it is closed"):
+            blocked.result()
+        assert descriptors() == before
+        step += 1
+    assert step > 10
 
 
 def test_close_gives_every_descriptor_back_at_once(loopback: Link, engine: str) -> None:

@@ -26,7 +26,11 @@ from receivelab import (
 from mcastfast import Receiver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netlab import Lan, Link
+
+    from mcastfast import Batch
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
@@ -225,6 +229,24 @@ def test_a_late_error_of_a_connected_socket_is_raised_with_the_call(engine: str,
         assert raised.value.errno == errno.ECONNREFUSED
         with pytest.raises(BlockingIOError):
             receiver.recv_batch(0)
+
+
+def test_a_socket_that_somebody_closed_fails_receives_but_not_close(engine: str, loopback: Link) -> None:
+    sock = plain_socket(socket.AF_INET, port=PORT)
+    receiver = Receiver.from_socket(sock, engine=engine)
+    sock.close()
+    calls: list[Callable[[], Batch]] = [
+        lambda: receiver.recv_batch(0),
+        lambda: receiver.recv_batch(TIMEOUT),
+        lambda: next(receiver),
+    ]
+    for call in calls:
+        with pytest.raises(OSError, match=r" on 0\.0\.0\.0 port 5000: it is closed") as raised:
+            call()
+        assert raised.value.errno == errno.EBADF
+    receiver.close()
+    assert receiver.closed
+    assert receiver.stats[:3] == (0, 0, 0)
 
 
 def test_a_closed_receiver_cannot_be_detached_and_a_detached_one_is_closed(loopback: Link) -> None:

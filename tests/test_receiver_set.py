@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from receivelab import FAMILIES, PORT, TIMEOUT, V4, V6, Worker, at, plain_socket, receive, sources
+from receivelab import FAMILIES, PORT, TIMEOUT, V4, V6, Worker, at, descriptors, plain_socket, receive, sources
 
 from mcastfast import Batch, Receiver, ReceiverSet
 
@@ -179,6 +180,43 @@ def test_closing_a_set_ends_a_blocked_call_and_closes_its_receivers(engine: str,
     receivers.close()
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_a_second_close_of_a_set_does_what_the_first_left(loopback: Link, number: int) -> None:
+    """A signal handler cut it short when it came to this receiver."""
+
+    class Interrupted(Receiver):
+        is_interrupted = False
+
+        def close(self) -> None:
+            if not self.is_interrupted:
+                self.is_interrupted = True
+                raise KeyboardInterrupt
+            super().close()
+
+    before = descriptors()
+    members = opened(loopback, 2, "auto")
+    members.insert(number, Interrupted(at(V4.group, loopback)))
+    receivers = ReceiverSet(members)
+    with pytest.raises(KeyboardInterrupt):
+        receivers.close()
+    assert receivers.closed
+    assert not members[number].closed
+    receivers.close()
+    assert [member.closed for member in members] == [True] * 3
+    assert descriptors() == before
+
+
+def test_iterating_over_a_closed_set_is_ebadf(engine: str, loopback: Link) -> None:
+    receivers = ReceiverSet(opened(loopback, 2, engine))
+    iterator = iter(receivers)
+    receivers.close()
+    with pytest.raises(OSError, match=r"iteration on a set of \d receivers: it is closed") as raised:
+        iter(receivers)
+    assert raised.value.errno == errno.EBADF
+    with pytest.raises(StopIteration):
+        next(iterator)
+
+
 def test_closing_a_set_ends_a_blocked_iteration(engine: str, loopback: Link, source: Source) -> None:
     receivers = ReceiverSet(opened(loopback, 2, engine))
     send(source, 1, b"1")
@@ -318,6 +356,32 @@ def test_a_receiver_of_another_set_is_a_value_error(loopback: Link, source: Sour
             assert receivers.recv_batch(TIMEOUT)[1].payloads() == [b"unharmed"]
         with ReceiverSet([free]) as others:
             assert others.receivers == (free,)
+
+
+def test_the_receivers_of_a_set_that_could_not_be_made_are_free(loopback: Link) -> None:
+    members = opened(loopback, 2, "auto")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files") as raised:
+            ReceiverSet(members)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert raised.value.errno == errno.EMFILE
+    with ReceiverSet(members) as receivers:
+        assert receivers.receivers == tuple(members)
+
+
+def test_the_receivers_of_a_forgotten_set_are_free_at_once(engine: str, loopback: Link, source: Source) -> None:
+    before = descriptors()
+    with Receiver(at(V4.group, loopback), engine=engine) as receiver:
+        alone = descriptors()
+        ReceiverSet([receiver])
+        assert descriptors() == alone
+        with ReceiverSet([receiver]) as receivers:
+            source.send(V4.group, b"payload")
+            assert receivers.recv_batch(TIMEOUT)[1].payloads() == [b"payload"]
+    assert descriptors() == before
 
 
 def test_a_closed_receiver_is_ebadf(loopback: Link) -> None:

@@ -60,6 +60,19 @@ def test_a_positive_timeout_is_waited_out_and_not_longer(call: Call, timeout: fl
     assert timeout <= time.monotonic() - started < timeout + TIMEOUT / 2
 
 
+@pytest.mark.parametrize("timeout", [0.005, 0.015, 0.025, 0.045])
+def test_a_timeout_is_waited_out_also_while_datagrams_come_fast(call: Call, loopback: Link, timeout: float) -> None:
+    """Then a receive waits inside its own call, for some milliseconds at a time."""
+    with sources(loopback) as (source,):
+        for _ in range(3):
+            source.send(V4.group, b"busy")
+            assert call(TIMEOUT) == 1
+            started = time.monotonic()
+            with pytest.raises(TimeoutError):
+                call(timeout)
+            assert time.monotonic() - started >= timeout
+
+
 def test_a_timeout_is_an_error_of_the_socket_module(call: Call) -> None:
     with pytest.raises(OSError, match="timed out") as raised:
         call(0.001)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +39,7 @@ class Refusing:
             self.port = closed.getsockname()[1]
 
     @contextlib.contextmanager
-    def sender(self, *, queue: bool, send_buffer: int | None = None) -> Iterator[Sender]:
+    def sender(self, *, queue: bool, send_buffer: int | None = None, timeout: float | None = None) -> Iterator[Sender]:
         """`queue`: the socket has a queue of errors (IP_RECVERR)."""
         with self.near.namespace:
             sock = plain_socket(self.family.number)
@@ -45,7 +47,7 @@ class Refusing:
         set_option(sock, RECEIVE_ERRORS, queue)
         if send_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        with Sender.from_socket(sock, engine=self.engine) as sender:
+        with Sender.from_socket(sock, timeout=timeout, engine=self.engine) as sender:
             yield sender
 
     def refused(self) -> int:
@@ -149,6 +151,30 @@ def test_answers_that_come_while_a_send_waits_for_room_do_not_end_it(
         wire.throttle("1mbit", burst=1500)  # 12 ms each, and the answer comes back at once
         assert sender.send_batch([bytes(LARGE)] * 12) == 12
         wait_until(lambda: refusing.refused() == 12)
+        assert sender.stats.late_errors > 0
+
+
+@pytest.mark.needs("token_bucket")
+def test_a_send_that_waits_for_room_sleeps_until_its_timeout_whatever_is_queued(
+    lan: netlab.Lan, family: Family, engine: str
+) -> None:
+    """While a report is queued poll(2) calls the socket ready, room or not."""
+    refusing = Refusing(lan, family, engine, "wire")
+    timeout = 0.3
+    with (
+        Wire(lan, family, engine) as wire,
+        refusing.sender(queue=True, send_buffer=1, timeout=timeout) as sender,
+        socket.socket(fileno=os.dup(sender.fileno())) as same,
+    ):
+        sender.send(b"refused")
+        # Taken by someone else, so that no send stumbles over the error and takes the report away with it.
+        wait_until(lambda: same.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED)
+        wire.block()
+        started, worked = time.monotonic(), time.thread_time()
+        with pytest.raises(TimeoutError):
+            sender.send_batch([bytes(LARGE)] * 10)
+        assert time.monotonic() - started >= timeout
+        assert time.thread_time() - worked < timeout / 2
         assert sender.stats.late_errors > 0
 
 
