@@ -46,8 +46,10 @@ void mcf_filter_adopt(mcf_filter *filter)
 {
     if (!atomic_load_explicit(&filter->next, memory_order_relaxed))
         return;
-    free(filter->table);
+    /* In this order: a child that another thread forks meanwhile finds no table that is freed. */
+    mcf_filter_table *old = filter->table;
     filter->table = atomic_exchange(&filter->next, NULL);
+    free(old);
 }
 
 void mcf_filter_clear(mcf_filter *filter)

@@ -10,7 +10,7 @@ typedef struct mcf_engine {
     const char *name;
     /* Bytes of receiver->vectors for so many datagrams a call. */
     size_t (*vector_size)(const mcf_receiver *receiver, uint32_t slots);
-    /* Sets up receiver->vectors, all zero, for receiver->vector_slots datagrams. */
+    /* Sets up receiver->vectors, zero or used before, for receiver->vector_slots datagrams. */
     void (*prepare)(mcf_receiver *receiver);
     /* Receives up to count datagrams into slots [start, start + count) and describes those that pass the filter in the
      * rows from start on: *kept of them. Returns the slots used, 0 when nothing is there, or -errno. With wait it waits

@@ -34,7 +34,8 @@ int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots)
 void mcf_receiver_after_fork(mcf_receiver *receiver)
 {
     receiver->is_patient = 0;
-    receiver->aimed_slots = 0; /* a thread of the parent may have been aiming */
+    receiver->aimed_slots = 0;
+    receiver->engine->prepare(receiver); /* a thread of the parent may have been in the middle of a call */
 }
 
 void mcf_receiver_clear(mcf_receiver *receiver)

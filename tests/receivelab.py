@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import signal
@@ -19,6 +20,7 @@ import netlab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from mcastfast import Receiver
 
@@ -256,6 +258,30 @@ class Worker(threading.Thread, Generic[T]):
         if error is not None:
             raise error
         return value  # type: ignore[return-value]
+
+
+def interrupt(call: Callable[[], object], step: int) -> bool:
+    """Make a call and raise KeyboardInterrupt at this step of its Python code, as a signal handler may; did it come?"""
+    left = step
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return trace
+
+    tracing = sys.gettrace()
+    gc.disable()  # its finalizers would swallow the exception
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+        gc.enable()
+    return False
 
 
 @contextlib.contextmanager

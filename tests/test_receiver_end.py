@@ -5,18 +5,16 @@ from __future__ import annotations
 import errno
 import gc
 import os
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from receivelab import TIMEOUT, V4, V6, Worker, at, descriptors, sources
+from receivelab import TIMEOUT, V4, V6, Worker, at, descriptors, interrupt, sources
 
 from mcastfast import Batch, Receiver, ReceiverSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from netlab import Link
 
@@ -95,30 +93,6 @@ def test_closing_twice_does_nothing_the_second_time(receiver: Receiver) -> None:
         assert other.read() == ""
 
 
-def interrupt(call: Callable[[], object], step: int) -> bool:
-    """Make a call and raise KeyboardInterrupt at this step of its Python code, as a signal handler may; did it come?"""
-    left = step
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        return trace
-
-    tracing = sys.gettrace()
-    gc.disable()  # its finalizers would swallow the exception
-    sys.settrace(trace)
-    try:
-        call()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(tracing)
-        gc.enable()
-    return False
-
-
 def test_close_goes_on_where_it_was_interrupted(loopback: Link) -> None:
     """Ctrl-C while it waits for the call of another thread to end, for one."""
     before = descriptors()
@@ -136,6 +110,57 @@ def test_close_goes_on_where_it_was_interrupted(loopback: Link) -> None:
         assert descriptors() == before
         step += 1
     assert step > 10
+
+
+def test_close_of_a_set_goes_on_where_it_was_interrupted(loopback: Link) -> None:
+    before = descriptors()
+    step = 0
+    is_interrupted = True
+    while is_interrupted:
+        receivers = ReceiverSet([Receiver(at(group, loopback)) for group in (V4.group, V4.other)])
+        blocked = Worker(receivers.recv_batch)
+        blocked.wait_until_blocked()
+        is_interrupted = interrupt(receivers.close, step)
+        receivers.close()
+        with pytest.raises(OSError, match="it is closed"):
+            blocked.result()
+        assert descriptors() == before
+        step += 1
+    assert step > 20
+
+
+def test_after_a_detach_that_was_interrupted_close_closes_the_socket(loopback: Link) -> None:
+    class Interrupted(Receiver):
+        is_interrupted = False
+
+        def _end(self) -> None:
+            super()._end()
+            if not self.is_interrupted:
+                self.is_interrupted = True
+                raise KeyboardInterrupt
+
+    before = descriptors()
+    receiver = Interrupted(at(V4.group, loopback))
+    with pytest.raises(KeyboardInterrupt):
+        receiver.detach()
+    receiver.close()
+    assert descriptors() == before
+
+
+def test_a_close_in_the_middle_of_a_detach_leaves_the_socket_to_it(loopback: Link) -> None:
+    """A signal handler's, or another thread's."""
+
+    class Handled(Receiver):
+        is_closing = False
+
+        def _end(self) -> None:
+            super()._end()
+            if not self.is_closing:
+                self.is_closing = True
+                self.close()
+
+    with Handled(at(V4.group, loopback)).detach() as sock:
+        assert sock.getsockname() == ("239.1.2.3", 5000)
 
 
 def test_close_gives_every_descriptor_back_at_once(loopback: Link, engine: str) -> None:

@@ -64,6 +64,22 @@ def test_close_gives_back_every_descriptor(wire: Wire) -> None:
     assert repr(sender) == f"<Sender {sender} (closed)>"
 
 
+def test_a_sender_whose_making_was_interrupted_is_closed(wire: Wire) -> None:
+    made = []
+
+    class Interrupted(Sender):
+        def _open(self, fd: int) -> None:
+            super()._open(fd)
+            made.append(self)
+            raise KeyboardInterrupt
+
+    before = descriptors()
+    with wire.link.namespace, pytest.raises(KeyboardInterrupt):
+        Interrupted(wire.group)
+    assert made[0].closed
+    assert descriptors() == before
+
+
 def test_counts_and_names_outlive_the_socket(wire: Wire) -> None:
     with wire.sender() as sender:
         sender.send_batch([b"one", b"two"])

@@ -85,20 +85,25 @@ cdef class Batch:
         if self.arena != NULL:
             raise RuntimeError("Batch.__init__ called twice")
         cdef uint32_t size = _datagram_size(max_datagram)
+        cdef Py_buffer memory
         try:
-            PyObject_GetBuffer(buffer, &self.memory, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
+            PyObject_GetBuffer(buffer, &memory, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
         except (BufferError, ValueError) as error:  # NumPy raises the latter
             raise BufferError(f"Batch needs a writable, C-contiguous buffer: {error}") from None
-        cdef Py_ssize_t slots = self.memory.len // size
-        if slots == 0:
-            length = self.memory.len
-            PyBuffer_Release(&self.memory)
-            raise ValueError(f"a buffer of {length} bytes is too small for one datagram of max_datagram={size} bytes")
-        slots = min(slots, <Py_ssize_t>MCF_MAX_BATCH)
-        self.arena = mcf_arena_new(self.memory.buf, <uint32_t>slots, size)
-        if self.arena == NULL:
-            PyBuffer_Release(&self.memory)
-            raise MemoryError
+        cdef Py_ssize_t slots = memory.len // size
+        try:
+            if self.arena != NULL:  # by the buffer's own Python code
+                raise RuntimeError("Batch.__init__ called twice")
+            if slots == 0:
+                raise ValueError(f"a buffer of {memory.len} bytes is too small for one datagram of max_datagram={size} "
+                                 "bytes")
+            self.arena = mcf_arena_new(memory.buf, <uint32_t>min(slots, <Py_ssize_t>MCF_MAX_BATCH), size)
+            if self.arena == NULL:
+                raise MemoryError
+        except:
+            PyBuffer_Release(&memory)
+            raise
+        self.memory = memory
         self.refillable = True
 
     def __dealloc__(self):

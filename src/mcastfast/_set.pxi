@@ -12,7 +12,8 @@ cdef class ReceiverSet(Gate):
     """
 
     cdef bint busy  # a thread receives
-    cdef list members
+    cdef tuple everyone  # who was a member from the start, for close()
+    cdef list members  # who is open, as far as is known
     cdef list ready  # members that had datagrams when last asked and have not had their turn
     cdef mcf_socket *fds
     cdef uint8_t *flags
@@ -21,10 +22,18 @@ cdef class ReceiverSet(Gate):
     def __init__(self, receivers):
         members = list(receivers)
         cdef ReceiverCore member
-        if self.members is not None:
+        if self.fds != NULL:
             raise RuntimeError("ReceiverSet.__init__ called twice")
         if not members:
             raise ValueError("a ReceiverSet needs at least one receiver")
+        self.fds = <mcf_socket *>PyMem_Malloc(len(members) * sizeof(mcf_socket))
+        self.flags = <uint8_t *>PyMem_Malloc(len(members))
+        self.scratch = PyMem_Malloc((len(members) + 1) * mcf_wait_many_size())
+        if self.fds == NULL or self.flags == NULL or self.scratch == NULL:
+            raise MemoryError
+        self.everyone = tuple(members)
+        self.ready = []
+        this = weak_reference(self)
         for position, item in enumerate(members):
             if not isinstance(item, ReceiverCore):
                 raise TypeError(f"ReceiverSet takes receivers, not {type(item).__name__}")
@@ -35,16 +44,15 @@ cdef class ReceiverSet(Gate):
                 raise ValueError(f"{member._described()} belongs to another ReceiverSet")
             if not member.is_open:
                 _raise_error(member, "ReceiverSet", -EBADF)
-        self.fds = <mcf_socket *>PyMem_Malloc(len(members) * sizeof(mcf_socket))
-        self.flags = <uint8_t *>PyMem_Malloc(len(members))
-        self.scratch = PyMem_Malloc((len(members) + 1) * mcf_wait_many_size())
-        if self.fds == NULL or self.flags == NULL or self.scratch == NULL:
-            raise MemoryError
-        self._admit()
+        for member in members:  # nothing since the check has run Python code, which could make another set of them
+            member.set = this
         self.members = members
-        self.ready = []
-        for member in members:
-            member.set = weak_reference(self)
+        try:
+            self._admit()
+        except:
+            for member in members:
+                member.set = None
+            raise
 
     def __dealloc__(self):
         PyMem_Free(self.fds)
@@ -193,8 +201,9 @@ cdef class ReceiverSet(Gate):
     def close(self):
         """Closes every receiver of the set, and the set. A blocked call ends. A second close does nothing."""
         self._shut()
-        for member in self.receivers:
-            member.close()
+        if self.members is not None:
+            for member in self.everyone:  # closed ones too: their close() may have been interrupted
+                member.close()
 
     def __enter__(self):
         return self

@@ -165,8 +165,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
     def _take(self, sock: socket.socket, *, is_ours: bool) -> None:
         """Receive on this bound socket from now on."""
-        self._socket = sock
-        self._address = sock.getsockname()
+        self._hold(sock)
         self._memberships = Memberships(sock)
         self._text = self._describe()
         self._drops_lock = threading.RLock()
@@ -175,9 +174,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._open(sock.fileno(), self._address[1], drops=self._last_drops, is_ours=is_ours)
 
     def _after_fork(self) -> None:
-        super()._after_fork()
         self._drops_lock = threading.RLock()
         self._memberships.after_fork()
+        super()._after_fork()
+        self._follow()
 
     # Groups
 
@@ -352,11 +352,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._give_back()
         return sock
 
-    def _end(self) -> bool:
+    def _end(self) -> None:
         """With a last look at the drops, if the socket is still there."""
         with self._drops_lock, suppress(OSError):
             self._note_drops()
-        return super()._end()
+        super()._end()
 
 
 def _read_groups(

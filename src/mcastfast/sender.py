@@ -92,6 +92,7 @@ class Sender(SocketHolder, SenderCore):
             _point(sock, wanted, chosen, address, local_port)
             self._take(sock, chosen)
         except BaseException:
+            self._shut()
             sock.close()
             raise
 
@@ -114,10 +115,9 @@ class Sender(SocketHolder, SenderCore):
         return self
 
     def _take(self, sock: socket.socket, interface: Interface | None) -> None:
-        self._socket = sock
+        self._hold(sock)
         self._interface = interface
         self._destination: SocketAddress = sock.getpeername()
-        self._address = sock.getsockname()
         self._open(sock.fileno())
 
     @property
@@ -145,10 +145,10 @@ class Sender(SocketHolder, SenderCore):
     def _failure(self, _: str, code: int) -> OSError:
         return os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
 
-    def _end(self) -> bool:
+    def _end(self) -> None:
         """With a last look at the late errors."""
         self._counters()
-        return super()._end()
+        super()._end()
 
 
 def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, int]:

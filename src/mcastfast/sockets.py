@@ -28,9 +28,17 @@ def check_datagram_socket(sock: object, call: str) -> None:
 class SocketHolder(Gate):
     """The socket of a Receiver or a Sender, and its end; str() says which it is."""
 
-    _socket: socket.socket
     _address: SocketAddress
-    _is_detached = False
+    _socket: socket.socket
+    _end_way: object
+
+    def _hold(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._address = sock.getsockname()
+
+    def _ends_by(self, way: object) -> bool:
+        """Whether this is how the socket ends: what is asked about first, by any thread, is."""
+        return self.__dict__.setdefault("_end_way", way) is way
 
     @property
     def address(self) -> SocketAddress:
@@ -47,20 +55,25 @@ class SocketHolder(Gate):
         A call that another thread is blocked in raises OSError(EBADF), an iteration ends. Batches stay valid. The
         kernel leaves the groups when no other process holds the socket.
         """
+        is_closed_here = self._ends_by("close")
         self._end()
-        if not self._is_detached:
+        if is_closed_here:
             self._socket.close()
 
     def detach(self) -> socket.socket:
         """Give the socket back, its memberships with it, and be closed. OSError(EBADF): closed before."""
-        if not self._end():
+        if not self._ends_by(object()):
             raise OSError(errno.EBADF, f"detach of {self}: it is closed")
-        self._is_detached = True
+        try:
+            self._end()
+        except BaseException:
+            self._end_way = "close"
+            raise
         return self._socket
 
-    def _end(self) -> bool:
-        """Take the socket out of use; False when that was done."""
-        return self._shut()
+    def _end(self) -> None:
+        """Take the socket out of use; a second call does what is left of that."""
+        self._shut()
 
     def __enter__(self) -> Self:
         return self
