@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SO_RCVBUFFORCE = 33
 
+KERNEL_HEADERS = tuple(f"/usr/include/{name}" for name in ("linux/in.h", "linux/in6.h", "asm-generic/socket.h"))
+"""Where the numbers of socket options stand."""
+
 refusal: str | None = None
 """Why this process could not move into its own network namespace."""
 
@@ -49,9 +52,9 @@ def _token_bucket() -> str | None:
         try:
             fresh.ip.tc("add", kind="tbf", index=1, handle=0x10000, rate="1gbit", burst=100_000, limit=100_000)
         except NetlinkError as error:
-            if error.code != errno.ENOENT:
-                raise
-            return "the kernel has no token bucket filter (CONFIG_NET_SCH_TBF)"
+            if error.code == errno.ENOENT:
+                return "the kernel has no token bucket filter (CONFIG_NET_SCH_TBF)"
+            return f"no token bucket filter: {error}"
     return None
 
 
@@ -60,6 +63,14 @@ def _tun() -> str | None:
         os.close(os.open("/dev/net/tun", os.O_RDWR))
     except OSError as error:
         return f"no TUN device: {error}"
+    return None
+
+
+def _kernel_headers() -> str | None:
+    if missing := [name for name in KERNEL_HEADERS if not os.path.exists(name)]:
+        return f"no {', '.join(missing)}"
+    if os.uname().machine not in {"x86_64", "aarch64", "riscv64"}:
+        return f"asm-generic/socket.h is not that of {os.uname().machine}"
     return None
 
 
@@ -115,6 +126,7 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "forced_buffer": _forced_buffer,
     "token_bucket": _token_bucket,
     "tun": _tun,
+    "kernel_headers": _kernel_headers,
     "iperf": _iperf,
     "socat": functools.partial(_program, "socat"),
     "ffmpeg": functools.partial(_program, "ffmpeg"),
@@ -130,8 +142,12 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
 
 @functools.cache
 def reason_missing(name: str) -> str | None:
-    """None where the host has the capability, else why not."""
-    return PROBES[name]()
+    """None where the host has the capability, else why not, which may be that its probe failed."""
+    probe = PROBES[name]
+    try:
+        return probe()
+    except Exception as error:
+        return f"the probe of {name} failed: {error!r}"
 
 
 def required(option: str | None, environment: Mapping[str, str] = os.environ) -> frozenset[str]:

@@ -74,6 +74,37 @@ def test_groups_are_listed_by_interface(lan: Lan) -> None:
     assert groups["239.1.2.4"]["excluded"] == ["10.0.0.9"]
 
 
+@pytest.mark.needs("ipv6")
+def test_ipv6_groups_are_listed_too(lan: Lan) -> None:
+    name = lan.receiver.name
+    with lan.receiver.namespace:
+        asm = Receiver("[ff15::1:3]:5000", interface=name)
+        ssm = Receiver("fd77:1::8,fd77:1::7@[ff35::8000:3]:5000", interface=name)
+        blocking = Receiver("[ff15::1:4]:5000", interface=name)
+    with asm, ssm, blocking:
+        blocking.block("ff15::1:4", "fd77:1::9")
+        text = run(lan.receiver.namespace, "groups").text
+        one = run(lan.receiver.namespace, "groups", "--json", "-i", name).text
+    cells = [[cell.strip() for cell in re.split("  +", row)] for row in text.splitlines()]
+    assert {tuple(row[1:]) for row in cells} >= {
+        ("ff15::1:3", "1", "MLD", "any"),
+        ("ff35::8000:3", "1", "MLD", "fd77:1::7, fd77:1::8"),
+        ("ff15::1:4", "1", "MLD", "not fd77:1::9"),
+    }
+    groups = {item["group"]: item for item in json.loads(one)}
+    assert groups["ff15::1:3"] == {
+        "interface": name,
+        "index": lan.receiver.index,
+        "group": "ff15::1:3",
+        "users": 1,
+        "version": None,
+        "included": [],
+        "excluded": [],
+    }
+    assert set(groups["ff35::8000:3"]["included"]) == {"fd77:1::7", "fd77:1::8"}
+    assert groups["ff15::1:4"]["excluded"] == ["fd77:1::9"]
+
+
 def test_columns_are_as_wide_as_their_cells() -> None:
     table = format_table(("A", "LONGER"), [("cell", "1"), ("", "1,000")], right=(1,))
     assert table == "A     LONGER\ncell       1\n       1,000"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from clilab import TIMEOUT, run, running
 from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
-    from netlab import Lan
+    from netlab import Lan, Link
 
 pytestmark = pytest.mark.needs("namespaces")
 
@@ -101,6 +103,68 @@ def test_unicast_to_multicast(lan: Lan, host: str) -> None:
             for payload in PAYLOADS:
                 sock.sendto(payload, ("127.0.0.1", 5002))
         assert collect(receiver, 100) == PAYLOADS
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize(
+    ("source", "target"), [("127.0.0.1", "127.0.0.1"), ("::1", "127.0.0.1"), ("127.0.0.1", "::1"), ("::1", "::1")]
+)
+def test_unicast_to_unicast(loopback: Link, source: str, target: str) -> None:
+    def family(host: str) -> int:
+        return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    def bracketed(host: str) -> str:
+        return f"[{host}]" if ":" in host else host
+
+    with unicast_socket(source, family(source)) as inlet, unicast_socket(target, family(target)) as outlet:
+        args = ("relay", f"{bracketed(source)}:5002", f"{bracketed(target)}:{outlet.getsockname()[1]}")
+        with running(loopback.namespace, *args, "--count", "100", until="^sending to") as command:
+            for payload in PAYLOADS:
+                inlet.sendto(payload, (source, 5002))
+            assert [outlet.recv(2048) for _ in PAYLOADS] == PAYLOADS
+            assert command.finish().code == 0
+
+
+@pytest.mark.parametrize("multicast", [True, False])
+def test_local_address_is_the_source(lan: Lan, multicast: bool) -> None:
+    other = "10.77.1.99"
+    lan.receiver.namespace.ip.addr("add", index=lan.receiver.index, address=other, prefixlen=24)
+    with lan.sender.namespace, contextlib.ExitStack() as stack:
+        if multicast:
+            target = f"239.1.2.4%{lan.receiver.name}:5001"
+            heard = stack.enter_context(Receiver(SECOND, interface=lan.sender.name))
+        else:
+            sock = stack.enter_context(unicast_socket(lan.sender.ipv4))
+            target = f"{lan.sender.ipv4}:{sock.getsockname()[1]}"
+            heard = stack.enter_context(Receiver.from_socket(sock))
+        args = ("relay", FIRST, target, "-i", lan.receiver.name, "--local", other)
+        stack.enter_context(running(lan.receiver.namespace, *args, until="^sending to"))
+        stack.enter_context(Sender(FIRST, interface=lan.sender.name)).send(b"x")
+        assert heard.recv_batch(TIMEOUT)[0].source[0] == other
+
+
+@pytest.mark.parametrize(("option", "heard"), [("--loopback", True), ("--no-loopback", False)])
+def test_loopback_decides_whether_this_host_hears_it(lan: Lan, option: str, heard: bool) -> None:
+    name = lan.receiver.name
+    with lan.receiver.namespace:
+        own = Receiver(SECOND, interface=name)
+    args = ("relay", FIRST, SECOND, "-i", name, "-O", name, "--count", "1", option)
+    with own, running(lan.receiver.namespace, *args, until="^sending to") as command:
+        with lan.sender.namespace, Sender(FIRST, interface=lan.sender.name) as sender:
+            sender.send(b"x")
+        assert command.finish().code == 0
+        if heard:
+            assert own.recv_batch(TIMEOUT).payloads() == [b"x"]
+        else:
+            with pytest.raises(BlockingIOError):
+                own.recv_batch(0)
+
+
+def test_duration_ends_it(lan: Lan) -> None:
+    name = lan.receiver.name
+    result = run(lan.receiver.namespace, "relay", FIRST, SECOND, "-i", name, "-O", name, "--duration", "0.3")
+    assert result.code == 0
+    assert re.search(r"^received 0 datagrams, 0 B in 0\.\d s\nsent 0 datagrams, 0 B in ", result.stderr, re.MULTILINE)
 
 
 def test_datagrams_over_the_mtu_are_left_out_and_counted(lan: Lan) -> None:

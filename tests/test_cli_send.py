@@ -112,6 +112,29 @@ def test_loopback_decides_whether_this_host_hears_it(lan: Lan, option: str, hear
                 own.recv_batch(0)
 
 
+def test_port_is_that_of_a_group_that_names_none(lan: Lan, receiver: Receiver) -> None:
+    result = run(lan.sender.namespace, "send", "239.1.2.3", "--port", "5000", "-i", lan.sender.name, stdin=b"hello")
+    assert result.code == 0
+    assert received(receiver, 1) == [b"hello"]
+
+
+def test_duration_ends_generated_datagrams(lan: Lan, receiver: Receiver) -> None:
+    args = ("send", GROUP, "-i", lan.sender.name, "--duration", "0.3", "--rate", "100", "--size", "8")
+    result = run(lan.sender.namespace, *args)
+    assert result.code == 0
+    sent = re.search(r"^sent (\d+) datagrams, \d+ B in 0\.\d s", result.stderr, re.MULTILINE)
+    assert sent
+    number = int(sent[1])
+    assert received(receiver, number) == [count.to_bytes(8, "big") for count in range(number)]
+
+
+def test_duration_ends_input_that_goes_on(lan: Lan, receiver: Receiver) -> None:
+    args = ("send", GROUP, "/dev/zero", "-i", lan.sender.name, "--duration", "0.3", "--rate", "100", "--size", "8")
+    result = run(lan.sender.namespace, *args)
+    assert result.code == 0
+    assert re.search(r"^sent \d+ datagrams, \d+ B in 0\.\d s", result.stderr, re.MULTILINE)
+
+
 def test_what_is_over_the_mtu_goes_in_fragments_unless_refused(lan: Lan, receiver: Receiver) -> None:
     args = ("send", GROUP, "-i", lan.sender.name, "-c", "1", "--size", "3000")
     assert run(lan.sender.namespace, *args).code == 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from capabilities import KERNEL_HEADERS
 
 from mcastfast import options
 from mcastfast.options import Option, get_option, set_option
@@ -20,21 +20,16 @@ if TYPE_CHECKING:
 
 IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
 
-HEADERS = ("linux/in.h", "linux/in6.h", "asm-generic/socket.h")
-
 
 def defined_numbers() -> dict[str, int]:
     numbers: dict[str, str] = {}
-    for header in HEADERS:
-        with open(f"/usr/include/{header}") as file:
+    for header in KERNEL_HEADERS:
+        with open(header) as file:
             numbers.update(re.findall(r"^#define\s+((?:IP|IPV6|SO|MCAST)_\w+)\s+(\d+)\b", file.read(), re.MULTILINE))
     return {name.removesuffix("_OLD"): int(number) for name, number in numbers.items()}
 
 
-@pytest.mark.skipif(
-    not all(os.path.exists(f"/usr/include/{header}") for header in HEADERS), reason="no Linux headers in /usr/include"
-)
-@pytest.mark.skipif(os.uname().machine not in {"x86_64", "aarch64", "riscv64"}, reason="asm-generic is for others")
+@pytest.mark.needs("kernel_headers")
 def test_linux_numbers_are_those_of_the_headers() -> None:
     defined = defined_numbers()
     aliases = {"IPV6_JOIN_GROUP": "IPV6_ADD_MEMBERSHIP", "IPV6_LEAVE_GROUP": "IPV6_DROP_MEMBERSHIP"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_sdist_has_every_source_test_and_page(artifacts: Artifacts) -> None:
     wanted |= below("csrc", "*.c", "*.h")
     wanted |= below("src", "*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "py.typed")
     wanted |= below("tests", "*.py", "*.c", "*.h") | below("bench", "*.py", "*.c", "*.h")
-    wanted |= below("docs", "*.md", "conf.py") | below("examples", "*.py")
+    wanted |= below("docs", "*.md", "conf.py")
     assert wanted - artifacts.sdist_names == set()
 
 
@@ -122,3 +123,10 @@ def test_installed_wheel_imports_away_from_the_tree(artifacts: Artifacts, tmp_pa
         [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert all(line.startswith(str(tmp_path / "site")) for line in result.stdout.splitlines())
+
+
+def test_readme_begins_with_commands_of_the_makefile() -> None:
+    commands = re.findall(r"^    make ([a-z]+) ", (ROOT / "README.md").read_text(), re.MULTILINE)
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert commands[:2] == ["demo", "test"]
+    assert set(commands) <= set(targets)
