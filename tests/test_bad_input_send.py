@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
 FORMS = "send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array, not "
 HOST = "this host has lo (127.0.0.1/8, ::1/128)"
+IFF_MULTICAST = 0x1000
 
 
 @pytest.fixture(params=FAMILIES, ids=family_name)
@@ -112,11 +113,36 @@ def test_an_interface_that_is_down_is_refused(lan: netlab.Lan) -> None:
         assert caught.value.errno == errno.ENETDOWN
 
 
-def test_an_interface_without_an_address_of_the_family_is_refused(lan: netlab.Lan) -> None:
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_an_interface_without_multicast_is_refused(lan: netlab.Lan, family: Family) -> None:
     link = lan.sender
-    link.namespace.ip.addr("del", index=link.index, address=link.ipv4, prefixlen=24)
-    with link.namespace, pytest.raises(ValueError, match=rf"interface {link.name} \(.*\) has no IPv4 address: give it"):
-        Sender(at(V4.group, link))
+    link.namespace.ip.link("set", index=link.index, flags=0, mask=IFF_MULTICAST)
+    text = (
+        rf"interface {link.name} \(.*\) lacks multicast: switch it on \(ip link set dev {link.name} multicast on\) or"
+    )
+    with link.namespace, pytest.raises(ValueError, match=text):
+        Sender(at(family.group, link))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_loopback_without_the_multicast_flag_is_good(loopback: netlab.Link, family: Family, engine: str) -> None:
+    with Sender(at(family.group, loopback), engine=engine) as sender:
+        assert sender.interface is not None
+        assert not sender.interface.is_multicast
+        sender.send(b"payload")
+        assert sender.stats.datagrams == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_an_interface_without_an_address_of_the_family_is_refused(lan: netlab.Lan, family: Family) -> None:
+    link = lan.sender
+    addresses, prefix = ([link.ipv4], 24) if family is V4 else ([link.ipv6, link.link_local], 64)
+    for address in addresses:
+        link.namespace.ip.addr("del", index=link.index, address=address, prefixlen=prefix)
+    name = "IPv4" if family is V4 else "IPv6"
+    text = rf"interface {link.name} \(.*\) has no {name} address: give it one \(ip address add .* dev {link.name}\) or"
+    with link.namespace, pytest.raises(ValueError, match=text):
+        Sender(at(family.group, link))
 
 
 def test_an_address_that_is_not_of_this_host_is_refused(loopback: netlab.Link) -> None:

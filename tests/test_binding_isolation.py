@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from netlab import connect, namespaces
+from netlab import connect, namespaces, wait_until
 from receivelab import (
     FAMILIES,
     PORT,
@@ -135,14 +135,38 @@ def test_one_receiver_hears_one_group_on_both_interfaces(
 @families
 @modes
 def test_all_interfaces_are_those_that_have_multicast_without_loopback(
-    host: Host, observer: socket.socket, family: Family, mode: str
+    host: Host, observer: socket.socket, family: Family, engine: str, mode: str
 ) -> None:
     near, far = host.links
-    with Receiver(f"[{family.group}]:{PORT}", interface="all", bind=mode) as receiver:
+    with Receiver(f"[{family.group}]:{PORT}", interface="all", bind=mode, engine=engine) as receiver:
         assert [interface.name for interface in receiver.interfaces] == [near.name, far.name]
         assert receiver.skipped == ()
         exchange(observer, *host.everything(family.group, family.other))
         assert sorted(drain(receiver)) == named((family.group, near), (family.group, far))
+
+
+@families
+@modes
+def test_source_specific_on_all_interfaces_hears_its_sources_wherever_they_are(
+    host: Host, family: Family, engine: str, mode: str
+) -> None:
+    near, far = host.links
+    beyond = [family.address(source.link) for source in host.sources]
+    group = f"[{family.specific}]:{PORT}"
+    with (
+        Receiver(group, interface="all", source=beyond, bind=mode, engine=engine) as both,
+        Receiver(group, interface="all", source=beyond[0], bind=mode, engine=engine) as one,
+        Receiver(group, interface="all", source=family.address(near), bind=mode, engine=engine) as none,
+        member(near.namespace, *host.joined_to_all(family.specific)) as observer,
+    ):
+        for receiver, wanted in ((both, beyond), (one, beyond[:1])):
+            joined = [(member.interface.name, [*map(str, member.sources)]) for member in receiver.memberships]
+            assert joined == [(near.name, wanted), (far.name, wanted)]
+            assert receiver.skipped == ()
+        exchange(observer, *host.everything(family.specific))
+        assert sorted(drain(both)) == named((family.specific, near), (family.specific, far))
+        assert drain(one) == named((family.specific, near))
+        assert drain(none) == []
 
 
 @families
@@ -191,7 +215,7 @@ def test_source_specific_and_any_source_receivers_of_one_group_are_apart(
 @families
 @modes
 def test_what_another_process_joins_is_not_delivered_here(
-    host: Host, observer: socket.socket, family: Family, mode: str
+    host: Host, observer: socket.socket, family: Family, engine: str, mode: str
 ) -> None:
     text = """
 import sys
@@ -213,12 +237,69 @@ with plain_socket(family, port=port) as sock:
     with script(text, *arguments, namespace=near.namespace) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "joined\n"
-        with Receiver(at(family.group, near), bind=mode) as receiver:
+        with Receiver(at(family.group, near), bind=mode, engine=engine) as receiver:
             sends = host.everything(family.group, family.other)
             exchange(observer, *sends)
             assert drain(receiver) == named((family.group, near))
         assert sorted(process.stdout.readline().encode().strip() for _ in joins) == sorted(sent[2] for sent in sends)
         process.communicate(timeout=TIMEOUT)
+
+
+CHURN = """
+import socket, struct, sys, threading
+sys.path[:0] = sys.argv[1].split(":")
+from receivelab import plain_join, plain_socket
+family, port, *joins = eval(sys.argv[2])
+level, leave, layout = {
+    socket.AF_INET: (socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, "=4s4xi"),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP, "=16sI"),
+}[family]
+rounds = 0
+def churn():
+    global rounds
+    with plain_socket(family, port=port) as sock:
+        while True:
+            for group, index in joins:
+                plain_join(sock, group, index)
+            for group, index in joins:
+                sock.setsockopt(level, leave, struct.pack(layout, socket.inet_pton(family, group), index))
+            rounds += 1
+threading.Thread(target=churn, daemon=True).start()
+for line in sys.stdin:
+    print(rounds)
+"""
+
+
+@families
+@modes
+def test_two_receivers_stay_apart_while_another_process_joins_and_leaves(
+    host: Host, observer: socket.socket, family: Family, engine: str, mode: str
+) -> None:
+    near, far = host.links
+    joins = host.joined_to_all(family.group, family.other)
+    arguments = (":".join(sys.path), repr((int(family.number), PORT, *joins)))
+    with (
+        script(CHURN, *arguments, namespace=near.namespace) as process,
+        Receiver(at(family.group, near), bind=mode, engine=engine) as first,
+        Receiver(at(family.other, far), bind=mode, engine=engine) as second,
+    ):
+
+        def rounds() -> int:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("how many\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        wait_until(rounds, TIMEOUT)
+        begun, number = rounds(), 0
+        while number < 20 or rounds() < begun + 20:
+            tag = f" {number}"
+            exchange(observer, *host.everything(family.group, family.other, tag=tag))
+            assert drain(first) == named((family.group, near), tag=tag)
+            assert drain(second) == named((family.other, far), tag=tag)
+            number += 1
+        assert process.poll() is None
 
 
 @families
@@ -259,10 +340,10 @@ def test_what_was_queued_before_leave_is_not_delivered_after_it(
 @families
 @modes
 def test_a_receiver_that_left_everything_hears_nothing(
-    host: Host, observer: socket.socket, family: Family, mode: str
+    host: Host, observer: socket.socket, family: Family, engine: str, mode: str
 ) -> None:
     near, _ = host.links
-    with Receiver(at(family.group, near), bind=mode) as receiver:
+    with Receiver(at(family.group, near), bind=mode, engine=engine) as receiver:
         receiver.leave(family.group)
         assert receiver.memberships == ()
         exchange(observer, *host.everything(family.group, family.other))

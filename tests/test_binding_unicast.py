@@ -52,15 +52,15 @@ def test_unicast_to_the_port_does_not_reach_a_bound_group(family: Family, engine
 
 
 @families
-def test_groups_of_every_host_are_delivered_only_when_joined(family: Family, lan: Lan) -> None:
+def test_groups_of_every_host_are_delivered_only_when_joined(family: Family, engine: str, lan: Lan) -> None:
     """The kernel is a member of 224.0.0.1 and ff02::1 by itself, on every interface."""
     link = lan.receiver
     everyone = "224.0.0.1" if family is V4 else "ff02::1"
     with (
         sources(lan.sender) as (source,),
         link.namespace,
-        Receiver(at(family.group, link), bind="any") as receiver,
-        Receiver(at(everyone, link)) as joined,
+        Receiver(at(family.group, link), bind="any", engine=engine) as receiver,
+        Receiver(at(everyone, link), engine=engine) as joined,
         member(link.namespace, (family.group, link.index), (everyone, link.index)) as observer,
     ):
         exchange(observer, (source, everyone, b"to everyone"), (source, family.group, b"to the group"))
@@ -69,13 +69,13 @@ def test_groups_of_every_host_are_delivered_only_when_joined(family: Family, lan
 
 
 @families
-def test_any_shares_the_port_with_a_bound_group_and_both_get_the_group(family: Family, lan: Lan) -> None:
+def test_any_shares_the_port_with_a_bound_group_and_both_get_the_group(family: Family, engine: str, lan: Lan) -> None:
     link = lan.receiver
     with (
         sources(lan.sender) as (source,),
         link.namespace,
-        Receiver(at(family.group, link), bind="any") as wide,
-        Receiver(at(family.group, link), bind="group") as narrow,
+        Receiver(at(family.group, link), bind="any", engine=engine) as wide,
+        Receiver(at(family.group, link), bind="group", engine=engine) as narrow,
         member(link.namespace, (family.group, link.index)) as observer,
     ):
         exchange(observer, (source, family.group, b"1"), (source, family.group, b"2"))

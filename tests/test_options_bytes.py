@@ -13,7 +13,7 @@ from mcastfast import options
 from mcastfast.errors import Platform, UnsupportedError
 from mcastfast.interface import Interface
 from mcastfast.options import Option
-from mcastfast.packing import Egress, MembershipRequest, PathMtu
+from mcastfast.packing import Egress, MembershipRequest, PathMtu, SocketMemory
 from mcastfast.requests import INDEPENDENT_REQUESTS, SPECIFIC_REQUESTS, Action, request_option
 
 LINUX, WINDOWS, MACOS = Platform.LINUX, Platform.WINDOWS, Platform.MACOS
@@ -25,6 +25,7 @@ BARE = Interface("bare", 0x0102)
 G4, S4 = IPv4Address("232.1.2.3"), IPv4Address("10.0.0.7")
 G6, S6 = IPv6Address("ff3e::8000:1"), IPv6Address("fd00::7")
 G4_BYTES, S4_BYTES, ETH7_BYTES = bytes([232, 1, 2, 3]), bytes([10, 0, 0, 7]), bytes([10, 0, 0, 1])
+INDEX_BYTES = struct.pack("=I", 0x0102)
 
 ALL_OPTIONS: dict[str, Option[Any]] = {
     name: value for name, value in vars(options).items() if isinstance(value, Option)
@@ -79,6 +80,23 @@ ON_EVERY_SYSTEM = [
     (options.FORCED_SEND_BUFFER, 4096, IPV4, (1, 32, 4096), None, None),
 ]
 
+# The same with all octets, for values that are no integers and options that are only read.
+MREQN, ANY_MREQN = bytes(4) + ETH7_BYTES + INDEX_BYTES, bytes(8) + INDEX_BYTES
+WRITTEN = [
+    (options.EGRESS, Egress(0x0102, IPv4Address("10.0.0.1")), IPV4, (0, 32, MREQN), (0, 9, ETH7_BYTES), (0, 9, MREQN)),
+    (options.EGRESS, Egress(0x0102), IPV4, (0, 32, ANY_MREQN), (0, 9, bytes([0, 0, 1, 2])), (0, 9, ANY_MREQN)),
+    (options.EGRESS, Egress(0x0102, S6), IPV6, (41, 17, INDEX_BYTES), (41, 9, INDEX_BYTES), (41, 9, INDEX_BYTES)),
+    (options.BOUND_DEVICE, "eth7", IPV4, (1, 25, b"eth7\0"), None, None),
+    (options.BOUND_DEVICE, "eth7", IPV6, (1, 25, b"eth7\0"), None, None),
+]
+MTU_BYTES, MEMORY_BYTES = struct.pack("=i", 9000), struct.pack("=9I", *range(1, 10))
+READ = [
+    (options.PATH_MTU, 9000, IPV4, (0, 14, MTU_BYTES), (0, 73, MTU_BYTES), None),
+    (options.PATH_MTU, 9000, IPV6, (41, 24, MTU_BYTES), (41, 72, MTU_BYTES), None),
+    (options.MEMORY, SocketMemory(*range(1, 10)), IPV4, (1, 55, MEMORY_BYTES), None, None),
+    (options.MEMORY, SocketMemory(*range(1, 10)), IPV6, (1, 55, MEMORY_BYTES), None, None),
+]
+
 
 @pytest.mark.parametrize(("option", "value", "family", "linux", "windows", "macos"), ON_EVERY_SYSTEM)
 def test_option_has_the_number_and_octets_of_each_system(
@@ -102,6 +120,71 @@ def test_option_has_the_number_and_octets_of_each_system(
             assert option.unpack(data, family, platform) == value
 
 
+@pytest.mark.parametrize(("option", "value", "family", "linux", "windows", "macos"), [*WRITTEN, *READ])
+def test_option_of_other_values_has_the_number_and_octets_of_each_system(
+    option: Option[Any],
+    value: object,
+    family: int,
+    linux: tuple[int, int, bytes],
+    windows: tuple[int, int, bytes] | None,
+    macos: tuple[int, int, bytes] | None,
+) -> None:
+    is_read_only = option in {read[0] for read in READ}
+    for platform, expected in ((LINUX, linux), (WINDOWS, windows), (MACOS, macos)):
+        assert option.supported(family, platform) == (expected is not None)
+        if expected is None:
+            continue
+        place = option.place(family, platform)
+        assert (place.level, place.number) == expected[:2]
+        if is_read_only:
+            assert place.codec.size >= len(expected[2])
+            assert option.unpack(expected[2], family, platform) == value
+            with pytest.raises(ValueError, match=rf"\({place.name}\) can only be read"):
+                option.pack(value, family, platform)
+        else:
+            assert option.pack(value, family, platform) == expected[2]
+
+
+def test_every_name_of_every_option_is_checked_above_for_each_system_that_has_it() -> None:
+    claimed = {
+        (row.name, platform)
+        for option in ALL_OPTIONS.values()
+        for row in option.rows
+        for platform in Platform
+        if row.number(platform) is not None
+    }
+    tables: list[tuple[Any, ...]] = [*ON_EVERY_SYSTEM, *WRITTEN, *READ]
+    checked = {
+        (option.place(family, platform).name, platform)
+        for option, _, family, *systems in tables
+        for platform, expected in zip((LINUX, WINDOWS, MACOS), systems, strict=True)
+        if expected is not None
+    }
+    assert checked == claimed
+
+
+@pytest.mark.parametrize("family", [IPV4, IPV6])
+@pytest.mark.parametrize(
+    ("platform", "numbers"),
+    [
+        (LINUX, {PathMtu.DONT: 0, PathMtu.WANT: 1, PathMtu.DO: 2, PathMtu.PROBE: 3}),
+        (WINDOWS, {PathMtu.WANT: 0, PathMtu.DO: 1, PathMtu.DONT: 2, PathMtu.PROBE: 3}),
+        (MACOS, {PathMtu.DONT: 0, PathMtu.DO: 1}),
+    ],
+)
+def test_path_mtu_discovery_has_the_numbers_of_each_system(
+    platform: Platform, numbers: dict[PathMtu, int], family: int
+) -> None:
+    for choice in PathMtu:
+        if choice in numbers:
+            data = options.PATH_MTU_DISCOVERY.pack(choice, family, platform)
+            assert data == struct.pack("=i", numbers[choice])
+            assert options.PATH_MTU_DISCOVERY.unpack(data, family, platform) is choice
+        else:
+            with pytest.raises(ValueError, match=f"must be one of .* on {platform}, not {choice}"):
+                options.PATH_MTU_DISCOVERY.pack(choice, family, platform)
+
+
 @pytest.mark.parametrize("platform", Platform)
 @pytest.mark.parametrize("family", [IPV4, IPV6])
 def test_no_two_options_share_a_number(platform: Platform, family: int) -> None:
@@ -111,33 +194,24 @@ def test_no_two_options_share_a_number(platform: Platform, family: int) -> None:
     assert len(set(numbers)) == len(numbers)
 
 
-def test_egress_of_linux_is_an_mreqn_with_address_and_index() -> None:
-    data = options.EGRESS.pack(Egress(0x0102, IPv4Address("10.0.0.1")), IPV4, LINUX)
-    assert data == bytes(4) + ETH7_BYTES + struct.pack("=i", 0x0102)
-    assert options.EGRESS.place(IPV4, LINUX)[:3] == ("IP_MULTICAST_IF", 0, 32)
+def test_egress_of_linux_is_told_as_an_address_only() -> None:
+    assert options.EGRESS.unpack(ETH7_BYTES, IPV4, LINUX) == Egress(0, IPv4Address("10.0.0.1"))
 
 
-def test_egress_of_macos_is_an_mreqn_and_reads_back_whole() -> None:
-    egress = Egress(0x0102, IPv4Address("10.0.0.1"))
-    data = options.EGRESS.pack(egress, IPV4, MACOS)
-    assert data == bytes(4) + ETH7_BYTES + struct.pack("=i", 0x0102)
-    assert options.EGRESS.unpack(data, IPV4, MACOS) == egress
+def test_egress_of_macos_reads_back_whole() -> None:
+    assert options.EGRESS.unpack(MREQN, IPV4, MACOS) == Egress(0x0102, IPv4Address("10.0.0.1"))
 
 
-def test_egress_of_windows_is_an_address_or_an_index_in_network_order() -> None:
-    assert options.EGRESS.pack(Egress(0x0102, IPv4Address("10.0.0.1")), IPV4, WINDOWS) == ETH7_BYTES
-    assert options.EGRESS.pack(Egress(0x0102), IPV4, WINDOWS) == bytes([0, 0, 1, 2])
-    assert options.EGRESS.unpack(struct.pack("=I", 0x0102), IPV4, WINDOWS) == Egress(0x0102)
+def test_egress_of_windows_is_told_as_an_index_in_the_order_of_the_machine() -> None:
+    assert options.EGRESS.unpack(INDEX_BYTES, IPV4, WINDOWS) == Egress(0x0102)
 
 
-@pytest.mark.parametrize(("platform", "number"), [(LINUX, 17), (WINDOWS, 9), (MACOS, 9)])
-def test_egress_of_ipv6_is_an_index(platform: Platform, number: int) -> None:
-    assert options.EGRESS.pack(Egress(0x0102, S6), IPV6, platform) == struct.pack("=I", 0x0102)
-    assert options.EGRESS.place(IPV6, platform)[:3] == ("IPV6_MULTICAST_IF", 41, number)
+@pytest.mark.parametrize("platform", Platform)
+def test_egress_of_ipv6_is_told_as_an_index(platform: Platform) -> None:
+    assert options.EGRESS.unpack(INDEX_BYTES, IPV6, platform) == Egress(0x0102)
 
 
-def test_device_name_ends_with_a_zero() -> None:
-    assert options.BOUND_DEVICE.pack("eth7", IPV4, LINUX) == b"eth7\0"
+def test_device_name_is_told_with_zeros_at_its_end() -> None:
     assert options.BOUND_DEVICE.unpack(b"eth7\0\0", IPV4, LINUX) == "eth7"
 
 

@@ -31,8 +31,8 @@ def test_nothing_else_is_public() -> None:
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'mcastfast' has no attribute 'Reciever'"):
-        _ = mcastfast.Reciever  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="module 'mcastfast' has no attribute 'Receivr'"):
+        _ = mcastfast.Receivr  # type: ignore[attr-defined]
 
 
 def test_modules_are_imported_with_the_first_of_their_names() -> None:

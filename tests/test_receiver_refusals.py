@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
+from netlab import loopback as loopback_of
 from receivelab import (
     FAMILIES,
     PORT,
@@ -22,13 +22,13 @@ from receivelab import (
     family_name,
     is_joined,
     member,
-    plain_socket,
     receive,
     sources,
 )
 
 from mcastfast import Receiver
 from mcastfast.errors import sysctl
+from mcastfast.interface import resolve_interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+
+GONE = "The interface is gone: `mcastfast interfaces` lists those of this host."
 
 
 @pytest.fixture
@@ -177,14 +179,36 @@ def test_a_link_local_group_on_two_interfaces_cannot_be_bound(link: Link) -> Non
         assert len(receiver.memberships) == 2
 
 
-def test_an_any_source_join_in_the_source_specific_range_says_what_to_write(loopback: Link) -> None:
-    with Receiver(at(V4.group, loopback), bind="any") as receiver:
-        with pytest.raises(ValueError, match=r"write source@232\.1\.2\.3 or pass source=, or strict=False"):
-            receiver.join(V4.specific)
-        receiver.join(V4.specific, "10.0.0.7")
-        receiver.leave(V4.specific)
-    with Receiver(at(V4.specific, loopback), strict=False) as lax:
-        assert lax.memberships[0].sources == ()
+@families
+def test_an_any_source_join_in_the_source_specific_range_says_what_to_write(loopback: Link, family: Family) -> None:
+    text = "write source@%s or pass source=, or strict=False"
+    shown = family.specific if family is V4 else f"[{family.specific}]"
+    with pytest.raises(ValueError, match=re.escape(text % at(family.specific, loopback))):
+        Receiver(at(family.specific, loopback))
+    with Receiver(at(family.group, loopback), bind="any") as receiver:
+        before = receiver.memberships
+        with pytest.raises(ValueError, match=re.escape(text % shown)):
+            receiver.join(family.specific)
+        assert receiver.memberships == before
+        receiver.join(f"{family.address(loopback)}@{shown}")
+        receiver.leave(family.specific)
+        assert receiver.memberships == before
+
+
+@families
+def test_strict_false_joins_the_source_specific_range_from_any_source(
+    engine: str, loopback: Link, family: Family
+) -> None:
+    with (
+        Receiver(at(family.specific, loopback), strict=False, engine=engine) as opened,
+        Receiver(at(family.group, loopback), bind="any", strict=False, engine=engine) as joined,
+        sources(loopback) as (source,),
+    ):
+        joined.join(family.specific)
+        for receiver in (opened, joined):
+            assert (str(receiver.memberships[-1].group), receiver.memberships[-1].sources) == (family.specific, ())
+        source.send(family.specific, b"from any source")
+        assert receive(opened, 1) == receive(joined, 1) == [b"from any source"]
 
 
 @families
@@ -214,23 +238,68 @@ def test_an_interface_that_is_deleted_ends_nothing_but_its_traffic(
 @families
 def test_other_interfaces_go_on_when_one_is_deleted(engine: str, lan: Lan, family: Family) -> None:
     link = lan.receiver
-    with link.namespace, Receiver(at(family.group, link), f"[{family.group}%lo]:{PORT}", engine=engine) as receiver:
-        index = socket.if_nametoindex("lo")
-        assert {joined.interface.index for joined in receiver.memberships} == {index, link.index}
+    local = loopback_of(link.namespace)
+    local.route_multicast()
+    with (
+        link.namespace,
+        sources(local) as (source,),
+        Receiver(at(family.group, link), at(family.group, local), engine=engine) as receiver,
+    ):
+        assert {joined.interface.index for joined in receiver.memberships} == {local.index, link.index}
         link.namespace.ip.link("del", index=link.index)
-        with plain_socket(family.number) as local:
-            if family is V4:
-                local.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-                local.sendto(b"by lo", (family.group, PORT))
-                assert receive(receiver, 1) == [b"by lo"]
-        if family is V4:  # an IPv6 socket blocks on all interfaces or none
-            with pytest.raises(OSError, match=f"block {re.escape(family.group)} from .* on {link.name}: ") as raised:
-                receiver.block(family.group, "10.0.0.1", interface=link.name)
-            assert raised.value.errno in (errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO)
+        source.send(family.group, b"by lo")
+        assert receive(receiver, 1) == [b"by lo"]
         receiver.leave(family.group, interface=link.name)
         assert [joined.interface.name for joined in receiver.memberships] == ["lo"]
-        with pytest.raises(ValueError, match=f"unknown interface '{link.name}'"):
-            receiver.join(family.group, interface=link.name)
+        source.send(family.group, b"by lo still")
+        assert receive(receiver, 1) == [b"by lo still"]
+
+
+@families
+@pytest.mark.parametrize("mode", ["auto", "group", "any"])
+def test_membership_calls_on_an_interface_that_is_deleted_say_that_it_is_gone(
+    lan: Lan, family: Family, mode: str
+) -> None:
+    link = lan.receiver
+    one, two = ("10.0.0.1", "10.0.0.2") if family is V4 else ("fd00::1", "fd00::2")
+    with link.namespace, Receiver(at(family.group, link), bind=mode) as receiver:
+        receiver.block(family.group, one)
+        before = receiver.memberships
+        link.namespace.ip.link("del", index=link.index)
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (f"block {family.group} from {two}", lambda: receiver.block(family.group, two)),
+            (f"block {family.group} from {two}", lambda: receiver.block(family.group, two, interface=link.name)),
+            (f"unblock {family.group} from {one}", lambda: receiver.unblock(family.group, one)),
+        ]
+        for text, call in steps:
+            with pytest.raises(OSError, match=f"{re.escape(text)} on {link.name}: No such device") as raised:
+                call()
+            assert raised.value.errno == errno.ENODEV
+            assert raised.value.__notes__ == [GONE]
+            assert receiver.memberships == before
+        for another in (family.group, at(family.other, link)):
+            with pytest.raises(ValueError, match=f"unknown interface '{link.name}': this host has lo "):
+                receiver.join(another)
+        assert receiver.memberships == before
+        receiver.leave(family.group)
+        assert receiver.memberships == ()
+
+
+@families
+def test_an_interface_that_is_deleted_while_it_is_being_joined_is_gone(
+    lan: Lan, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name was looked up, then the interface went."""
+    link = lan.receiver
+    with link.namespace, Receiver(f"[{family.group}%lo]:{PORT}", bind="any") as receiver:
+        found = resolve_interfaces(link.name, family.number)
+        link.namespace.ip.link("del", index=link.index)
+        monkeypatch.setattr("mcastfast.receiver.resolve_interfaces", lambda *_: found)
+        with pytest.raises(OSError, match=f"join {re.escape(family.other)} on {link.name}: No such device") as raised:
+            receiver.join(at(family.other, link))
+        assert raised.value.errno == errno.ENODEV
+        assert raised.value.__notes__ == [GONE]
+        assert [joined.interface.name for joined in receiver.memberships] == ["lo"]
 
 
 def test_membership_calls_on_a_closed_receiver_are_ebadf(loopback: Link) -> None:

@@ -94,9 +94,9 @@ def test_block_stops_one_source_and_unblock_restores_it(
         assert heard(receiver, lan3.receiver, pair, family.group) == {b"first", b"second"}
 
 
-def test_sources_are_joined_and_left_one_by_one(family: Family, lan3: Lan3, pair: list[Source]) -> None:
+def test_sources_are_joined_and_left_one_by_one(family: Family, engine: str, lan3: Lan3, pair: list[Source]) -> None:
     first, second = family.address(lan3.first), family.address(lan3.second)
-    with Receiver(at(family.specific, lan3.receiver), source=first) as receiver:
+    with Receiver(at(family.specific, lan3.receiver), source=first, engine=engine) as receiver:
         receiver.join(family.specific, second)
         assert filters(lan3.receiver, family.specific) == {first: (1, 0), second: (1, 0)}
         assert heard(receiver, lan3.receiver, pair, family.specific) == {b"first", b"second"}
@@ -111,10 +111,12 @@ def test_sources_are_joined_and_left_one_by_one(family: Family, lan3: Lan3, pair
         assert heard(receiver, lan3.receiver, pair, family.specific) == set()
 
 
-def test_several_groups_of_both_modes_share_one_socket(family: Family, lan3: Lan3, pair: list[Source]) -> None:
+def test_several_groups_of_both_modes_share_one_socket(
+    family: Family, engine: str, lan3: Lan3, pair: list[Source]
+) -> None:
     first, second = family.address(lan3.first), family.address(lan3.second)
     with Receiver(
-        at(family.group, lan3.receiver), f"{first}@{at(family.specific, lan3.receiver)}", bind="any"
+        at(family.group, lan3.receiver), f"{first}@{at(family.specific, lan3.receiver)}", bind="any", engine=engine
     ) as receiver:
         receiver.join(at(family.other, lan3.receiver), [first, second])
         assert [(str(joined.group), joined.mode, [*map(str, joined.sources)]) for joined in receiver.memberships] == [
@@ -134,8 +136,13 @@ def test_close_ends_the_memberships_in_the_kernel(family: Family, lan3: Lan3, pa
     assert not is_joined(lan3.receiver, family.group)
 
 
-def test_a_block_holds_for_the_receiver_that_asked_only(family: Family, lan3: Lan3, pair: list[Source]) -> None:
-    with Receiver(at(family.group, lan3.receiver)) as one, Receiver(at(family.group, lan3.receiver)) as other:
+def test_a_block_holds_for_the_receiver_that_asked_only(
+    family: Family, engine: str, lan3: Lan3, pair: list[Source]
+) -> None:
+    with (
+        Receiver(at(family.group, lan3.receiver), engine=engine) as one,
+        Receiver(at(family.group, lan3.receiver), engine=engine) as other,
+    ):
         one.block(family.group, family.address(lan3.second))
         assert heard(one, lan3.receiver, pair, family.group) == {b"first"}
         assert {payload.split()[0] for payload in drain(other)} == {b"first", b"second"}

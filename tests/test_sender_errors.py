@@ -6,6 +6,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Any
 
+import netlab
 import numpy as np
 import pytest
 from receivelab import FAMILIES, family_name
@@ -14,12 +15,11 @@ from sendlab import LARGE, Wire, sent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import netlab
-
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 HEADERS = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}
 MTU = 1500
+IFA_F_NODAD = 2
 FORMS: list[Callable[[list[bytes]], Any]] = [list, lambda payloads: [bytearray(payload) for payload in payloads]]
 FORM_NAMES = ["bytes", "bytearrays"]
 
@@ -116,17 +116,30 @@ def test_every_datagram_of_an_overloaded_device_arrives_or_is_reported(wire: Wir
     assert sender.stats.datagrams == len(sent_ones) == 60 - dropped
 
 
+def switch_on(link: netlab.Link) -> None:
+    """Set the link up, give it back the IPv6 address that going down takes, and wait until it passes datagrams."""
+    link.namespace.ip.link("set", index=link.index, state="up")
+    link.namespace.ip.addr("replace", index=link.index, address=link.ipv6, prefixlen=64, flags=IFA_F_NODAD)
+    netlab._wait_for_carrier(link.namespace, link.name)
+
+
 def test_an_interface_that_goes_down_stops_sends_until_it_is_up(wire: Wire) -> None:
-    ip, index = wire.link.namespace.ip, wire.link.index
+    link = wire.link
     sender = wire.sender()
     sender.send(b"before")
-    ip.link("set", index=index, state="down")
+    assert wire.payloads() == [b"before"]
+    link.namespace.ip.link("set", index=link.index, state="down")
     with pytest.raises(OSError, match=r"send to .*: ") as caught:
         sender.send_batch([b"lost"])
     assert caught.value.errno in (errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
     assert sent(caught.value) == 0
     assert caught.value.__notes__
     assert (sender.stats.datagrams, sender.stats.late_errors) == (1, 0)
+    switch_on(link)
+    sender.send(b"after")
+    assert sender.send_batch([b"1", b"2"]) == 2
+    assert wire.payloads() == [b"after", b"1", b"2"]
+    assert sender.stats.datagrams == 4
 
 
 def test_an_interface_that_is_deleted_stops_sends(wire: Wire) -> None:

@@ -1,0 +1,166 @@
+"""The engines are what they say: which system calls each makes, counted between the program and libc."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from receivelab import FAMILIES, Family, at, family_name
+
+from mcastfast import ENGINES
+
+if TYPE_CHECKING:
+    import netlab
+
+pytestmark = pytest.mark.needs("namespaces", "ipv6", "cc")
+
+SHIM = Path(__file__).parent / "c" / "count_calls.c"
+COUNT = 64
+"""Datagrams that are there at once: a batch."""
+
+PRELUDE = """
+import ctypes, json, socket, sys
+from mcastfast import Batch, Receiver, ReceiverSet, Sender
+
+group, options = sys.argv[1], json.loads(sys.argv[2])
+CALLS = ("recv", "recvfrom", "recvmsg", "recvmmsg", "send", "sendto", "sendmsg", "sendmmsg")
+counters = {name: ctypes.c_ulong.in_dll(ctypes.CDLL(None), f"count_{name}") for name in CALLS}
+
+def calls(expected, function, *arguments):
+    before = {name: counter.value for name, counter in counters.items()}
+    result = function(*arguments)
+    made = {name: counter.value - before[name] for name, counter in counters.items()}
+    assert result == expected, result
+    print(json.dumps({name: number for name, number in made.items() if number}))
+
+def queue(count):
+    with Sender(group) as sender:
+        assert sender.send_batch([b"%d" % number for number in range(count)]) == count
+"""
+
+RECEIVES = {
+    "recv_batch": "calls(64, lambda: len(receiver.recv_batch(timeout=0)))",
+    "recv_batch_into": "calls(64, receiver.recv_batch_into, Batch(bytearray(64 * 2048)), 0)",
+    "iteration": "calls(64, lambda: len(next(iter(receiver))))",
+    "set": "with ReceiverSet([receiver]) as both: calls(64, lambda: len(both.recv_batch(timeout=0)[1]))",
+}
+SENDS = {
+    "list": "[b'%d' % number for number in range(64)]",
+    "array": "memoryview(bytes(64 * 8)).cast('B', (64, 8))",
+    "batch": "received",
+}
+
+# None: engine= is not given.
+receive_calls = pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [("socket", {"recvmmsg": 1}), ("portable", {"recvmsg": COUNT}), ("auto", {"recvmmsg": 1}), (None, {"recvmmsg": 1})],
+)
+send_calls = pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [("socket", {"sendmmsg": 1}), ("portable", {"send": COUNT}), ("auto", {"sendmmsg": 1}), (None, {"sendmmsg": 1})],
+)
+families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of the library that counts."""
+    target = str(tmp_path_factory.mktemp("shim") / "count_calls.so")
+    flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    environment = {name: text for name, text in os.environ.items() if name != "LD_PRELOAD"}
+    subprocess.run(["cc", *flags, "-o", target, str(SHIM), "-ldl"], check=True, timeout=60, env=environment)
+    return target
+
+
+def calls_made(shim: str, program: str, group: str, chosen: str | None, **options: Any) -> dict[str, int]:
+    """The calls that the program's calls() counted. What the sanitized run preloads stays, and comes first."""
+    preloaded = [text for text in (os.environ.get("LD_PRELOAD"), shim) if text]
+    if chosen is not None:
+        options["engine"] = chosen
+    result = subprocess.run(
+        [sys.executable, "-c", PRELUDE + program, group, json.dumps(options)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "LD_PRELOAD": ":".join(preloaded)},
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    counted: dict[str, int] = json.loads(result.stdout)
+    return counted
+
+
+def test_every_engine_of_this_host_is_known_here() -> None:
+    assert ENGINES == ("socket", "portable")
+
+
+@families
+@pytest.mark.parametrize("metadata", [[], ["destination", "timestamp", "drops", "hops", "tos"]], ids=["bare", "all"])
+@pytest.mark.parametrize("receive", RECEIVES)
+@receive_calls
+def test_a_queued_batch_costs_one_recvmmsg_or_a_recvmsg_a_datagram(
+    loopback: netlab.Link,
+    shim: str,
+    family: Family,
+    receive: str,
+    metadata: list[str],
+    chosen: str | None,
+    expected: dict[str, int],
+) -> None:
+    program = f"""
+with Receiver(group, **options) as receiver:
+    queue(64)
+    {RECEIVES[receive]}
+"""
+    assert calls_made(shim, program, at(family.group, loopback), chosen, metadata=metadata) == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "metadata", "expected"),
+    [
+        ("socket", [], {"recvfrom": 1}),
+        ("socket", ["hops"], {"recvmmsg": 1}),
+        ("portable", [], {"recvmsg": 1}),
+        ("portable", ["hops"], {"recvmsg": 1}),
+    ],
+)
+@families
+def test_a_lone_datagram_costs_one_call(
+    loopback: netlab.Link, shim: str, family: Family, chosen: str, metadata: list[str], expected: dict[str, int]
+) -> None:
+    program = """
+with Receiver(group, batch_size=1, **options) as receiver:
+    queue(1)
+    calls(1, lambda: len(receiver.recv_batch(timeout=0)))
+"""
+    assert calls_made(shim, program, at(family.group, loopback), chosen, metadata=metadata) == expected
+
+
+@families
+@pytest.mark.parametrize("form", SENDS)
+@send_calls
+def test_a_batch_is_sent_by_one_sendmmsg_or_a_send_a_datagram(
+    loopback: netlab.Link, shim: str, family: Family, form: str, chosen: str | None, expected: dict[str, int]
+) -> None:
+    program = f"""
+with Receiver(group) as receiver, Sender(group, **options) as sender:
+    queue(64)
+    received = receiver.recv_batch(timeout=0)
+    calls(64, sender.send_batch, {SENDS[form]})
+"""
+    assert calls_made(shim, program, at(family.group, loopback), chosen) == expected
+
+
+@families
+@pytest.mark.parametrize("chosen", [*ENGINES, "auto"])
+def test_a_lone_payload_costs_one_send(loopback: netlab.Link, shim: str, family: Family, chosen: str) -> None:
+    program = """
+with Sender(group, **options) as sender:
+    calls(None, sender.send, b"payload")
+"""
+    assert calls_made(shim, program, at(family.group, loopback), chosen) == {"send": 1}
