@@ -56,8 +56,8 @@ def _socket_send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> 
     return run
 
 
-def _sender(stack: ExitStack, sock: socket.socket, engine: str) -> mcastfast.Sender:
-    sender = mcastfast.Sender.from_socket(sock, engine=engine)
+def _sender(stack: ExitStack, sock: socket.socket, engine: str, *, segment: bool = False) -> mcastfast.Sender:
+    sender = mcastfast.Sender.from_socket(sock, engine=engine, segment=segment)
     stack.callback(sender.close)
     return sender
 
@@ -74,10 +74,11 @@ def _send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
     return run
 
 
-def _send_batch(engine: str) -> Way:
+def _send_batch(engine: str, *, segment: bool = False) -> Way:
     def open_way(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
         # Distinct objects, as in C: one object 64 times would stay in the nearest cache.
-        send, payloads = _sender(stack, sock, engine).send_batch, [bytes([slot]) * size for slot in range(SLOTS)]
+        send = _sender(stack, sock, engine, segment=segment).send_batch
+        payloads = [bytes([slot]) * size for slot in range(SLOTS)]
 
         def run(count: int) -> tuple[int, int]:
             sent = 0
@@ -95,6 +96,7 @@ WAYS: dict[str, Way] = {
     "batch64-c": _c_loop("sendmmsg"),
     "batch1-c": _c_loop("send"),
     "batch64-socket": _send_batch("socket"),
+    "batch64-socket-trains": _send_batch("socket", segment=True),
     "batch64-portable": _send_batch("portable"),
     "batch1-socket": _send,
     "batch1-send": _socket_send,

@@ -16,9 +16,11 @@ typedef struct mcf_engine {
      * rows from start on: *kept of them. Returns the slots used, 0 when nothing is there, or -errno. With wait it waits
      * for the first as long as the socket has patience (mcf_set_patience), else not at all. */
     int (*receive)(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int wait, uint32_t *kept);
+    int can_segment; /* it knows trains: sender->segment */
     size_t send_vector_size;
     void (*prepare_send)(mcf_sender *sender);
-    /* Sends payloads [first, first + count) without waiting. Returns how many went, 0 when the socket is full. */
+    /* Sends payloads [first, first + count) without waiting. Returns how many went, 0 when the socket is full, or
+     * -errno when the first sender->tried of them were refused. */
     int (*send)(mcf_sender *sender, uint32_t first, uint32_t count);
     /* Sends one payload without waiting. Returns 1, 0 when the socket is full, or -errno. */
     int (*send_one)(mcf_sender *sender, const void *data, size_t length);

@@ -45,8 +45,8 @@ static int after_failure(mcf_sender *sender, int error, int64_t deadline, int *d
         int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline);
         return ready > 0 ? 0 : ready < 0 ? ready : -ETIMEDOUT;
     }
-    if (error == -ENOBUFS) { /* never an answer of the network: this payload is lost */
-        mcf_counter_bump(&sender->send_drops, 1);
+    if (error == -ENOBUFS) { /* never an answer of the network: what was tried is lost */
+        mcf_counter_bump(&sender->send_drops, sender->tried);
         return error;
     }
     if (*doubt != NO_DOUBT)
@@ -80,6 +80,7 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t deadlin
 int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t deadline)
 {
     int doubt = NO_DOUBT;
+    sender->tried = 1;
     for (;;) {
         int error = sender->engine->send_one(sender, data, length);
         if (error > 0) {

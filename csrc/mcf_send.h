@@ -16,14 +16,28 @@ typedef struct {
     size_t length;
 } mcf_payload;
 
-/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, `vectors` is the engine's. */
+/* Whether runs of payloads of one size pass the system in one piece. */
+enum {
+    MCF_SEGMENT_NEVER,
+    MCF_SEGMENT_IF_ACCEPTED, /* until the system has refused a run and then taken the same one plain */
+    MCF_SEGMENT_ALWAYS,      /* a refusal is an error */
+};
+
+/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, `vectors` is the engine's. The
+ * owner sets the first block before the first call. */
 typedef struct mcf_sender {
     const struct mcf_engine *engine;
     mcf_socket fd;
     mcf_socket wake;
+    int family; /* MCF_IPV4 or MCF_IPV6 */
+    int segment;
+
+    uint32_t most_segments;   /* of one piece */
+    uint32_t largest_segment; /* bytes, 0 = not known yet */
+    uint32_t tried;           /* datagrams in the first piece of the last send */
     mcf_payload payloads[MCF_MAX_BATCH];
     void *vectors;
-    mcf_counter batches, datagrams, bytes, send_drops, late_errors;
+    mcf_counter batches, datagrams, bytes, trains, send_drops, late_errors;
 } mcf_sender;
 
 /* Sets up a sender whose engine is set. Returns 0 or -ENOMEM. */

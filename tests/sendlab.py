@@ -63,9 +63,9 @@ class Wire:
         self._stack.close()
 
     def sender(self, group: str | None = None, **options: Any) -> Sender:
-        """A sender to the receiver's group or another, closed in the end."""
+        """A sender to the receiver's group or another, closed in the end; each datagram by itself unless told."""
         with self.link.namespace:
-            sender = Sender(group or self.group, engine=self.engine, **options)
+            sender = Sender(group or self.group, engine=self.engine, **{"segment": False, **options})
         return self._stack.enter_context(sender)
 
     def datagrams(self) -> list[Datagram]:

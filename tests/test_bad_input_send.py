@@ -32,7 +32,7 @@ def sender(request: pytest.FixtureRequest, loopback: netlab.Link, engine: str) -
     """A sender over lo, which has sent nothing when the test is over."""
     with Sender(at(request.param.group, loopback), engine=engine) as sender:
         yield sender
-        assert sender.stats == (0, 0, 0, 0, 0)
+        assert set(sender.stats) == {0}
 
 
 # Opening
@@ -305,7 +305,7 @@ def test_payloads_over_the_limit_are_refused_before_anything_is_sent(
             with pytest.raises(OSError, match=re.escape(text)) as caught:
                 call()
             assert (caught.value.errno, sent(caught.value)) == (errno.EMSGSIZE, 0)
-        assert sender.stats == (0, 0, 0, 0, 0)
+        assert set(sender.stats) == {0}
         assert sender.send_batch(row, [size - 1, 0]) == 2
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from clilab import TIMEOUT, run, running
+from receivelab import plain_join, plain_socket
 
 from mcastfast import Receiver
 
@@ -16,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from netlab import Lan
+    from netlab import Lan, Link
 
 pytestmark = pytest.mark.needs("namespaces")
 
 GROUP = "239.1.2.3:5000"
+UDP_GRO = 104
 DATA = bytes(range(256)) * 20
 
 
@@ -142,6 +145,16 @@ def test_what_is_over_the_mtu_goes_in_fragments_unless_refused(lan: Lan, receive
     refused = run(lan.sender.namespace, *args, "--no-fragment")
     assert refused.code == 1
     assert re.search(r"^mcastfast: error: send to 239\.1\.2\.3", refused.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("segment", [True, False])
+def test_segment_sends_trains(loopback: Link, segment: bool) -> None:
+    with plain_socket(socket.AF_INET, port=5000) as sock:
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)  # takes a train as it comes
+        plain_join(sock, GROUP.partition(":")[0], loopback.index)
+        options = ["--segment"] if segment else []
+        assert run(loopback.namespace, "send", GROUP, "-i", "lo", "-c", "10", "--size", "100", *options).code == 0
+        assert len(sock.recv(65535)) == (1000 if segment else 100)
 
 
 def throttle(lan: Lan) -> None:

@@ -153,7 +153,20 @@ with Receiver(group) as receiver, Sender(group, **options) as sender:
     received = receiver.recv_batch(timeout=0)
     calls(64, sender.send_batch, {SENDS[form]})
 """
-    assert calls_made(shim, program, at(family.group, loopback), chosen) == expected
+    assert calls_made(shim, program, at(family.group, loopback), chosen, segment=False) == expected
+
+
+@families
+@pytest.mark.parametrize(("form", "trains"), [("list", 2), ("array", 1), ("batch", 2)])
+def test_a_train_is_one_sendmsg(loopback: netlab.Link, shim: str, family: Family, form: str, trains: int) -> None:
+    """Ten payloads of one byte and 54 of two, or 64 rows of one size."""
+    program = f"""
+with Receiver(group) as receiver, Sender(group) as sender:
+    queue(64)
+    received = receiver.recv_batch(timeout=0)
+    calls(64, sender.send_batch, {SENDS[form]})
+"""
+    assert calls_made(shim, program, at(family.group, loopback), None) == {"sendmsg": trains}
 
 
 @families

@@ -78,6 +78,7 @@ ON_EVERY_SYSTEM = [
     (options.DROP_COUNTER, True, IPV6, (1, 40, 1), None, None),
     (options.FORCED_RECEIVE_BUFFER, 4096, IPV4, (1, 33, 4096), None, None),
     (options.FORCED_SEND_BUFFER, 4096, IPV4, (1, 32, 4096), None, None),
+    (options.SEGMENT, 1400, IPV6, (17, 103, 1400), None, None),
 ]
 
 # The same with all octets, for values that are no integers and options that are only read.

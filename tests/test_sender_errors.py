@@ -56,7 +56,7 @@ def test_a_lone_payload_over_the_mtu_is_refused_without_fragments(wire: Wire) ->
         sender.send(bytes(fitting + 1))
     assert (caught.value.errno, sent(caught.value)) == (errno.EMSGSIZE, 0)
     assert wire.payloads() == [bytes(fitting)]
-    assert sender.stats[1:] == (1, fitting, 0, 0)  # the kernel's own report of it is no late error
+    assert sender.stats[1:] == (1, fitting, 0, 0, 0)  # the kernel's own report of it is no late error
 
 
 def test_fragments_are_the_default(wire: Wire) -> None:
@@ -82,7 +82,7 @@ def test_a_full_queue_of_the_device_is_counted_and_raised(wire: Wire, form: Call
     with pytest.raises(OSError, match="No buffer space available") as caught:
         sender.send(b"x" * LARGE)
     assert (caught.value.errno, sent(caught.value)) == (errno.ENOBUFS, 0)
-    assert sender.stats == (1, number, number * LARGE, 2, 0)
+    assert sender.stats == (1, number, number * LARGE, 2, 0, 0)
     wire.unblock()
     sender.send(b"after")
     assert wire.payloads() == [*payloads[:number], b"after"]

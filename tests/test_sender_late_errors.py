@@ -47,7 +47,7 @@ class Refusing:
         set_option(sock, RECEIVE_ERRORS, queue)
         if send_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        with Sender.from_socket(sock, timeout=timeout, engine=self.engine) as sender:
+        with Sender.from_socket(sock, timeout=timeout, engine=self.engine, segment=False) as sender:
             yield sender
 
     def refused(self) -> int:
@@ -138,7 +138,7 @@ def test_an_error_of_the_payload_itself_is_raised_and_is_not_late(
             with pytest.raises(OSError, match=r"send to .*: Network is unreachable") as caught:
                 send()
             assert (caught.value.errno, sent(caught.value)) == (errno.ENETUNREACH, 0)
-        assert sender.stats[1:] == (0, 0, 0, 0)
+        assert set(sender.stats[1:]) == {0}
 
 
 @pytest.mark.needs("token_bucket")

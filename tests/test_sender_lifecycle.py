@@ -68,8 +68,8 @@ def test_a_sender_whose_making_was_interrupted_is_closed(wire: Wire) -> None:
     made = []
 
     class Interrupted(Sender):
-        def _open(self, fd: int) -> None:
-            super()._open(fd)
+        def _open(self, fd: int, segment: bool | None) -> None:
+            super()._open(fd, segment)
             made.append(self)
             raise KeyboardInterrupt
 
@@ -84,7 +84,7 @@ def test_counts_and_names_outlive_the_socket(wire: Wire) -> None:
     with wire.sender() as sender:
         sender.send_batch([b"one", b"two"])
         address, interface = sender.address, sender.interface
-    assert sender.stats == (1, 2, 6, 0, 0)
+    assert sender.stats == (1, 2, 6, 0, 0, 0)
     assert (sender.address, sender.interface) == (address, interface)
     assert sender.destination[:2] == (wire.family.group, 5000)
     assert wire.payloads() == [b"one", b"two"]

@@ -131,6 +131,7 @@ static_assert(sizeof(mcf_payload) == sizeof(struct iovec), "a payload is an iove
 
 static void prepare_send(mcf_sender *sender)
 {
+    sender->most_segments = MCF_MOST_SEGMENTS;
     struct mmsghdr *messages = sender->vectors;
     for (uint32_t i = 0; i < MCF_MAX_BATCH; i++) {
         messages[i].msg_hdr.msg_iov = (struct iovec *)&sender->payloads[i];
@@ -138,13 +139,56 @@ static void prepare_send(mcf_sender *sender)
     }
 }
 
-static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
+static int send_plain(mcf_sender *sender, uint32_t first, uint32_t count)
 {
     struct mmsghdr *messages = (struct mmsghdr *)sender->vectors + first;
+    sender->tried = 1;
     int sent = sendmmsg((int)sender->fd, messages, count, MSG_DONTWAIT);
     if (sent < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     return sent;
+}
+
+static int send_train(mcf_sender *sender, uint32_t first, uint32_t count)
+{
+    uint8_t *room = (uint8_t *)((struct mmsghdr *)sender->vectors + MCF_MAX_BATCH);
+    sender->tried = count;
+    int sent = mcf_send_train(sender, first, count, room);
+    if (sent >= 0 || !mcf_may_refuse_trains(-sent))
+        return sent;
+    /* It may be the answer to an earlier datagram, which comes once. */
+    mcf_counter_add(&sender->late_errors, mcf_collect_errors(sender->fd));
+    sent = mcf_send_train(sender, first, count, room);
+    if (sent >= 0 || !mcf_may_refuse_trains(-sent))
+        return sent;
+    if (count > MCF_FEWEST_SEGMENTS) {
+        sender->most_segments = MCF_FEWEST_SEGMENTS;
+        return send_train(sender, first, MCF_FEWEST_SEGMENTS);
+    }
+    uint32_t limit = mcf_path_limit(sender);
+    int has_shrunk = limit < sender->largest_segment;
+    sender->largest_segment = limit;
+    if (sender->segment == MCF_SEGMENT_ALWAYS && !has_shrunk)
+        return sent;
+    sent = send_plain(sender, first, count);
+    if (sent > 0 && !has_shrunk)
+        sender->segment = MCF_SEGMENT_NEVER;
+    return sent;
+}
+
+static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
+{
+    if (sender->segment == MCF_SEGMENT_NEVER)
+        return send_plain(sender, first, count);
+    if (!sender->largest_segment)
+        sender->largest_segment = mcf_path_limit(sender);
+    uint32_t train = mcf_train_length(sender, first, count);
+    if (train > 1)
+        return send_train(sender, first, train);
+    uint32_t plain = 1;
+    while (plain < count && mcf_train_length(sender, first + plain, count - plain) == 1)
+        plain++;
+    return send_plain(sender, first, plain);
 }
 
 const mcf_engine mcf_linux_engine = {
@@ -152,7 +196,8 @@ const mcf_engine mcf_linux_engine = {
     .vector_size = vector_size,
     .prepare = prepare,
     .receive = receive,
-    .send_vector_size = MCF_MAX_BATCH * sizeof(struct mmsghdr),
+    .can_segment = 1,
+    .send_vector_size = MCF_MAX_BATCH * sizeof(struct mmsghdr) + MCF_LARGEST_TRAIN,
     .prepare_send = prepare_send,
     .send = send_batch,
     .send_one = mcf_posix_send_one,

@@ -71,6 +71,7 @@ int mcf_posix_send_one(mcf_sender *sender, const void *data, size_t length)
 
 static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
 {
+    sender->tried = 1;
     for (uint32_t i = 0; i < count; i++) {
         int gone = mcf_posix_send_one(sender, sender->payloads[first + i].data, sender->payloads[first + i].length);
         if (gone <= 0)

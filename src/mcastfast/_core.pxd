@@ -74,6 +74,7 @@ cdef extern from "mcf.h" nogil:
 
     ctypedef struct mcf_engine:
         const char *name
+        int can_segment
     const mcf_engine *mcf_engines[]
 
     ctypedef struct mcf_receiver:
@@ -101,14 +102,21 @@ cdef extern from "mcf.h" nogil:
     ctypedef struct mcf_payload:
         const void *data
         size_t length
+    enum:
+        MCF_SEGMENT_NEVER
+        MCF_SEGMENT_IF_ACCEPTED
+        MCF_SEGMENT_ALWAYS
     ctypedef struct mcf_sender:
         const mcf_engine *engine
         mcf_socket fd
         mcf_socket wake
+        int family
+        int segment
         mcf_payload *payloads
         mcf_counter batches
         mcf_counter datagrams
         mcf_counter bytes
+        mcf_counter trains
         mcf_counter send_drops
         mcf_counter late_errors
     int mcf_sender_init(mcf_sender *sender)

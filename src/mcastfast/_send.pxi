@@ -44,22 +44,34 @@ cdef class SenderCore(Gate):
         _deadline(timeout)
         self.timeout = timeout
         self.largest = 65527 if family == AF_INET6 else 65507
+        self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
         self.io.engine = _find_engine(engine)
         if mcf_sender_init(&self.io):
             raise MemoryError
 
-    def _open(self, int fd):
-        """Sends on this connected descriptor from now on."""
+    def _can_segment(self):
+        """Whether the engine knows trains."""
+        return bool(self.io.engine.can_segment)
+
+    def _open(self, int fd, segment):
+        """Sends on this connected descriptor from now on; segment: None tries trains, True insists, False never."""
         self.io.fd = fd
+        if segment is None:
+            self.io.segment = MCF_SEGMENT_IF_ACCEPTED
+        else:
+            self.io.segment = MCF_SEGMENT_ALWAYS if segment else MCF_SEGMENT_NEVER
         self._admit()
 
+    def _segments(self):
+        return self.io.segment != MCF_SEGMENT_NEVER
+
     def _counters(self):
-        """(batches, datagrams, bytes, send_drops, late_errors), after a look at the socket's error queue."""
+        """(batches, datagrams, bytes, send_drops, late_errors, trains), after a look at the socket's error queue."""
         cdef mcf_sender *io = &self.io
         if self.is_open:
             mcf_counter_add(&io.late_errors, mcf_collect_errors(io.fd))
         return (mcf_counter_get(&io.batches), mcf_counter_get(&io.datagrams), mcf_counter_get(&io.bytes),
-                mcf_counter_get(&io.send_drops), mcf_counter_get(&io.late_errors))
+                mcf_counter_get(&io.send_drops), mcf_counter_get(&io.late_errors), mcf_counter_get(&io.trains))
 
     cdef inline int _begin(self, str call, Py_ssize_t sent) except -1:
         """Takes the lock for a call that has sent so many."""

@@ -109,6 +109,7 @@ class Option(NamedTuple, Generic[T]):
 
 _FAMILIES = {"IP": socket.AF_INET, "IPV6": socket.AF_INET6}
 _SOL_SOCKET = {Platform.LINUX: 1, Platform.WINDOWS: 0xFFFF, Platform.MACOS: 0xFFFF}
+_IPPROTO_UDP = 17
 _IPPROTO_IP = 0
 _IPPROTO_IPV6 = 41
 
@@ -116,6 +117,8 @@ _IPPROTO_IPV6 = 41
 def _level(name: str, family: int, platform: Platform) -> int:
     if name.startswith("SO_"):
         return _SOL_SOCKET[platform]
+    if name.startswith("UDP_"):
+        return _IPPROTO_UDP
     return _IPPROTO_IP if family == socket.AF_INET else _IPPROTO_IPV6
 
 
@@ -278,6 +281,14 @@ MEMORY = Option(
     "memory and drops of a socket",
     (Row("SO_MEMINFO", packing.MEMORY, linux=55),),
     instead="gaps in the sender's sequence numbers show loss",
+)
+
+# Trains of datagrams
+
+SEGMENT = Option(
+    "segmented sending",
+    (Row("UDP_SEGMENT", packing.SIZE, linux=103),),
+    instead="send_batch sends each datagram by itself",
 )
 
 # Buffers: set by set_buffer() of buffers.py

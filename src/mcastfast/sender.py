@@ -10,7 +10,7 @@ from mcastfast import options
 from mcastfast._core import SenderCore
 from mcastfast.address import AddressLike, Group, IPAddress, parse_address
 from mcastfast.buffers import set_buffer
-from mcastfast.errors import Operation, os_error
+from mcastfast.errors import Operation, UnsupportedError, os_error
 from mcastfast.interface import Interface, InterfaceLike, resolve_interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.scope import TTL
@@ -24,7 +24,7 @@ class SenderStats(NamedTuple):
 
     datagrams, bytes: that the system took. batches: calls of send_batch that had something to send. send_drops:
     datagrams that the device's full queue refused (ENOBUFS). late_errors: errors that the network reported (ICMP) for
-    earlier datagrams.
+    earlier datagrams. trains: runs of payloads of one size that passed the system in one piece.
     """
 
     batches: int
@@ -32,6 +32,7 @@ class SenderStats(NamedTuple):
     bytes: int
     send_drops: int
     late_errors: int
+    trains: int
 
 
 class Sender(SocketHolder, SenderCore):
@@ -45,6 +46,12 @@ class Sender(SocketHolder, SenderCore):
     MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the
     kernel, BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None
     for ever, 0 not at all. engine: "auto" or one of ENGINES.
+
+    segment: whether send_batch passes runs of payloads of one size to the system in one piece, a train, which the
+    system cuts as late as it can (UDP_SEGMENT, udp(7), Linux). None: where it can, until it has refused a train and
+    taken the same payloads plain. True: always; a refusal is an error, and UnsupportedError where there are no trains.
+    False: never. What arrives is the same, payloads over the MTU go plain; but a device's queue that cuts trains by
+    itself (a token bucket) may drop part of one unreported.
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.
@@ -62,6 +69,7 @@ class Sender(SocketHolder, SenderCore):
         fragment: bool = True,
         traffic_class: int | None = None,
         send_buffer: int | None = None,
+        segment: bool | None = None,
         timeout: float | None = None,
         engine: str = "auto",
         strict: bool = True,
@@ -74,6 +82,7 @@ class Sender(SocketHolder, SenderCore):
         if send_buffer is not None:
             options.SEND_BUFFER.pack(send_buffer, wanted.family)
         chosen = resolve_interface(wanted.interface, wanted.family, wanted.address)
+        _check_segment(segment=segment)
         self._prepare(wanted.family, engine=engine, timeout=timeout)
         sock = socket.socket(wanted.family, socket.SOCK_DGRAM)
         try:
@@ -90,14 +99,16 @@ class Sender(SocketHolder, SenderCore):
             if send_buffer is not None:
                 set_buffer(sock, options.SEND_BUFFER, send_buffer)
             _point(sock, wanted, chosen, address, local_port)
-            self._take(sock, chosen)
+            self._take(sock, chosen, segment=segment, engine=engine)
         except BaseException:
             self._shut()
             sock.close()
             raise
 
     @classmethod
-    def from_socket(cls, sock: socket.socket, *, timeout: float | None = None, engine: str = "auto") -> Self:
+    def from_socket(
+        cls, sock: socket.socket, *, segment: bool | None = None, timeout: float | None = None, engine: str = "auto"
+    ) -> Self:
         """Take over a connected IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
         No option is changed: where IP_RECVERR is not set on it, Linux drops what finds the device's queue full in
@@ -105,20 +116,35 @@ class Sender(SocketHolder, SenderCore):
         socket, ValueError for one of another family or type, or that is closed or not connected.
         """
         check_datagram_socket(sock, "Sender.from_socket")
+        _check_segment(segment=segment)
         try:
             sock.getpeername()
         except OSError:
             raise ValueError("Sender.from_socket: the socket is not connected; connect it first") from None
         self = cls.__new__(cls)
         self._prepare(sock.family, engine=engine, timeout=timeout)
-        self._take(sock, None)
+        self._take(sock, None, segment=segment, engine=engine)
         return self
 
-    def _take(self, sock: socket.socket, interface: Interface | None) -> None:
+    def _take(self, sock: socket.socket, interface: Interface | None, *, segment: bool | None, engine: str) -> None:
+        if segment is not False and (obstacle := self._obstacle_to_trains(sock, engine)):
+            if segment:
+                raise UnsupportedError(f"segment=True: {obstacle}")
+            segment = False
         self._hold(sock)
         self._interface = interface
         self._destination: SocketAddress = sock.getpeername()
-        self._open(sock.fileno())
+        self._open(sock.fileno(), segment)
+
+    def _obstacle_to_trains(self, sock: socket.socket, engine: str) -> str | None:
+        """Why datagrams cannot leave in trains here, None if they can."""
+        if not self._can_segment():
+            return f"engine {engine!r} sends each datagram by itself"
+        try:
+            options.get_option(sock, options.SEGMENT)
+        except (OSError, UnsupportedError) as error:
+            return str(error)
+        return None
 
     @property
     def destination(self) -> SocketAddress:
@@ -131,11 +157,21 @@ class Sender(SocketHolder, SenderCore):
         return self._interface
 
     @property
+    def segment(self) -> bool:
+        """Whether runs of payloads of one size leave as trains; False once the system has refused that."""
+        return self._segments()
+
+    @property
     def stats(self) -> SenderStats:
         """Counts since the sender was opened; any thread, also after close()."""
-        batches, datagrams, octets, send_drops, late_errors = self._counters()
+        batches, datagrams, octets, send_drops, late_errors, trains = self._counters()
         return SenderStats(
-            batches=batches, datagrams=datagrams, bytes=octets, send_drops=send_drops, late_errors=late_errors
+            batches=batches,
+            datagrams=datagrams,
+            bytes=octets,
+            send_drops=send_drops,
+            late_errors=late_errors,
+            trains=trains,
         )
 
     def __str__(self) -> str:
@@ -149,6 +185,11 @@ class Sender(SocketHolder, SenderCore):
         """With a last look at the late errors."""
         self._counters()
         super()._end()
+
+
+def _check_segment(*, segment: bool | None) -> None:
+    if not isinstance(segment, bool | None):
+        raise TypeError(f"segment is True, False or None, not {segment!r}")
 
 
 def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, int]:

@@ -117,6 +117,12 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
         help="whether this host's own receivers hear it (default: the system's, which is yes)",
     )
     parser.add_argument("--no-fragment", action="store_true", help="refuse datagrams that are over the MTU of the path")
+    parser.add_argument(
+        "--segment",
+        action="store_true",
+        help="send runs of datagrams of one size in one piece, which the kernel cuts (UDP_SEGMENT): many times as "
+        "fast, but a full queue of the device may then drop part of a piece without a word",
+    )
 
 
 def count(text: str) -> int:

@@ -34,7 +34,7 @@ def open_sender(group: str, engine: str) -> Sender:
     The interface is pinned and the TTL is 0; and before anything is sent the system's own answer is checked, that it
     sends from a loopback address. OSError otherwise.
     """
-    sender = Sender(group, interface=find_loopback(), ttl=TTL.HOST, engine=engine)
+    sender = Sender(group, interface=find_loopback(), ttl=TTL.HOST, segment=False, engine=engine)
     if not (sender.interface and sender.interface.is_loopback and ip_address(sender.address[0]).is_loopback):
         sender.close()
         raise OSError(f"{sender} would send from {sender.address[0]}, which is not loopback: nothing was sent")

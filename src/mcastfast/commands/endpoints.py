@@ -87,6 +87,7 @@ def open_sender(text: str, args: argparse.Namespace) -> Sender:
             loopback=args.loopback,
             fragment=not args.no_fragment,
             send_buffer=args.send_buffer,
+            segment=args.segment,
             engine=args.engine,
         )
     for option, value in (("--out-interface", args.out_interface), ("--loopback", args.loopback)):
@@ -102,7 +103,7 @@ def open_sender(text: str, args: argparse.Namespace) -> Sender:
             set_option(sock, RECEIVE_ERRORS, True)
         if args.send_buffer is not None:
             set_buffer(sock, SEND_BUFFER, args.send_buffer)
-        return Sender.from_socket(sock, engine=args.engine)
+        return Sender.from_socket(sock, segment=args.segment, engine=args.engine)
     except BaseException:
         sock.close()
         raise

@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
                 loopback=args.loopback,
                 fragment=not args.no_fragment,
                 send_buffer=args.buffer,
+                segment=args.segment,
                 engine=args.engine,
             )
         )
