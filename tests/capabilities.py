@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 SO_RCVBUFFORCE = 33
 
-KERNEL_HEADERS = tuple(f"/usr/include/{name}" for name in ("linux/in.h", "linux/in6.h", "asm-generic/socket.h"))
+KERNEL_HEADERS = tuple(
+    f"/usr/include/{name}" for name in ("linux/in.h", "linux/in6.h", "linux/udp.h", "asm-generic/socket.h")
+)
 """Where the numbers of socket options stand."""
 
 refusal: str | None = None

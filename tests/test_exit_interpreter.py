@@ -181,15 +181,16 @@ def test_signal_ends_a_process_that_is_blocked_in_a_receive(engine: str, number:
 
 def test_extension_refuses_a_second_interpreter() -> None:
     program = """
-import mcastfast
+import mcastfast._core
 try:
     import _xxsubinterpreters as interpreters
 except ImportError:
     import _interpreters as interpreters
 other = interpreters.create()
 script = '''
+import mcastfast
 try:
-    import mcastfast
+    mcastfast.Receiver
 except ImportError:
     pass
 else:

@@ -25,7 +25,9 @@ def defined_numbers() -> dict[str, int]:
     numbers: dict[str, str] = {}
     for header in KERNEL_HEADERS:
         with open(header) as file:
-            numbers.update(re.findall(r"^#define\s+((?:IP|IPV6|SO|MCAST)_\w+)\s+(\d+)\b", file.read(), re.MULTILINE))
+            numbers.update(
+                re.findall(r"^#define\s+((?:IP|IPV6|SO|MCAST|UDP)_\w+)\s+(\d+)\b", file.read(), re.MULTILINE)
+            )
     return {name.removesuffix("_OLD"): int(number) for name, number in numbers.items()}
 
 
