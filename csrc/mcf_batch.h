@@ -13,6 +13,7 @@ enum { MCF_MAX_BATCH = 1024 }; /* datagrams in one system call (UIO_MAXIOV) */
 enum {
     MCF_FLAG_TRUNCATED = 1,         /* the datagram was longer than its slot; the rest is gone */
     MCF_FLAG_CONTROL_TRUNCATED = 2, /* the kernel had more metadata than room for it */
+    MCF_FLAG_HARDWARE_TIME = 4,     /* the timestamp is the device's, not the kernel's */
 };
 
 /* Absent metadata is 0 in its column. Columns that nobody asked for are never touched after allocation. */

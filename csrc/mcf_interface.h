@@ -53,4 +53,10 @@ void mcf_interface_free(struct mcf_interface_address *rows);
  */
 int mcf_route_interface(int family, const uint8_t *destination);
 
+/*
+ * Whether the device of that name puts a time on what it receives: 1, or 0 where that is switched off, or minus errno
+ * (EOPNOTSUPP: it cannot; ENODEV: there is no such interface).
+ */
+int mcf_interface_stamps(const char *name);
+
 #endif

@@ -16,6 +16,7 @@ enum {
     MCF_META_DROPS = 4,       /* dropped; 0 on systems without a drop counter */
     MCF_META_HOPS = 8,
     MCF_META_TOS = 16,
+    MCF_META_HARDWARE_TIMESTAMP = 32, /* timestamps too, and MCF_FLAG_HARDWARE_TIME */
 };
 
 /* Families by their version number: AF_INET6 differs from system to system. */

@@ -78,6 +78,7 @@ ON_EVERY_SYSTEM = [
     (options.DROP_COUNTER, True, IPV6, (1, 40, 1), None, None),
     (options.FORCED_RECEIVE_BUFFER, 4096, IPV4, (1, 33, 4096), None, None),
     (options.FORCED_SEND_BUFFER, 4096, IPV4, (1, 32, 4096), None, None),
+    (options.HARDWARE_TIMESTAMPS, True, IPV4, (1, 37, 92), None, None),
     (options.SEGMENT, 1400, IPV6, (17, 103, 1400), None, None),
 ]
 

@@ -59,6 +59,7 @@ def family(request: pytest.FixtureRequest) -> int:
         (options.MULTICAST_ALL, [False, True]),
         (options.PACKET_INFO, [True, False]),
         (options.TIMESTAMPS, [True, False]),
+        (options.HARDWARE_TIMESTAMPS, [True, False]),
         (options.RECEIVE_HOPS, [True, False]),
         (options.RECEIVE_TOS, [True, False]),
         (options.RECEIVE_ERRORS, [True, False]),

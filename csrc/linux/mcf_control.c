@@ -6,6 +6,9 @@
 #include <string.h>
 #include <time.h>
 
+/* What SO_TIMESTAMPING gives: the kernel's time, one that is no longer used, the device's. */
+typedef struct timespec times[3];
+
 size_t mcf_control_size(uint32_t metadata, int family)
 {
     size_t size = 0;
@@ -13,6 +16,8 @@ size_t mcf_control_size(uint32_t metadata, int family)
         size += CMSG_SPACE(family == MCF_IPV6 ? sizeof(struct in6_pktinfo) : sizeof(struct in_pktinfo));
     if (metadata & MCF_META_TIMESTAMP)
         size += CMSG_SPACE(sizeof(struct timespec));
+    if (metadata & MCF_META_HARDWARE_TIMESTAMP)
+        size += CMSG_SPACE(sizeof(times));
     if (metadata & MCF_META_DROPS)
         size += CMSG_SPACE(sizeof(uint32_t));
     if (metadata & MCF_META_HOPS)
@@ -51,6 +56,22 @@ static void read_drops(mcf_receiver *receiver, const struct cmsghdr *message, mc
     }
 }
 
+static int64_t nanoseconds(const struct timespec *time)
+{
+    return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
+}
+
+/* The device's time, if it gave one, else the kernel's. */
+static uint16_t read_times(const struct cmsghdr *message, mcf_arena *arena, uint32_t row)
+{
+    times given;
+    memcpy(given, CMSG_DATA(message), sizeof given);
+    int64_t hardware = nanoseconds(&given[2]);
+    if (hardware || !arena->timestamps[row])
+        arena->timestamps[row] = hardware ? hardware : nanoseconds(&given[0]);
+    return hardware ? MCF_FLAG_HARDWARE_TIME : 0;
+}
+
 static void read_ipv4(const struct cmsghdr *message, uint32_t metadata, mcf_arena *arena, uint32_t row)
 {
     if (message->cmsg_type == IP_PKTINFO && metadata & MCF_META_DESTINATION &&
@@ -82,14 +103,15 @@ static void read_ipv6(const struct cmsghdr *message, uint32_t metadata, mcf_aren
     }
 }
 
-void mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *arena, uint32_t row)
+uint16_t mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *arena, uint32_t row)
 {
     uint32_t metadata = receiver->metadata;
+    uint16_t flags = 0;
     if (metadata & MCF_META_DESTINATION) {
         memset(arena->destinations[row], 0, 16);
         arena->interfaces[row] = 0;
     }
-    if (metadata & MCF_META_TIMESTAMP)
+    if (metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP))
         arena->timestamps[row] = 0;
     if (metadata & MCF_META_HOPS)
         arena->hops[row] = 0;
@@ -106,14 +128,18 @@ void mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *
             read_ipv6(message, metadata, arena, row);
         } else if (message->cmsg_level == SOL_SOCKET) {
             if (message->cmsg_type == SO_TIMESTAMPNS && metadata & MCF_META_TIMESTAMP &&
-                has(message, sizeof(struct timespec))) {
+                has(message, sizeof(struct timespec)) && !(flags & MCF_FLAG_HARDWARE_TIME)) {
                 struct timespec time;
                 memcpy(&time, CMSG_DATA(message), sizeof time);
-                arena->timestamps[row] = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+                arena->timestamps[row] = nanoseconds(&time);
+            } else if (message->cmsg_type == SO_TIMESTAMPING && metadata & MCF_META_HARDWARE_TIMESTAMP &&
+                       has(message, sizeof(times))) {
+                flags |= read_times(message, arena, row);
             } else if (message->cmsg_type == SO_RXQ_OVFL && metadata & MCF_META_DROPS &&
                        has(message, sizeof(uint32_t))) {
                 read_drops(receiver, message, arena, row);
             }
         }
     }
+    return flags;
 }

@@ -12,7 +12,8 @@
  * none was asked for. */
 size_t mcf_control_size(uint32_t metadata, int family);
 
-/* Writes what the control messages say into row `row` of the arena, 0 where they are silent. */
-void mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *arena, uint32_t row);
+/* Writes what the control messages say into row `row` of the arena, 0 where they are silent. Returns flags of the row.
+ */
+uint16_t mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *arena, uint32_t row);
 
 #endif

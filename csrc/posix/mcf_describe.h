@@ -52,7 +52,7 @@ static inline int mcf_describe(mcf_receiver *receiver, struct msghdr *header, co
     if (header->msg_control) {
         if (header->msg_flags & MSG_CTRUNC)
             flags |= MCF_FLAG_CONTROL_TRUNCATED;
-        mcf_control_read(receiver, header, arena, row);
+        flags |= mcf_control_read(receiver, header, arena, row);
         if (!mcf_filter_accepts(&receiver->filter, arena->destinations[row], arena->interfaces[row])) {
             receiver->pending_dropped += arena->dropped[row];
             return 0;
@@ -91,7 +91,7 @@ static inline void mcf_count_received(mcf_receiver *receiver, const mcf_arena *a
     mcf_counter_bump(&receiver->bytes, tally->bytes);
     if (tally->used != tally->kept)
         mcf_counter_bump(&receiver->foreign, tally->used - tally->kept);
-    if (!tally->flags)
+    if (!(tally->flags & (MCF_FLAG_TRUNCATED | MCF_FLAG_CONTROL_TRUNCATED)))
         return;
     for (uint32_t row = start; row < start + tally->kept; row++) {
         mcf_counter_bump(&receiver->truncated, !!(arena->flags[row] & MCF_FLAG_TRUNCATED));

@@ -24,6 +24,7 @@ _HOMES = {
     "Group": "address",
     "GroupFlag": "scope",
     "Interface": "interface",
+    "KernelTimestampWarning": "timestamps",
     "Membership": "membership",
     "Receiver": "receiver",
     "ReceiverSet": "_core",

@@ -9,6 +9,7 @@ from mcastfast.membership import FilterMode, Membership
 from mcastfast.receiver import Receiver, ReceiverStats
 from mcastfast.scope import TTL, GroupFlag, Scope
 from mcastfast.sender import Sender, SenderStats
+from mcastfast.timestamps import KernelTimestampWarning
 
 __version__: str
 
@@ -23,6 +24,7 @@ __all__ = [
     "Group",
     "GroupFlag",
     "Interface",
+    "KernelTimestampWarning",
     "Membership",
     "Receiver",
     "ReceiverSet",

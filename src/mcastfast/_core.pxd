@@ -9,11 +9,13 @@ cdef extern from "mcf.h" nogil:
     enum:
         MCF_FLAG_TRUNCATED
         MCF_FLAG_CONTROL_TRUNCATED
+        MCF_FLAG_HARDWARE_TIME
         MCF_META_DESTINATION
         MCF_META_TIMESTAMP
         MCF_META_DROPS
         MCF_META_HOPS
         MCF_META_TOS
+        MCF_META_HARDWARE_TIMESTAMP
         MCF_IPV4
         MCF_IPV6
         MCF_MAX_BATCH
@@ -146,3 +148,4 @@ cdef extern from "mcf.h" nogil:
     int mcf_interface_enumerate(mcf_interface_address **rows)
     void mcf_interface_free(mcf_interface_address *rows)
     int mcf_route_interface(int family, const uint8_t *destination)
+    int mcf_interface_stamps(const char *name)

@@ -56,6 +56,7 @@ MAX_BATCH = MCF_MAX_BATCH
 METADATA = {
     "destination": MCF_META_DESTINATION,
     "timestamp": MCF_META_TIMESTAMP,
+    "hardware_timestamp": MCF_META_HARDWARE_TIMESTAMP,
     "drops": MCF_META_DROPS,
     "hops": MCF_META_HOPS,
     "tos": MCF_META_TOS,

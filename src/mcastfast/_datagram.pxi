@@ -7,6 +7,8 @@ class DatagramFlag(IntFlag):
     """The payload was longer than max_datagram; the rest is gone."""
     CONTROL_TRUNCATED = MCF_FLAG_CONTROL_TRUNCATED
     """The kernel had more metadata than there was room for."""
+    HARDWARE_TIME = MCF_FLAG_HARDWARE_TIME
+    """The timestamp is the device's, not the kernel's."""
 
 
 # One-entry cache: the datagrams of a feed mostly come from one source.
@@ -177,9 +179,20 @@ cdef class Datagram:
 
     @property
     def timestamp(self):
-        """When the kernel received it, nanoseconds since the epoch, or None without metadata="timestamp"."""
+        """When it was received, nanoseconds since the epoch, or None without metadata="timestamp" or
+        "hardware_timestamp"; timestamp_kind says by whose clock."""
         self._check()
-        return self.batch.arena.timestamps[self.row] if self.batch.metadata & MCF_META_TIMESTAMP else None
+        if not self.batch.metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP):
+            return None
+        return self.batch.arena.timestamps[self.row]
+
+    @property
+    def timestamp_kind(self):
+        """By whose clock timestamp is: "hardware" (the network device's), "kernel", or None without a timestamp."""
+        self._check()
+        if not self.batch.metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP):
+            return None
+        return "hardware" if self.batch.arena.flags[self.row] & MCF_FLAG_HARDWARE_TIME else "kernel"
 
     @property
     def hops(self):

@@ -57,3 +57,15 @@ def route_interface(int family, bytes address):
     if index < 0:
         raise OSError(-index, os.strerror(-index))
     return index
+
+
+def interface_stamps(str name):
+    """Whether the device puts a time on what it receives; OSError(EOPNOTSUPP): it cannot."""
+    cdef bytes encoded = os.fsencode(name)
+    cdef const char *device = encoded
+    cdef int result
+    with nogil:
+        result = mcf_interface_stamps(device)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result != 0

@@ -272,6 +272,11 @@ TIMESTAMPS = Option(
     (Row("SO_TIMESTAMPNS", packing.FLAG, linux=35), Row("SO_TIMESTAMP", packing.FLAG, macos=0x400)),
     instead="read the clock when a batch has come",
 )
+HARDWARE_TIMESTAMPS = Option(
+    "timestamps of the network device",
+    (Row("SO_TIMESTAMPING", packing.TIMESTAMPING, linux=37),),
+    instead='metadata="timestamp" gives the kernel\'s',
+)
 DROP_COUNTER = Option(
     "drop counter with each datagram",
     (Row("SO_RXQ_OVFL", packing.FLAG, linux=40),),

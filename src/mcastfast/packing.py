@@ -115,12 +115,15 @@ def _pack_device(name: str, _: Platform) -> bytes:
 
 
 _IFNAMSIZ = 16
+_TIMESTAMPING_RECEIVED = 0b1011100
+"""SOF_TIMESTAMPING_: RX_HARDWARE, RX_SOFTWARE, SOFTWARE, RAW_HARDWARE."""
 
 OCTET = _integer(0, 255)
 SIZE = _integer(1, 2**31 - 1)
 INDEX = _integer(0, 2**31 - 1)
 READ_SIZE: Codec[int] = Codec(4, None, _unpack_int)
 FLAG: Codec[bool] = Codec(4, lambda value, _: struct.pack("=i", bool(value)), any)
+TIMESTAMPING: Codec[bool] = Codec(4, lambda value, _: struct.pack("=I", value and _TIMESTAMPING_RECEIVED), any)
 DEVICE = Codec(_IFNAMSIZ, _pack_device, lambda data: data.rstrip(b"\0").decode())
 MEMORY: Codec[SocketMemory] = Codec(36, None, lambda data: SocketMemory(*struct.unpack("=9I", data)))
 

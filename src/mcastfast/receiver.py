@@ -17,6 +17,7 @@ from mcastfast.buffers import set_buffer
 from mcastfast.interface import ALL, Interface, InterfaceLike, resolve_interfaces
 from mcastfast.membership import Membership, Memberships, Refusal
 from mcastfast.sockets import SocketHolder, check_datagram_socket
+from mcastfast.timestamps import warn_of_kernel_timestamps
 
 Sources: TypeAlias = AddressLike | Iterable[AddressLike]
 
@@ -26,6 +27,7 @@ DEFAULT_MEMORY = 256 * 1024 * 1024
 _METADATA = {
     "destination": options.PACKET_INFO,
     "timestamp": options.TIMESTAMPS,
+    "hardware_timestamp": options.HARDWARE_TIMESTAMPS,
     "drops": options.DROP_COUNTER,
     "hops": options.RECEIVE_HOPS,
     "tos": options.RECEIVE_TOS,
@@ -65,12 +67,14 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     where that separates it from others, else "any". Either way only this receiver's groups are delivered, whatever
     others joined.
 
-    metadata: any of "destination" (address and interface), "timestamp" (kernel, nanoseconds), "drops", "hops" (TTL or
-    hop limit), "tos"; only what is named is paid for. batch_size: datagrams a batch, 1 to 1024. max_datagram: bytes;
-    longer ones are cut and flagged. max_memory: bytes that kept batches may hold. receive_buffer: bytes wanted of the
-    kernel; BufferClampedWarning when it grants less. loopback: None leaves the system's default (acts on receivers on
-    Windows only). reuse: share the port with other sockets. strict=False allows any-source joins in the source-specific
-    range. engine: "auto" or one of ENGINES.
+    metadata: any of "destination" (address and interface), "timestamp" (kernel, nanoseconds), "hardware_timestamp" (the
+    network device's; KernelTimestampWarning where a device gives none, and the kernel's in its place), "drops", "hops"
+    (TTL or hop limit), "tos"; only what is named is paid for.
+
+    batch_size: datagrams a batch, 1 to 1024. max_datagram: bytes; longer ones are cut and flagged. max_memory: bytes
+    that kept batches may hold. receive_buffer: bytes wanted of the kernel; BufferClampedWarning when it grants less.
+    loopback: None leaves the system's default (acts on receivers on Windows only). reuse: share the port with other
+    sockets. strict=False allows any-source joins in the source-specific range. engine: "auto" or one of ENGINES.
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.
@@ -110,6 +114,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             max_memory=max_memory,
         )
         self._binding = binding
+        self._wants_hardware_timestamps = "hardware_timestamp" in names
         opened_with = {group.interface for group in wanted}
         self._interface = opened_with.pop() if len(opened_with) == 1 else None
         self._strict = strict
@@ -156,6 +161,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             max_memory=max_memory,
         )
         self._binding = Binding()
+        self._wants_hardware_timestamps = False  # whose interfaces are not known
         self._interface = None
         self._strict = True
         for name in sorted(names):
@@ -260,6 +266,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             self._memberships.join(group.address, group.sources, interfaces, skip_refusals=group.interface == ALL)
         finally:
             self._follow()
+        if self._wants_hardware_timestamps:
+            warn_of_kernel_timestamps(interfaces, stacklevel=3)
 
     def _follow(self, more: Iterable[tuple[Group, Interface]] = ()) -> None:
         """Deliver and show what is joined and, about to be, `more`; also what other threads join meanwhile."""

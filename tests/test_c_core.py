@@ -1,4 +1,4 @@
-"""What threads share in the C core, alone under ThreadSanitizer and AddressSanitizer: no race, no leak."""
+"""The C core alone, under ThreadSanitizer and AddressSanitizer: what threads share, and what no device here sends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _build(program: str, sanitizer: str, folder: Path) -> Path:
         pytest.param("address,undefined", marks=pytest.mark.needs("asan")),
     ],
 )
-@pytest.mark.parametrize("program", ["pool_race", "filter_race"])
+@pytest.mark.parametrize("program", ["pool_race", "filter_race", "stamps"])
 def test_no_race_and_no_leak(program: str, sanitizer: str, tmp_path: Path, isolated: None) -> None:
     target = _build(program, sanitizer, tmp_path)
     result = subprocess.run(

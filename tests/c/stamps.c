@@ -1,0 +1,79 @@
+/* Whose time a datagram gets: control messages as the kernel and a device with a clock would give them. */
+#define _GNU_SOURCE
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "posix/mcf_control.h"
+
+static union {
+    struct cmsghdr alignment;
+    char bytes[256];
+} control;
+
+static struct msghdr header;
+
+static void add(int type, const void *data, size_t size)
+{
+    struct cmsghdr *message = (struct cmsghdr *)(control.bytes + header.msg_controllen);
+    message->cmsg_level = SOL_SOCKET;
+    message->cmsg_type = type;
+    message->cmsg_len = CMSG_LEN(size);
+    memcpy(CMSG_DATA(message), data, size);
+    header.msg_controllen += CMSG_SPACE(size);
+}
+
+static void begin(void)
+{
+    header = (struct msghdr){.msg_control = control.bytes};
+}
+
+static const struct timespec kernel = {1, 10}, own[3] = {{2, 20}}, device[3] = {{2, 20}, {0, 0}, {3, 30}};
+
+static void check(uint32_t metadata, int64_t time, uint16_t flags)
+{
+    mcf_receiver receiver = {.metadata = metadata};
+    mcf_arena *arena = mcf_arena_new(NULL, 1, 64);
+    arena->timestamps[0] = -1;
+    assert(mcf_control_read(&receiver, &header, arena, 0) == flags);
+    assert(arena->timestamps[0] == time);
+    mcf_arena_release(arena);
+}
+
+int main(void)
+{
+    const uint32_t both = MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP;
+    begin();
+    check(MCF_META_HARDWARE_TIMESTAMP, 0, 0);
+    add(SO_TIMESTAMPING, own, sizeof own);
+    check(MCF_META_HARDWARE_TIMESTAMP, 2000000020, 0);
+    check(MCF_META_TIMESTAMP, 0, 0);
+
+    begin();
+    add(SO_TIMESTAMPING, device, sizeof device);
+    check(MCF_META_HARDWARE_TIMESTAMP, 3000000030, MCF_FLAG_HARDWARE_TIME);
+
+    begin();
+    add(SO_TIMESTAMPNS, &kernel, sizeof kernel);
+    add(SO_TIMESTAMPING, device, sizeof device);
+    check(both, 3000000030, MCF_FLAG_HARDWARE_TIME);
+    check(MCF_META_TIMESTAMP, 1000000010, 0);
+
+    begin();
+    add(SO_TIMESTAMPING, device, sizeof device);
+    add(SO_TIMESTAMPNS, &kernel, sizeof kernel);
+    check(both, 3000000030, MCF_FLAG_HARDWARE_TIME);
+
+    begin();
+    add(SO_TIMESTAMPNS, &kernel, sizeof kernel);
+    add(SO_TIMESTAMPING, own, sizeof own);
+    check(both, 1000000010, 0);
+
+    begin();
+    add(SO_TIMESTAMPING, device, sizeof device - 1); /* cut */
+    check(MCF_META_HARDWARE_TIMESTAMP, 0, 0);
+    puts("ok");
+    return 0;
+}

@@ -1,0 +1,98 @@
+"""Timestamps: the kernel's, or the network device's where it has a clock, and a word where it has none."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+from receivelab import FAMILIES, TIMEOUT, V4, Family, at, family_name, sources
+
+from mcastfast import Datagram, KernelTimestampWarning, Receiver, timestamps
+from mcastfast._core import interface_stamps
+
+if TYPE_CHECKING:
+    from netlab import Lan, Link
+
+pytestmark = pytest.mark.needs("namespaces", "ipv6")
+families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+
+
+def received(receiver: Receiver, link: Link, family: Family) -> Datagram:
+    with sources(link) as (source,):
+        source.send(family.group, b"payload")
+    return receiver.recv_batch(TIMEOUT)[0]
+
+
+@families
+@pytest.mark.parametrize("metadata", [["hardware_timestamp"], ["hardware_timestamp", "timestamp", "hops"]])
+def test_a_device_without_a_clock_leaves_the_kernels_time(
+    lan: Lan, family: Family, metadata: list[str], engine: str
+) -> None:
+    with lan.receiver.namespace:
+        with pytest.warns(KernelTimestampWarning) as caught:
+            receiver = Receiver(at(family.group, lan.receiver), metadata=metadata, engine=engine)
+        with receiver:
+            before = time.time_ns()
+            datagram = received(receiver, lan.sender, family)
+            assert datagram.timestamp is not None
+            assert before <= datagram.timestamp <= time.time_ns()
+            assert datagram.timestamp_kind == "kernel"
+    (warning,) = caught
+    assert str(warning.message) == (
+        f'metadata "hardware_timestamp": {lan.receiver.name} has no clock for what it receives; '
+        "its datagrams carry the kernel's timestamps"
+    )
+    assert warning.filename == __file__
+
+
+def test_a_later_join_warns_too(lan: Lan) -> None:
+    with lan.receiver.namespace, warnings.catch_warnings():
+        warnings.simplefilter("ignore", KernelTimestampWarning)
+        with Receiver(at(V4.group, lan.receiver), bind="any", metadata="hardware_timestamp") as receiver:
+            warnings.simplefilter("always", KernelTimestampWarning)
+            with pytest.warns(KernelTimestampWarning, match="has no clock") as caught:
+                receiver.join(V4.other, interface=lan.receiver.name)
+            assert caught[0].filename == __file__
+
+
+@families
+def test_the_kernels_time_is_of_its_kind_and_none_of_none(lan: Lan, family: Family, engine: str) -> None:
+    with lan.receiver.namespace:
+        with Receiver(at(family.group, lan.receiver), metadata="timestamp", engine=engine) as receiver:
+            assert received(receiver, lan.sender, family).timestamp_kind == "kernel"
+        with Receiver(at(family.group, lan.receiver), engine=engine) as receiver:
+            datagram = received(receiver, lan.sender, family)
+            assert (datagram.timestamp, datagram.timestamp_kind) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (True, None),
+        (False, "lo has its clock switched off, `hwstamp_ctl -i lo -r 1`"),
+        (OSError(95, ""), "lo has no clock for what it receives"),
+        (OSError(1, ""), r"lo does not say whether it stamps what it receives \(Operation not permitted\)"),
+    ],
+)
+def test_the_warning_says_what_the_device_lacks(
+    loopback: Link, monkeypatch: pytest.MonkeyPatch, answer: bool | OSError, text: str | None
+) -> None:
+    def stamps(name: str) -> bool:
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(timestamps, "interface_stamps", stamps)
+    with warnings.catch_warnings():
+        if text:
+            with pytest.warns(KernelTimestampWarning, match=text):
+                Receiver(at(V4.group, loopback), metadata="hardware_timestamp").close()
+        else:
+            Receiver(at(V4.group, loopback), metadata="hardware_timestamp").close()
+
+
+def test_an_interface_that_does_not_exist_stamps_nothing() -> None:
+    with pytest.raises(OSError, match="No such device"):
+        interface_stamps("none")
