@@ -138,8 +138,10 @@ LO: dict[str, Any] = {"interface": "lo"}
         (
             ("239.1.2.3:5000",),
             LO | {"metadata": ["hops", "ttl", "time"]},
-            "metadata 'time', 'ttl' is not known; known are 'destination', 'timestamp', 'hardware_timestamp', 'drops', "
-            "'hops', 'tos'",
+            (
+                "metadata 'time', 'ttl' is not known; known are 'destination', 'timestamp', 'hardware_timestamp', "
+                "'drops', 'hops', 'tos'"
+            ),
         ),
         (("239.1.2.3:5000",), LO | {"metadata": "ttl"}, "metadata 'ttl' is not known; known are 'destination', "),
         (
