@@ -24,9 +24,9 @@ def _tick(number: int) -> bytes:
     return struct.pack("<4sdi", b"%04d" % number, number / 4, -number)
 
 
-def _batch(*payloads: bytes, **options: int) -> Batch:
+def _batch(engine: str, *payloads: bytes, **options: int) -> Batch:
     """A batch that outlives its receiver."""
-    with feed(**options) as quiet:
+    with feed(engine=engine, **options) as quiet:
         return quiet.batch(*payloads)
 
 
@@ -48,15 +48,15 @@ def test_records_read_each_payload_where_it_lies(engine: str) -> None:
         assert records.strides[0] == batch.offsets[1]
 
 
-def test_offset_skips_a_header_without_a_copy() -> None:
-    batch = _batch(*[b"head" + _tick(number) for number in range(3)])
+def test_offset_skips_a_header_without_a_copy(engine: str) -> None:
+    batch = _batch(engine, *[b"head" + _tick(number) for number in range(3)])
     records = batch.records(TICK, offset=4)
     assert [record.tobytes() for record in records] == [_tick(number) for number in range(3)]
     assert _lies_inside(records, batch)
 
 
-def test_every_form_of_a_dtype_is_taken() -> None:
-    batch = _batch(b"\x01\x02\x03\x04", b"\x05\x06\x07\x08")
+def test_every_form_of_a_dtype_is_taken(engine: str) -> None:
+    batch = _batch(engine, b"\x01\x02\x03\x04", b"\x05\x06\x07\x08")
     assert batch.records("<u4").tolist() == [0x04030201, 0x08070605]
     assert batch.records(np.uint8).tolist() == [1, 5]
     assert batch.records(np.dtype(">u2"), offset=2).tolist() == [0x0304, 0x0708]
@@ -67,9 +67,9 @@ def test_every_form_of_a_dtype_is_taken() -> None:
         batch.records("no such type")
 
 
-def test_array_is_read_only_for_good() -> None:
-    batch = _batch(_tick(1), _tick(2))
-    for records in (batch.records(TICK), batch.copy().records(TICK), _batch(_tick(1)).records(TICK)):
+def test_array_is_read_only_for_good(engine: str) -> None:
+    batch = _batch(engine, _tick(1), _tick(2))
+    for records in (batch.records(TICK), batch.copy().records(TICK), _batch(engine, _tick(1)).records(TICK)):
         assert not records.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             records["size"] = 0
@@ -79,8 +79,8 @@ def test_array_is_read_only_for_good() -> None:
             records["size"].setflags(write=True)
 
 
-def test_array_keeps_the_batch_and_stops_its_release() -> None:
-    batch = _batch(*[payload(number) for number in range(8)])
+def test_array_keeps_the_batch_and_stops_its_release(engine: str) -> None:
+    batch = _batch(engine, *[payload(number) for number in range(8)])
     numbers = batch.records("<u8")
     with pytest.raises(BufferError, match="still alive"):
         batch.release()
@@ -89,18 +89,18 @@ def test_array_keeps_the_batch_and_stops_its_release() -> None:
     assert numbers.tolist() == list(range(8))
 
 
-def test_uneven_datagrams_are_gathered() -> None:
-    copy = _batch(*[_tick(number) + bytes(number) for number in range(5)]).copy()
+def test_uneven_datagrams_are_gathered(engine: str) -> None:
+    copy = _batch(engine, *[_tick(number) + bytes(number) for number in range(5)]).copy()
     records = copy.records(TICK)
     assert [record.tobytes() for record in records] == [_tick(number) for number in range(5)]
     assert not _lies_inside(records, copy)
-    even = _batch(*[_tick(number) for number in range(5)]).copy()
+    even = _batch(engine, *[_tick(number) for number in range(5)]).copy()
     assert _lies_inside(even.records(TICK), even)
     assert even.records(TICK).tobytes() == b"".join(_tick(number) for number in range(5))
 
 
-def test_gathered_records_are_a_copy_that_lets_the_batch_go() -> None:
-    copy = _batch(b"ab", b"cde", b"fg").copy()
+def test_gathered_records_are_a_copy_that_lets_the_batch_go(engine: str) -> None:
+    copy = _batch(engine, b"ab", b"cde", b"fg").copy()
     records = copy.records("S2")
     copy.release()
     assert records.tolist() == [b"ab", b"cd", b"fg"]
@@ -136,21 +136,21 @@ def test_rows_around_the_holes_of_a_filter_are_right(engine: str, kept: list[int
     ],
     ids=str,
 )
-def test_dtype_with_objects_is_refused(dtype: npt.DTypeLike) -> None:
-    batch = _batch(bytes(100))
+def test_dtype_with_objects_is_refused(engine: str, dtype: npt.DTypeLike) -> None:
+    batch = _batch(engine, bytes(100))
     for candidate in (batch, batch.copy()):
         with pytest.raises(ValueError, match=r"records: .* holds Python objects"):
             candidate.records(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["V0", "S0", "U0", []], ids=str)
-def test_dtype_without_a_size_is_refused(dtype: npt.DTypeLike) -> None:
+def test_dtype_without_a_size_is_refused(engine: str, dtype: npt.DTypeLike) -> None:
     with pytest.raises(ValueError, match=r"records: .* has no size"):
-        _batch(b"x").records(dtype)
+        _batch(engine, b"x").records(dtype)
 
 
-def test_short_datagram_is_named_with_its_index_and_length() -> None:
-    batch = _batch(_tick(0), _tick(1), b"fifteen bytes..", b"")
+def test_short_datagram_is_named_with_its_index_and_length(engine: str) -> None:
+    batch = _batch(engine, _tick(0), _tick(1), b"fifteen bytes..", b"")
     for candidate in (batch, batch.copy()):
         with pytest.raises(ValueError, match=r"records: datagram 2 has 15 bytes, .* at offset 0 needs 16"):
             candidate.records(TICK)
@@ -160,38 +160,38 @@ def test_short_datagram_is_named_with_its_index_and_length() -> None:
             candidate.records("u1")
 
 
-def test_truncated_datagram_counts_as_what_arrived() -> None:
-    batch = _batch(bytes(100), max_datagram=10)
+def test_truncated_datagram_counts_as_what_arrived(engine: str) -> None:
+    batch = _batch(engine, bytes(100), max_datagram=10)
     assert batch.records("V10").shape == (1,)
     with pytest.raises(ValueError, match="datagram 0 has 10 bytes"):
         batch.records("V11")
 
 
 @pytest.mark.parametrize("offset", [100, 2**31, 2**32, 2**63 - 2, 2**63 - 1])
-def test_offset_beyond_every_datagram_is_refused_however_large(offset: int) -> None:
+def test_offset_beyond_every_datagram_is_refused_however_large(engine: str, offset: int) -> None:
     with pytest.raises(
         ValueError, match=rf"records: datagram 0 has 100 bytes, uint16 at offset {offset} needs {offset + 2}"
     ):
-        _batch(bytes(100)).records("u2", offset=offset)
+        _batch(engine, bytes(100)).records("u2", offset=offset)
 
 
 @pytest.mark.parametrize("offset", [-1, -(2**63)])
-def test_negative_offset_is_refused(offset: int) -> None:
+def test_negative_offset_is_refused(engine: str, offset: int) -> None:
     with pytest.raises(ValueError, match=f"offset={offset} is negative"):
-        _batch(bytes(100)).records("u2", offset=offset)
+        _batch(engine, bytes(100)).records("u2", offset=offset)
 
 
-def test_dtype_larger_than_any_datagram_is_refused() -> None:
+def test_dtype_larger_than_any_datagram_is_refused(engine: str) -> None:
     with pytest.raises(ValueError, match="datagram 0 has 1 bytes"):
-        _batch(b"x").records(np.dtype(("V", 2**31 - 1)))
+        _batch(engine, b"x").records(np.dtype(("V", 2**31 - 1)))
 
 
 def test_batch_over_ones_own_memory_that_was_never_filled_has_no_records() -> None:
     assert Batch(bytearray(4096)).records(TICK).shape == (0,)
 
 
-def test_same_dtype_object_again_is_not_mistaken_for_another() -> None:
-    batch = _batch(b"\x01\x02\x03\x04")
+def test_same_dtype_object_again_is_not_mistaken_for_another(engine: str) -> None:
+    batch = _batch(engine, b"\x01\x02\x03\x04")
     small, large = np.dtype("u1"), np.dtype("<u4")
     for _ in range(3):
         assert batch.records(small).tolist() == [1]
@@ -206,9 +206,9 @@ def test_same_dtype_object_again_is_not_mistaken_for_another() -> None:
     offset=st.integers(0, 30),
 )
 def test_records_are_the_slices_of_the_payloads_or_name_the_first_short_one(
-    payloads: list[bytes], size: int, offset: int
+    engine: str, payloads: list[bytes], size: int, offset: int
 ) -> None:
-    received = _batch(*payloads)
+    received = _batch(engine, *payloads)
     short = next((index for index, data in enumerate(payloads) if len(data) < offset + size), None)
     for batch in (received, received.copy()):
         if short is None:

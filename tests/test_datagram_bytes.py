@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
 
-def _datagrams(*payloads: bytes) -> list[Datagram]:
-    with feed() as quiet:
+def _datagrams(engine: str, *payloads: bytes) -> list[Datagram]:
+    with feed(engine=engine) as quiet:
         return list(quiet.batch(*payloads))
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40), st.integers(0, 40))
-def test_compares_as_its_bytes_with_everything_bytes_like(left: bytes, right: bytes, shared: int) -> None:
+def test_compares_as_its_bytes_with_everything_bytes_like(engine: str, left: bytes, right: bytes, shared: int) -> None:
     right = left[:shared] + right
-    first, second = _datagrams(left, right)
+    first, second = _datagrams(engine, left, right)
     for compare in COMPARISONS:
         expected = compare(left, right)
         assert compare(first, second) == expected
@@ -47,23 +47,23 @@ def test_compares_as_its_bytes_with_everything_bytes_like(left: bytes, right: by
 
 
 @given(st.binary(max_size=60))
-def test_hashes_as_its_bytes(data: bytes) -> None:
-    (datagram,) = _datagrams(data)
+def test_hashes_as_its_bytes(engine: str, data: bytes) -> None:
+    (datagram,) = _datagrams(engine, data)
     assert hash(datagram) == hash(data)
     assert {data: "found"}[datagram] == "found"  # type: ignore[index]
     assert {datagram, data} == {data}
 
 
 @given(st.binary(max_size=60), st.slices(60))
-def test_slices_as_its_bytes(data: bytes, part: slice) -> None:
-    (datagram,) = _datagrams(data)
+def test_slices_as_its_bytes(engine: str, data: bytes, part: slice) -> None:
+    (datagram,) = _datagrams(engine, data)
     assert type(datagram[part]) is bytes
     assert datagram[part] == data[part]
 
 
 @given(st.binary(max_size=20), st.integers(-25, 25))
-def test_indexes_as_its_bytes(data: bytes, index: int) -> None:
-    (datagram,) = _datagrams(data)
+def test_indexes_as_its_bytes(engine: str, data: bytes, index: int) -> None:
+    (datagram,) = _datagrams(engine, data)
     if -len(data) <= index < len(data):
         assert datagram[index] == data[index]
     else:
@@ -72,8 +72,8 @@ def test_indexes_as_its_bytes(data: bytes, index: int) -> None:
 
 
 @pytest.mark.parametrize("other", [0, "text", None, 1.5, ..., [1, 2]], ids=repr)
-def test_is_unequal_to_and_unordered_with_what_has_no_bytes(other: Any) -> None:
-    (datagram,) = _datagrams(b"text")
+def test_is_unequal_to_and_unordered_with_what_has_no_bytes(engine: str, other: Any) -> None:
+    (datagram,) = _datagrams(engine, b"text")
     assert (datagram == other) is False
     assert (datagram != other) is True
     assert (other == datagram) is False
@@ -82,8 +82,8 @@ def test_is_unequal_to_and_unordered_with_what_has_no_bytes(other: Any) -> None:
             compare(datagram, other)
 
 
-def test_compares_with_memory_that_is_not_contiguous() -> None:
-    (datagram,) = _datagrams(b"ace")
+def test_compares_with_memory_that_is_not_contiguous(engine: str) -> None:
+    (datagram,) = _datagrams(engine, b"ace")
     assert datagram == memoryview(b"abcde")[::2]
     assert memoryview(b"abcde")[::2] == datagram
     assert datagram != memoryview(b"abcdf")[::2]
@@ -92,8 +92,8 @@ def test_compares_with_memory_that_is_not_contiguous() -> None:
         datagram < memoryview(b"abcde")[::2]  # noqa: B015
 
 
-def test_index_of_a_wrong_type_is_refused() -> None:
-    (datagram,) = _datagrams(b"abc")
+def test_index_of_a_wrong_type_is_refused(engine: str) -> None:
+    (datagram,) = _datagrams(engine, b"abc")
     for index in ("0", 1.0, None, (0,)):
         with pytest.raises(TypeError):
             datagram[index]  # type: ignore[call-overload]
@@ -124,14 +124,14 @@ CONSUMERS: dict[str, tuple[Callable[[Any], object], object]] = {
 
 
 @pytest.mark.parametrize("name", CONSUMERS)
-def test_serves_whoever_takes_bytes(name: str) -> None:
+def test_serves_whoever_takes_bytes(engine: str, name: str) -> None:
     consume, expected = CONSUMERS[name]
-    (datagram,) = _datagrams(b"\x01\x02\x03\x04")
+    (datagram,) = _datagrams(engine, b"\x01\x02\x03\x04")
     assert consume(datagram) == expected
 
 
-def test_buffer_is_the_payload_in_place_and_read_only() -> None:
-    with feed() as quiet:
+def test_buffer_is_the_payload_in_place_and_read_only(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         batch = quiet.batch(b"first", b"second")
     view = memoryview(batch[1])
     assert (view.format, view.shape, view.readonly, view.c_contiguous) == ("B", (6,), True, True)
@@ -145,8 +145,8 @@ def test_buffer_is_the_payload_in_place_and_read_only() -> None:
     assert bytes(view) == b"second"
 
 
-def test_empty_datagram_is_a_bytes_like_of_length_0() -> None:
-    (datagram,) = _datagrams(b"")
+def test_empty_datagram_is_a_bytes_like_of_length_0(engine: str) -> None:
+    (datagram,) = _datagrams(engine, b"")
     assert (len(datagram), bytes(datagram), datagram[:], hash(datagram)) == (0, b"", b"", hash(b""))
     assert datagram == b""
     assert datagram < b"\0"
@@ -158,36 +158,36 @@ def test_empty_datagram_is_a_bytes_like_of_length_0() -> None:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickles_as_bytes(protocol: int) -> None:
-    (datagram,) = _datagrams(b"\x00payload\xff")
+def test_pickles_as_bytes(engine: str, protocol: int) -> None:
+    (datagram,) = _datagrams(engine, b"\x00payload\xff")
     loaded = pickle.loads(pickle.dumps(datagram, protocol))
     assert type(loaded) is bytes
     assert loaded == b"\x00payload\xff"
 
 
-def test_copies_are_bytes() -> None:
-    (datagram,) = _datagrams(b"payload")
+def test_copies_are_bytes(engine: str) -> None:
+    (datagram,) = _datagrams(engine, b"payload")
     copies: list[object] = [copy.copy(datagram), copy.deepcopy(datagram)]
     for made in copies:
         assert isinstance(made, bytes)
         assert made == b"payload"
 
 
-def test_batch_does_not_pickle() -> None:
-    with feed() as quiet:
+def test_batch_does_not_pickle(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         batch = quiet.batch(b"x")
     for candidate in (batch, batch.copy(), Batch(bytearray(100), max_datagram=10)):
         with pytest.raises(TypeError, match="pickle"):
             pickle.dumps(candidate)
 
 
-def test_cannot_be_made_subclassed_or_given_attributes() -> None:
+def test_cannot_be_made_subclassed_or_given_attributes(engine: str) -> None:
     with pytest.raises(TypeError, match="datagrams come from batches"):
         Datagram()
     for base in (Datagram, Batch):
         with pytest.raises(TypeError, match="not an acceptable base type"):
             type("Derived", (base,), {})
-    (datagram,) = _datagrams(b"x")
+    (datagram,) = _datagrams(engine, b"x")
     for name in ("source", "truncated", "anything"):
         with pytest.raises(AttributeError):
             setattr(datagram, name, 1)
@@ -198,14 +198,14 @@ def test_cannot_be_made_subclassed_or_given_attributes() -> None:
             use(stillborn)
 
 
-def test_repr_names_length_and_source() -> None:
-    with feed() as quiet:
+def test_repr_names_length_and_source(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         (datagram,) = quiet.batch(b"four")
         assert repr(datagram) == f"<Datagram of 4 bytes from {quiet.sender.address}>"
 
 
-def test_same_datagram_is_a_new_object_each_time_and_equal() -> None:
-    with feed() as quiet:
+def test_same_datagram_is_a_new_object_each_time_and_equal(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         batch = quiet.batch(b"x")
     assert batch[0] == batch[0]
     assert batch[0] is not batch[0]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
+from receivelab import Worker
 
 from mcastfast import options
 from mcastfast.interface import Interface, interfaces
@@ -126,17 +126,8 @@ def test_refused_join_of_a_source_does_not_deafen_an_any_source_receiver(network
 
 
 def test_join_while_a_thread_is_blocked_in_receive_lets_it_hear(network: Network) -> None:
-    heard: list[bytes] = []
-    started = threading.Event()
-
-    def listen() -> None:
-        started.set()
-        heard.append(network.receiver.recv(16))
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    started.wait(5)
+    listener = Worker(network.receiver.recv, 16)
+    listener.wait_until_blocked()
     network.memberships.join(network.group, (), [network.interface])
     network.senders[0].sendto(b"hello", (str(network.group), network.receiver.getsockname()[1]))
-    listener.join(10)
-    assert heard == [b"hello"]
+    assert listener.result() == b"hello"

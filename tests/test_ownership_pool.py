@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import random
 import tracemalloc
 from collections import deque
 from typing import TYPE_CHECKING
@@ -94,8 +95,8 @@ def test_receiving_never_gives_the_collector_work(engine: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [True, False], ids=["batch", "datagram"])
-def test_batch_and_datagram_are_not_tracked_by_the_collector(batch: bool) -> None:
-    with feed() as quiet:
+def test_batch_and_datagram_are_not_tracked_by_the_collector(engine: str, batch: bool) -> None:
+    with feed(engine=engine) as quiet:
         received = quiet.batch(b"x")
         kept: Batch | Datagram = received if batch else received[0]
         assert not gc.is_tracked(kept)
@@ -194,8 +195,8 @@ def test_ending_a_batch_early_frees_its_share(engine: str, end: str) -> None:
             assert_all(kept, [payload(number) for number in range(500)])
 
 
-def test_one_datagram_keeps_its_arena() -> None:
-    with feed(batch_size=1, max_datagram=256) as quiet:
+def test_one_datagram_keeps_its_arena(engine: str) -> None:
+    with feed(engine=engine, batch_size=1, max_datagram=256) as quiet:
         kept = quiet.batch(payload(0))[0]
         for number in range(1, 10):
             quiet.batch(payload(number))
@@ -203,31 +204,41 @@ def test_one_datagram_keeps_its_arena() -> None:
         assert kept == payload(0)
 
 
-def test_one_kept_datagram_a_batch_stays_within_the_budget_for_100000_batches(engine: str) -> None:
-    with feed(engine=engine, batch_size=1, max_datagram=208, max_memory=1 << 20) as busy:
-        receiver, send = busy.receiver, busy.sender.send
-        kept: deque[Datagram] = deque()
-        refusals = 0
-        most = None
-        for number in range(100_000):
-            send(payload(number))
+@pytest.mark.parametrize("batch_size", [1, 6])
+def test_one_kept_datagram_a_batch_stays_within_the_budget_for_100000_batches(engine: str, batch_size: int) -> None:
+    """Until the budget refuses, having received nothing; then half of what is kept goes, and it goes on."""
+    choice = random.Random(5)
+    most = (1 << 20) // _arena_size(engine, batch_size, 208)
+    with feed(engine=engine, batch_size=batch_size, max_datagram=208, max_memory=1 << 20) as busy:
+        receiver, send = busy.receiver, busy.sender.send_batch
+        kept: deque[tuple[int, Datagram]] = deque()
+        sent = received = refusals = 0
+        for _ in range(100_000):
+            if sent - received < batch_size:
+                count = choice.randrange(1, batch_size + 1)
+                send([payload(number) for number in range(sent, sent + count)])
+                sent += count
             while True:
                 try:
-                    (datagram,) = receiver.recv_batch(PATIENCE)
+                    batch = receiver.recv_batch(PATIENCE)
                     break
                 except BufferError:
                     refusals += 1
-                    most = most or receiver.stats.arenas
+                    assert receiver.stats.datagrams == received
+                    assert receiver.stats.arenas == most
                     for _ in range(len(kept) // 2):
-                        oldest = kept.popleft()
-                        assert oldest == payload(number_of(oldest))
-            kept.append(datagram)
-        assert [bytes(datagram) for datagram in kept] == [
-            payload(number) for number in range(100_000 - len(kept), 100_000)
-        ]
+                        number, oldest = kept.popleft()
+                        assert oldest == payload(number)
+            assert number_of(batch[0]) == received
+            index = choice.randrange(len(batch))
+            kept.append((received + index, batch[index]))
+            received += len(batch)
+        for number, datagram in kept:
+            assert datagram == payload(number)
         assert refusals > 10
         assert receiver.stats.arenas == most
-        assert receiver.stats.datagrams == 100_000
+        assert receiver.stats.batches == 100_000
+        assert receiver.stats.datagrams == received >= 100_000 * min(batch_size, 2)
 
 
 def test_100000_kept_datagrams_are_all_intact_when_the_budget_allows_them(engine: str) -> None:
@@ -242,17 +253,28 @@ def test_100000_kept_datagrams_are_all_intact_when_the_budget_allows_them(engine
         assert all(datagram == payload(number) for number, datagram in enumerate(kept))
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 1024])
-def test_smallest_budget_is_two_arenas(batch_size: int) -> None:
+def _arena_size(engine: str, batch_size: int, max_datagram: int) -> int:
+    """Bytes of one arena, by what the refusal of a budget says that two need."""
     text = rf"max_memory=1 is too small: batch_size={batch_size} .* needs \d+ bytes"
-    with pytest.raises(ValueError, match=text) as error, feed(batch_size=batch_size, max_datagram=300, max_memory=1):
+    with (
+        pytest.raises(ValueError, match=text) as error,
+        feed(engine=engine, batch_size=batch_size, max_datagram=max_datagram, max_memory=1),
+    ):
         pass
-    least = int(str(error.value).split()[-2])
-    with feed(batch_size=batch_size, max_datagram=300, max_memory=least) as busy:
+    return int(str(error.value).split()[-2]) // 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 1024])
+def test_smallest_budget_is_two_arenas(engine: str, batch_size: int) -> None:
+    least = 2 * _arena_size(engine, batch_size, 300)
+    with feed(engine=engine, batch_size=batch_size, max_datagram=300, max_memory=least) as busy:
         for number in range(50):
             batch = busy.batch(payload(number))
         assert batch.payloads() == [payload(49)]
         assert busy.receiver.stats.arenas <= 2
     less = least - 1
-    with pytest.raises(ValueError, match="max_memory"), feed(batch_size=batch_size, max_datagram=300, max_memory=less):
+    with (
+        pytest.raises(ValueError, match="max_memory"),
+        feed(engine=engine, batch_size=batch_size, max_datagram=300, max_memory=less),
+    ):
         pass

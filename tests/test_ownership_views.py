@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import operator
 import random
 import socket
 import weakref
@@ -12,12 +13,47 @@ import numpy as np
 import pytest
 from traffic import PATIENCE, feed, number_of, payload
 
-from mcastfast import Batch
+from mcastfast import Batch, Datagram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mcastfast import Receiver
+
 SEQUENCE = np.dtype([("number", "<u8")])
+
+VIEWS: dict[str, Callable[[Batch], object]] = {
+    "data": lambda batch: batch.data,
+    "lengths": lambda batch: batch.lengths,
+    "source_addresses": lambda batch: batch.source_addresses,
+    "array": lambda batch: np.asarray(batch.lengths),
+    "slice of an array": lambda batch: np.asarray(batch.source_addresses)[0, 2:],
+    "records": lambda batch: batch.records(SEQUENCE),
+    "field of records": lambda batch: batch.records(SEQUENCE)["number"],
+    "memoryview of a datagram": lambda batch: memoryview(batch[0]),
+    "array of a datagram": lambda batch: np.frombuffer(memoryview(batch[0]), "u1"),
+    "exporter": lambda batch: batch.data.obj,
+}
+
+COLUMNS = [name for name in dir(Batch) if isinstance(getattr(Batch(bytearray(1), max_datagram=1), name), memoryview)]
+
+# What can be made from a batch and shows its bytes, one of each kind.
+KINDS: dict[str, Callable[[Batch], object]] = {
+    **{name: operator.attrgetter(name) for name in COLUMNS},
+    **VIEWS,
+    "copy of a column": lambda batch: batch.copy().timestamps,
+    "array of a column of a copy": lambda batch: np.asarray(batch.copy().source_ports),
+    "records in place": lambda batch: batch.records("u1", offset=8),
+    "records of a copy": lambda batch: batch.copy().records(SEQUENCE),
+    "part of a memoryview of a datagram": lambda batch: memoryview(batch[2])[3:],
+    "cast memoryview of a datagram": lambda batch: memoryview(batch[2]).cast("c"),
+    "batch": lambda batch: batch,
+    "copy": lambda batch: batch.copy(),
+    "datagram": lambda batch: batch[1],
+    "cut datagram": lambda batch: batch[3],
+    "datagram of a copy": lambda batch: batch.copy()[1],
+    "datagram of an iteration": lambda batch: next(iter(batch)),
+}
 
 
 class _Kept(Protocol):
@@ -33,6 +69,34 @@ class _View:
 
     def check(self) -> None:
         assert bytes(self._view) == self._expected  # type: ignore[call-overload]
+
+
+def _shown(view: object) -> list[object]:
+    """Every byte that a view shows, and what a datagram tells about itself."""
+    match view:
+        case Batch():
+            return [_shown(datagram) for datagram in view] + [getattr(view, name).tobytes() for name in COLUMNS]
+        case Datagram():
+            about = [view.source, view.destination, view.interface_index, view.timestamp, view.hops, view.tos]
+            return [bytes(view), view.truncated, *about]
+        case _:
+            return [bytes(view)]  # type: ignore[call-overload]
+
+
+class _Pinned:
+    """A view of one kind, the only thing that is kept of its batch."""
+
+    def __init__(self, kind: str, batch: Batch) -> None:
+        self._kind = kind
+        self._view = KINDS[kind](batch)
+        self._expected = _shown(self._view)
+
+    def check(self, present: Batch) -> None:
+        """It shows what it showed at first, and does not lie where the present batch lies."""
+        assert _shown(self._view) == self._expected, self._kind
+        if isinstance(self._view, memoryview | np.ndarray):
+            memory = np.asarray(self._view)
+            assert not any(np.may_share_memory(memory, getattr(present, name)) for name in COLUMNS), self._kind
 
 
 class _Records:
@@ -69,13 +133,37 @@ def _keep_one(batch: Batch, numbers: range, choice: random.Random) -> _Kept:
             return _View(batch.copy()[index], expected)
 
 
+def _pin_all(receiver: Receiver) -> list[_Pinned]:
+    """A view of each kind, of a batch each that fills its arena, from a sender whose metadata are its own.
+
+    The last datagram of each batch is cut.
+    """
+    pinned = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.2", 0))
+        sock.connect(receiver.address)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 9)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0x20)
+        for number, kind in enumerate(KINDS):
+            payloads = [payload(4 * number + index) for index in range(3)] + [bytes([number]) * 300]
+            for data in payloads:
+                sock.send(data)
+            batch = receiver.recv_batch(PATIENCE)
+            assert batch.payloads() == [*payloads[:3], payloads[3][:208]]
+            pinned.append(_Pinned(kind, batch))
+    return pinned
+
+
 def test_views_kept_across_100000_receives_never_change(engine: str) -> None:
+    """One of each kind from first to last, and many that others take the place of."""
     choice = random.Random(2)
-    with feed(engine=engine, batch_size=4, max_datagram=208) as busy:
+    metadata = ["destination", "timestamp", "drops", "hops", "tos"]
+    with feed(engine=engine, batch_size=4, max_datagram=208, metadata=metadata) as busy:
         receiver, send = busy.receiver, busy.sender.send_batch
+        pinned = _pin_all(receiver)
         kept: list[_Kept] = []
         sent = received = checked = 0
-        for _ in range(100_000):
+        for round_ in range(100_000):
             if sent - received < 8:
                 count = choice.randrange(1, 5)
                 send([payload(number) for number in range(sent, sent + count)])
@@ -92,29 +180,19 @@ def test_views_kept_across_100000_receives_never_change(engine: str) -> None:
                     kept[place] = _keep_one(batch, numbers, choice)
                 else:
                     kept.append(_keep_one(batch, numbers, choice))
+            if round_ % 1000 == 999:
+                assert batch.payloads() == [payload(number) for number in numbers]
+                for pin in pinned:
+                    pin.check(batch)
         for view in kept:
             view.check()
         assert len(kept) + checked > 9_000
-        assert receiver.stats.batches == 100_000
-
-
-VIEWS: dict[str, Callable[[Batch], object]] = {
-    "data": lambda batch: batch.data,
-    "lengths": lambda batch: batch.lengths,
-    "source_addresses": lambda batch: batch.source_addresses,
-    "array": lambda batch: np.asarray(batch.lengths),
-    "slice of an array": lambda batch: np.asarray(batch.source_addresses)[0, 2:],
-    "records": lambda batch: batch.records(SEQUENCE),
-    "field of records": lambda batch: batch.records(SEQUENCE)["number"],
-    "memoryview of a datagram": lambda batch: memoryview(batch[0]),
-    "array of a datagram": lambda batch: np.frombuffer(memoryview(batch[0]), "u1"),
-    "exporter": lambda batch: batch.data.obj,
-}
+        assert receiver.stats.batches == len(pinned) + 100_000
 
 
 @pytest.mark.parametrize("make", VIEWS.values(), ids=VIEWS)
-def test_release_is_refused_while_a_view_lives(make: Callable[[Batch], object]) -> None:
-    with feed() as quiet:
+def test_release_is_refused_while_a_view_lives(engine: str, make: Callable[[Batch], object]) -> None:
+    with feed(engine=engine) as quiet:
         batch = quiet.batch(payload(7), payload(8))
         view = make(batch)
         with pytest.raises(BufferError, match=r"release: \d+ memoryviews or arrays .* still alive"):
@@ -127,8 +205,8 @@ def test_release_is_refused_while_a_view_lives(make: Callable[[Batch], object]) 
         assert repr(batch) == "<Batch, released>"
 
 
-def test_datagrams_do_not_stop_a_release_but_become_invalid() -> None:
-    with feed() as quiet:
+def test_datagrams_do_not_stop_a_release_but_become_invalid(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         batch = quiet.batch(b"first", b"second")
         datagram, later = batch
         remaining = iter(batch)
@@ -159,8 +237,8 @@ def test_datagrams_do_not_stop_a_release_but_become_invalid() -> None:
         assert repr(datagram) == "<Datagram, its batch was released or refilled>"
 
 
-def test_released_batch_answers_no_question_but_can_be_released_again() -> None:
-    with feed() as quiet:
+def test_released_batch_answers_no_question_but_can_be_released_again(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         batch = quiet.batch(b"x")
         batch.release()
         batch.release()
@@ -185,8 +263,8 @@ def test_released_batch_answers_no_question_but_can_be_released_again() -> None:
                 call()
 
 
-def test_with_releases_also_after_an_exception() -> None:
-    with feed() as quiet:
+def test_with_releases_also_after_an_exception(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         batch = quiet.batch(b"x")
         with pytest.raises(ZeroDivisionError), batch:
             raise ZeroDivisionError
@@ -239,8 +317,8 @@ def test_views_outlive_a_receiver_that_is_closed_and_collected(engine: str, fami
     assert np.concatenate(arrays).tolist() == list(range(40))
 
 
-def test_parts_keep_the_whole_alive_in_any_order_of_letting_go() -> None:
-    with feed() as quiet:
+def test_parts_keep_the_whole_alive_in_any_order_of_letting_go(engine: str) -> None:
+    with feed(engine=engine) as quiet:
         for order in range(6):
             batch = quiet.batch(payload(1), payload(2))
             parts: list[object] = [batch, batch[1], memoryview(batch[1])]
@@ -252,7 +330,7 @@ def test_parts_keep_the_whole_alive_in_any_order_of_letting_go() -> None:
             assert bytes(datagram) == payload(2)  # type: ignore[call-overload]
 
 
-def test_release_in_a_finalizer_of_a_view_is_refused_without_harm() -> None:
+def test_release_in_a_finalizer_of_a_view_is_refused_without_harm(engine: str) -> None:
     outcomes: list[str] = []
 
     class Holder:
@@ -269,7 +347,7 @@ def test_release_in_a_finalizer_of_a_view_is_refused_without_harm() -> None:
             self.batch.release()
             outcomes.append("released")
 
-    with feed() as quiet:
+    with feed(engine=engine) as quiet:
         holder = Holder(quiet.batch(b"x"))
         datagram = holder.batch[0]
         del holder
@@ -279,7 +357,7 @@ def test_release_in_a_finalizer_of_a_view_is_refused_without_harm() -> None:
             bytes(datagram)
 
 
-def test_batches_cannot_be_made_without_memory_or_twice() -> None:
+def test_batches_cannot_be_made_without_memory_or_twice(engine: str) -> None:
     with pytest.raises(TypeError):
         Batch()  # type: ignore[call-arg]
     empty = Batch.__new__(Batch)
@@ -289,7 +367,7 @@ def test_batches_cannot_be_made_without_memory_or_twice() -> None:
     batch = Batch(bytearray(100), max_datagram=10)
     with pytest.raises(RuntimeError, match="called twice"):
         batch.__init__(bytearray(100))
-    with feed() as quiet:
+    with feed(engine=engine) as quiet:
         received = quiet.batch(b"x")
         with pytest.raises(RuntimeError, match="called twice"):
             received.__init__(bytearray(10000))

@@ -59,12 +59,14 @@ def test_what_the_c_sender_sends_is_received(
 
 @groups
 @choices
-def test_what_is_sent_reaches_the_c_receiver(lan: Lan, programs: dict[str, str], group: str, chosen: bool) -> None:
+def test_what_is_sent_reaches_the_c_receiver(
+    lan: Lan, programs: dict[str, str], engine: str, group: str, chosen: bool
+) -> None:
     arguments = (group, str(PORT), _interface(lan.receiver, chosen), str(len(MESSAGES)))
     with running(lan.receiver, programs["receiver"], *arguments) as process:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
-        with lan.sender.namespace, Sender(f"{group}:{PORT}", interface=lan.sender.name) as sender:
+        with lan.sender.namespace, Sender(f"{group}:{PORT}", interface=lan.sender.name, engine=engine) as sender:
             sender.send(MESSAGES[0])
             assert sender.send_batch(MESSAGES[1:]) == len(MESSAGES) - 1
         assert output(process) == "".join(f"{message.decode()}\n" for message in MESSAGES)

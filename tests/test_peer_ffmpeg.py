@@ -49,7 +49,7 @@ def test_a_relayed_transport_stream_is_damaged_only_when_datagrams_are_left_out(
     with (
         lan3.receiver.namespace,
         Receiver(f"{FIRST}:{PORT}", interface=lan3.receiver.name, engine=engine) as receiver,
-        Sender(f"{SECOND}:{PORT}", interface=lan3.receiver.name) as sender,
+        Sender(f"{SECOND}:{PORT}", interface=lan3.receiver.name, engine=engine) as sender,
         running(lan3.second, *_probe(lan3.second)) as probe,
     ):
         wait_for_member(probe, lan3.second, SECOND, PORT)

@@ -87,26 +87,28 @@ def test_every_datagram_of_an_iperf_client_is_received(lan3: Lan3, engine: str, 
 
 
 @groups
-def test_an_iperf_server_receives_every_datagram_that_is_sent(lan3: Lan3, group: str, specific: bool) -> None:
+def test_an_iperf_server_receives_every_datagram_that_is_sent(
+    lan3: Lan3, engine: str, group: str, specific: bool
+) -> None:
     source = _address(lan3.first, group) if specific else None
     options = ("-H", source) if source else ()
     with running(lan3.receiver, *_server(lan3.receiver, group, *options)) as server:
         wait_for_member(server, lan3.receiver, group, PORT, source=source)
         if specific:  # not asked for: were it heard, the server would end with its figures
-            with lan3.second.namespace, Sender(_with_port(group), interface=lan3.second.name) as sender:
+            with lan3.second.namespace, Sender(_with_port(group), interface=lan3.second.name, engine=engine) as sender:
                 sender.send_batch(_stream(7))
-        with lan3.first.namespace, Sender(_with_port(group), interface=lan3.first.name) as sender:
+        with lan3.first.namespace, Sender(_with_port(group), interface=lan3.first.name, engine=engine) as sender:
             assert sender.send_batch(_stream(100)) == 100
         report = output(server)
     assert f"connected with {_address(lan3.first, group)}" in report
     assert _lost_of_total(report) == (0, 100)
 
 
-def test_an_iperf_server_reports_the_datagrams_that_were_left_out(lan: Lan) -> None:
+def test_an_iperf_server_reports_the_datagrams_that_were_left_out(lan: Lan, engine: str) -> None:
     stream = _stream(100)
     with running(lan.receiver, *_server(lan.receiver, ASM)) as server:
         wait_for_member(server, lan.receiver, ASM, PORT)
-        with lan.sender.namespace, Sender(_with_port(ASM), interface=lan.sender.name) as sender:
+        with lan.sender.namespace, Sender(_with_port(ASM), interface=lan.sender.name, engine=engine) as sender:
             sender.send_batch(stream[:40] + stream[43:])
         assert _lost_of_total(output(server)) == (3, 100)
 
@@ -117,7 +119,7 @@ def test_an_iperf_stream_relayed_to_another_group_arrives_whole(lan3: Lan3, engi
         running(lan3.second, *_server(lan3.second, other)) as server,
         lan3.receiver.namespace,
         Receiver(_with_port(ASM), interface=lan3.receiver.name, engine=engine) as receiver,
-        Sender(_with_port(other), interface=lan3.receiver.name) as sender,
+        Sender(_with_port(other), interface=lan3.receiver.name, engine=engine) as sender,
     ):
         wait_for_member(server, lan3.second, other, PORT)
         last = 1

@@ -43,14 +43,15 @@ def test_what_socat_sends_is_received_datagram_by_datagram(lan: Lan, engine: str
 
 
 @groups
-def test_what_is_sent_reaches_socat(lan: Lan, group: str) -> None:
+def test_what_is_sent_reaches_socat(lan: Lan, engine: str, group: str) -> None:
     if ":" in group:
         listen = f"UDP6-RECV:{PORT},ipv6-join-group={_host(group)}:{lan.receiver.name}"
     else:
         listen = f"UDP4-RECV:{PORT},ip-add-membership={group}:{lan.receiver.ipv4}"
     with running(lan.receiver, "socat", "-u", "-T", str(TIMEOUT), listen, "STDOUT") as process:
         wait_for_member(process, lan.receiver, group, PORT)
-        with lan.sender.namespace, Sender(f"{_host(group)}:{PORT}", interface=lan.sender.name) as sender:
+        address = f"{_host(group)}:{PORT}"
+        with lan.sender.namespace, Sender(address, interface=lan.sender.name, engine=engine) as sender:
             assert sender.send_batch(PAYLOADS) == len(PAYLOADS)
         assert process.stdout
         assert process.stdout.read(len(PAYLOADS) * SIZE).encode() == b"".join(PAYLOADS)

@@ -6,9 +6,13 @@ import errno
 import os
 import socket
 import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from netlab import wait_until
+from receivelab import is_blocked
 from traffic import PATIENCE, Worker, bound_socket, connected_sender, feed, payload, wait_until_blocked
 
 from mcastfast import Batch, Receiver, ReceiverSet
@@ -187,11 +191,21 @@ def test_shut_down_socket_holds_up_neither_deadline_nor_close(engine: str) -> No
     with Receiver.from_socket(sock, engine=engine) as receiver:
         with pytest.raises(TimeoutError):
             receiver.recv_batch(0.05)
-        blocked = Worker(receiver.recv_batch)
+        # Always readable and nothing there: the call is never blocked, it goes round and round.
+        receiving = Worker(receiver.recv_batch)
+        clock = time.pthread_getcpuclockid(receiving.ident or 0)
+        wait_until(lambda: time.clock_gettime(clock) > 0.02, PATIENCE)
         receiver.close()
-        error = blocked.error()
+        error = receiving.error()
         assert isinstance(error, OSError)
         assert error.errno == errno.EBADF
+
+
+def _is_blocked_inside_its_receive(thread: threading.Thread) -> bool:
+    """Once the thread is blocked: it has not yet gone on to poll(2), as it does after some milliseconds."""
+    task = f"/proc/self/task/{thread.native_id}"
+    wait_until(lambda: is_blocked(task), PATIENCE)
+    return "poll" not in Path(task, "wchan").read_text()
 
 
 def test_shut_down_socket_of_ones_own_gives_no_empty_datagrams(engine: str, isolated: None) -> None:
@@ -199,11 +213,20 @@ def test_shut_down_socket_of_ones_own_gives_no_empty_datagrams(engine: str, isol
     with Receiver("239.7.7.7:5011", interface="lo", engine=engine) as receiver:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
-            for number in range(20):
-                sock.sendto(payload(number), ("239.7.7.7", 5011))
-                receiver.recv_batch(PATIENCE)
-        blocked = Worker(lambda: receiver.recv_batch(0.2))
-        with socket.socket(fileno=os.dup(receiver.fileno())) as shared, pytest.raises(OSError, match="not connected"):
-            shared.shutdown(socket.SHUT_RDWR)
-        assert isinstance(blocked.error(), TimeoutError)
-        assert receiver.stats.datagrams == 20
+            target = ("239.7.7.7", 5011)
+            while True:
+                for _ in range(20):
+                    sock.sendto(b"busy", target)
+                    receiver.recv_batch(PATIENCE)
+                blocked = Worker(lambda: receiver.recv_batch(PATIENCE))
+                if _is_blocked_inside_its_receive(blocked):
+                    break
+                sock.sendto(b"too late", target)
+                assert blocked.result().payloads() == [b"too late"]
+            before = receiver.stats.datagrams
+            shared = socket.socket(fileno=os.dup(receiver.fileno()))
+            with shared, pytest.raises(OSError, match="not connected"):
+                shared.shutdown(socket.SHUT_RDWR)
+            sock.sendto(payload(7), target)
+        assert blocked.result().payloads() == [payload(7)]
+        assert receiver.stats.datagrams == before + 1
