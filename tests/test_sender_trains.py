@@ -166,10 +166,13 @@ def test_a_smaller_mtu_sends_what_no_longer_fits_plain_and_keeps_the_other_train
 def test_every_datagram_of_a_train_that_the_device_dropped_is_counted(wire: Wire) -> None:
     wire.throttle("3kbit", burst=1500, limit=1500)
     sender = wire.sender(segment=True)
-    for _ in range(2):  # one datagram on its way, one in the queue, which says nothing of the others of their trains
-        sender.send_batch(numbered(40, FITTING))
+
+    def fill() -> None:  # while a datagram of a train finds room the queue says nothing of the others
+        for _ in range(100):
+            sender.send_batch(numbered(40, FITTING))
+
     with pytest.raises(OSError, match="queue of the device is full") as caught:
-        sender.send_batch(numbered(40, FITTING))
+        fill()
     assert caught.value.errno == errno.ENOBUFS
     assert sent(caught.value) == 0
     assert sender.stats.send_drops == 40
