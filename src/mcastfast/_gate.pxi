@@ -132,16 +132,15 @@ cdef class Gate:
         PyThread_release_lock(self.lock)
 
     def _shut(self):
-        """Ends the use of the descriptor: when this returns, no call uses it and none will. False when it was shut.
+        """Ends the use of the descriptor: when this returns, no call uses it and none will.
 
         A signal handler may end it in the middle; a second call does what is left.
         """
-        cdef bint was_open = self.is_open
-        self.is_open = False
-        if was_open:
+        if self.is_open:
+            self.is_open = False
             self._wake_waiters()
         if is_finalizing():  # a daemon thread comes no further than to the GIL now, and keeps the lock
-            return was_open
+            return
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             PyThread_release_lock(self.lock)
@@ -150,7 +149,6 @@ cdef class Gate:
             mcf_wake_free(self.wake)
             self.wake = -1
         _gates.discard(self)  # last: a child that is forked before needs a lock of its own
-        return was_open
 
     cdef void _retire(self) noexcept:
         """No call is in flight, and none will be: gives back what only calls need."""
