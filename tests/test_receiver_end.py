@@ -93,40 +93,34 @@ def test_closing_twice_does_nothing_the_second_time(receiver: Receiver) -> None:
         assert other.read() == ""
 
 
-def test_close_goes_on_where_it_was_interrupted(loopback: Link) -> None:
+def one_receiver(link: Link) -> Receiver:
+    return Receiver(at(V4.group, link))
+
+
+def set_of_two(link: Link) -> ReceiverSet:
+    return ReceiverSet([Receiver(at(group, link)) for group in (V4.group, V4.other)])
+
+
+@pytest.mark.parametrize(("opened", "fewest_steps"), [(one_receiver, 10), (set_of_two, 20)])
+def test_close_goes_on_where_it_was_interrupted(
+    loopback: Link, opened: Callable[[Link], Receiver | ReceiverSet], fewest_steps: int
+) -> None:
     """Ctrl-C while it waits for the call of another thread to end, for one."""
     before = descriptors()
     step = 0
     is_interrupted = True
     while is_interrupted:
-        receiver = Receiver(at(V4.group, loopback))
-        blocked = Worker(receiver.recv_batch)
-        blocked.wait_until_blocked()
-        is_interrupted = interrupt(receiver.close, step)
-        receiver.close()
-        assert receiver.closed
-        with pytest.raises(OSError, match="it is closed"):
-            blocked.result()
-        assert descriptors() == before
-        step += 1
-    assert step > 10
-
-
-def test_close_of_a_set_goes_on_where_it_was_interrupted(loopback: Link) -> None:
-    before = descriptors()
-    step = 0
-    is_interrupted = True
-    while is_interrupted:
-        receivers = ReceiverSet([Receiver(at(group, loopback)) for group in (V4.group, V4.other)])
+        receivers = opened(loopback)
         blocked = Worker(receivers.recv_batch)
         blocked.wait_until_blocked()
         is_interrupted = interrupt(receivers.close, step)
         receivers.close()
+        assert receivers.closed
         with pytest.raises(OSError, match="it is closed"):
             blocked.result()
         assert descriptors() == before
         step += 1
-    assert step > 20
+    assert step > fewest_steps
 
 
 def test_after_a_detach_that_was_interrupted_close_closes_the_socket(loopback: Link) -> None:
