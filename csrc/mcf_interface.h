@@ -16,7 +16,7 @@
 #define MCF_IF_LOOPBACK 0x08u
 #define MCF_IF_POINTOPOINT 0x10u
 
-#define MCF_IF_NAME_SIZE 256 /* with the final NUL; the longest is Windows' friendly name */
+#define MCF_IF_NAME_SIZE 772 /* with the final NUL; the longest is Windows' friendly name, 256 characters */
 
 struct mcf_interface_address {
     char name[MCF_IF_NAME_SIZE]; /* NUL-terminated bytes as the system has them; the interface's own name, never an

@@ -2,21 +2,92 @@
 #ifndef MCF_IO_H
 #define MCF_IO_H
 
+#include "mcf_members.h"
 #include "mcf_receive.h"
 #include "mcf_send.h"
+
+/* How much of an arena is left for a receive. */
+enum { MCF_ROOM_NONE, MCF_ROOM_SOME, MCF_ROOM_AMPLE };
+
+/* Whether what is left of an arena is enough for another batch there. */
+static inline int mcf_is_ample(const mcf_receiver *receiver, size_t left, size_t whole)
+{
+    return left * (receiver->fills_up ? 16 : 2) >= whole;
+}
+
+/* What the ring of a tap looks like. */
+typedef struct mcf_ring_shape {
+    uint32_t interface_index; /* 0 = all */
+    uint32_t block_size;      /* bytes, a multiple of the page size */
+    uint32_t blocks;
+    uint32_t retire_ms; /* at least 1: the longest that a lone datagram waits for its block */
+} mcf_ring_shape;
+
+/* When at_fork is called. */
+enum { MCF_FORK_BEFORE, MCF_FORK_IN_PARENT, MCF_FORK_IN_CHILD };
+
+typedef struct mcf_tap_counts {
+    int64_t lost;   /* packets; a train counts as one */
+    int64_t copied; /* datagrams, since blocks were scarce */
+    int64_t fragments, bad_checksums;
+    uint32_t held; /* blocks */
+} mcf_tap_counts;
+
+/* The further side of an engine that reads packets off the link, before the system's UDP does. A plain socket goes with
+ * it, which keeps the memberships and brings what the link never shows. Unless said otherwise, each is called by one
+ * thread at a time, and never beside mcf_receiver_retire. */
+typedef struct mcf_tap {
+    /* Whether this process may: 0 or -errno. Any thread. */
+    int (*probe)(void);
+    /* From now on the socket leaves out what the link shows or, with on 0, brings everything again. 0 or -errno. */
+    int (*guard)(mcf_socket fd, int family, int on);
+    /* Opens it with no members, beside a bound socket that it does not own. receiver->fd becomes what is readable while
+     * there is something from either. 0 or -errno. */
+    int (*open)(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const mcf_ring_shape *shape);
+    /* Delivers what is for these members alone. 0 or -errno. */
+    int (*follow)(mcf_receiver *receiver, const mcf_member *members, uint32_t count);
+    /* Around fork(2). In the child, before anything else: what is held stays as it is, nothing else works any more. */
+    void (*at_fork)(mcf_receiver *receiver, int moment);
+    /* Also after mcf_receiver_retire. */
+    void (*count)(mcf_receiver *receiver, mcf_tap_counts *counts);
+} mcf_tap;
 
 /* An engine. Every function is called by one thread at a time for one receiver or sender. */
 typedef struct mcf_engine {
     const char *name;
-    /* Bytes of receiver->vectors for so many datagrams a call. */
-    size_t (*vector_size)(const mcf_receiver *receiver, uint32_t slots);
-    /* Sets up receiver->vectors, zero or used before, for receiver->vector_slots datagrams. */
+    /* Called before anything else of it: why this host cannot have it, in words that stay valid, or NULL when it can.
+     * NULL in its place: every host can. */
+    const char *(*obstacle)(void);
+    /* The same for sockets that coalesce: messages may be trains of datagrams, which it takes apart. NULL: there is
+     * none. */
+    const struct mcf_engine *coalescing;
+    /* What arenas must look like for this receiver's batch_size and max_datagram. */
+    mcf_shape (*shape)(const mcf_receiver *receiver);
+    /* Bytes of receiver->vectors for arenas of so many rows. */
+    size_t (*vector_size)(const mcf_receiver *receiver, uint32_t rows);
+    /* Sets up receiver->vectors, zero or used before, for arenas of receiver->vector_slots rows. */
     void (*prepare)(mcf_receiver *receiver);
-    /* Receives up to count datagrams into slots [start, start + count) and describes those that pass the filter in the
-     * rows from start on: *kept of them. Returns the slots used, 0 when nothing is there, or -errno. With wait it waits
-     * for the first as long as the socket has patience (mcf_set_patience), else not at all. */
-    int (*receive)(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int wait, uint32_t *kept);
-    int can_segment; /* it knows trains: sender->segment */
+    /* Once, when the descriptors are set and before the first receive: makes the socket the engine's. 0 or -errno, and
+     * then nothing has changed; -EBUSY: it is somebody else's. NULL: any socket is fine as it is. */
+    int (*open)(mcf_receiver *receiver);
+    /* Gives back what the vectors hold. NULL: nothing. */
+    void (*retire)(mcf_receiver *receiver);
+    /* Whether the arena has MCF_ROOM_* for the next receive. */
+    int (*room)(const mcf_receiver *receiver, const mcf_arena *arena);
+    /* Hands out the arena that comes after one without room, as mcf_pool_take. NULL: any of the pool. */
+    int (*take)(mcf_receiver *receiver, mcf_arena **arena);
+    /* Waits until there is something to receive, as mcf_wait, where the socket does not tell: select(2) and its kin do
+     * not see it, and no thread receives in the background. NULL: it is readable. */
+    int (*wait)(mcf_receiver *receiver, int64_t deadline);
+    /* Receives into what is left of the arena, which has room, and marks what it used; describes up to `most` datagrams
+     * that pass the filter: *got. What else it took from the socket is carried, and the next receive delivers that
+     * first. Returns how many messages there were, 0 when nothing is there, or -errno. With wait it waits for the first
+     * as long as the socket has patience (mcf_set_patience), else not at all. */
+    int (*receive)(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int wait, mcf_range *got);
+    int fills_places;   /* each datagram lands in a place of its own, max_datagram bytes: the caller's memory serves */
+    const mcf_tap *tap; /* NULL: it receives from the socket itself, any socket */
+    int can_segment;    /* it knows trains: sender->segment */
+    /* An engine that only receives has none of these. */
     size_t send_vector_size;
     void (*prepare_send)(mcf_sender *sender);
     /* Sends payloads [first, first + count) without waiting. Returns how many went, 0 when the socket is full, or
@@ -26,7 +97,16 @@ typedef struct mcf_engine {
     int (*send_one)(mcf_sender *sender, const void *data, size_t length);
 } mcf_engine;
 
-/* The engines of this system, ended by NULL; the first is the one that "auto" picks. */
+/* Before the first call on a socket: makes it one on which no call waits unless it says so. One that is ours also keeps
+ * to itself, where the system can, what the network reports about datagrams that it sent. Returns 0 or -errno. */
+int mcf_socket_begin(mcf_socket fd, int is_ours);
+/* After the last call: makes it what it was, one whose calls wait or not. */
+void mcf_socket_end(mcf_socket fd, int waits);
+
+/* The `send` of an engine that sends one payload a call. */
+int mcf_send_each(mcf_sender *sender, uint32_t first, uint32_t count);
+
+/* The engines of this system, ended by NULL; the first is the one that "auto" picks, those with a tap come last. */
 extern const mcf_engine *const mcf_engines[];
 
 #endif

@@ -55,41 +55,131 @@ static int after_failure(mcf_sender *sender, int error, int64_t deadline, int *d
     return 0;
 }
 
-int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t deadline)
+enum { LOOK_EVERY = 100000000 }; /* nanoseconds */
+
+/* -ECANCELED when woken, else 0. */
+static int look(mcf_sender *sender, int64_t now)
+{
+    sender->looked = now;
+    return mcf_wait(-1, 0, sender->wake, MCF_DO_NOT_WAIT);
+}
+
+int mcf_sender_look(mcf_sender *sender)
+{
+    int64_t now = mcf_clock();
+    return now - sender->looked < LOOK_EVERY ? 0 : look(sender, now);
+}
+
+/* Waits for the sender's turn; *now becomes the time. Returns how many datagrams may go at once, or -errno. */
+static int await_turn(mcf_sender *sender, int64_t *now, int64_t *deadline)
+{
+    int64_t turn = mcf_pace_turn(&sender->pace);
+    int64_t began = *now = mcf_clock();
+    while (turn > *now) {
+        int64_t due = sender->looked + LOOK_EVERY;
+        int error = 0;
+        if (*now < due) {
+            error = mcf_pause(sender->wake, turn < due ? turn : due);
+        } else {
+            error = look(sender, *now);
+            error = error ? error : -EINTR;
+        }
+        *now = mcf_clock();
+        if (error) {
+            if (*deadline > 0)
+                *deadline += *now - began;
+            return error;
+        }
+    }
+    if (*deadline > 0)
+        *deadline += *now - began;
+    return (int)mcf_pace_most(&sender->pace, *now);
+}
+
+static void spend(mcf_sender *sender, const mcf_payload *payloads, uint32_t count, int64_t began)
+{
+    uint64_t cost = 0;
+    for (uint32_t i = 0; i < count; i++)
+        cost += mcf_pace_cost(&sender->pace, payloads[i].length);
+    mcf_pace_spend(&sender->pace, count, cost, began, mcf_clock());
+}
+
+static int64_t bytes_of(const mcf_sender *sender, uint32_t first, uint32_t count)
+{
+    if (first + count <= sender->alike)
+        return count * (int64_t)sender->payloads[first].length;
+    int64_t bytes = 0;
+    for (uint32_t i = first; i < first + count; i++)
+        bytes += (int64_t)sender->payloads[i].length;
+    return bytes;
+}
+
+int mcf_send_each(mcf_sender *sender, uint32_t first, uint32_t count)
+{
+    sender->tried = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        int gone =
+            sender->engine->send_one(sender, sender->payloads[first + i].data, sender->payloads[first + i].length);
+        if (gone <= 0)
+            return i ? (int)i : gone;
+    }
+    return (int)count;
+}
+
+int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline)
 {
     int doubt = NO_DOUBT;
+    int is_paced = sender->pace.units != 0;
     while (*sent < count) {
-        int gone = sender->engine->send(sender, *sent, count - *sent);
+        uint32_t most = count - *sent;
+        int64_t began = 0;
+        if (is_paced) {
+            int allowed = await_turn(sender, &began, deadline);
+            if (allowed < 0)
+                return allowed;
+            if ((uint32_t)allowed < most)
+                most = (uint32_t)allowed;
+        }
+        int gone = sender->engine->send(sender, *sent, most);
+        /* What the device's queue dropped has had its turn, or whoever goes on would flood the queue. */
+        if (is_paced && (gone > 0 || gone == -ENOBUFS))
+            spend(sender, &sender->payloads[*sent], gone > 0 ? (uint32_t)gone : sender->tried, began);
         if (gone > 0) {
-            int64_t bytes = 0;
-            for (uint32_t i = *sent; i < *sent + (uint32_t)gone; i++)
-                bytes += (int64_t)sender->payloads[i].length;
             mcf_counter_bump(&sender->datagrams, gone);
-            mcf_counter_bump(&sender->bytes, bytes);
+            mcf_counter_bump(&sender->bytes, bytes_of(sender, *sent, (uint32_t)gone));
             *sent += (uint32_t)gone;
             settle(sender, &doubt);
             continue;
         }
-        int error = after_failure(sender, gone, deadline, &doubt);
+        int error = after_failure(sender, gone, *deadline, &doubt);
         if (error)
             return error;
     }
     return 0;
 }
 
-int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t deadline)
+int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)
 {
     int doubt = NO_DOUBT;
+    int is_paced = sender->pace.units != 0;
     sender->tried = 1;
     for (;;) {
+        int64_t began = 0;
+        if (is_paced) {
+            int allowed = await_turn(sender, &began, deadline);
+            if (allowed < 0)
+                return allowed;
+        }
         int error = sender->engine->send_one(sender, data, length);
+        if (is_paced && (error > 0 || error == -ENOBUFS))
+            spend(sender, &(mcf_payload){data, length}, 1, began);
         if (error > 0) {
             mcf_counter_bump(&sender->datagrams, 1);
             mcf_counter_bump(&sender->bytes, (int64_t)length);
             settle(sender, &doubt);
             return 0;
         }
-        error = after_failure(sender, error, deadline, &doubt);
+        error = after_failure(sender, error, *deadline, &doubt);
         if (error)
             return error;
     }

@@ -8,6 +8,8 @@
 #include <stdint.h>
 
 #include "mcf_batch.h"
+#include "mcf_counter.h"
+#include "mcf_pace.h"
 #include "mcf_wait.h"
 
 /* What one payload of a send looks like. Laid out as the system's own scatter element (asserted by the engine). */
@@ -23,7 +25,8 @@ enum {
     MCF_SEGMENT_ALWAYS,      /* a refusal is an error */
 };
 
-/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, `vectors` is the engine's. The
+/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, of which `alike` may say more
+ * (0: nothing is known), `vectors` is the engine's. The
  * owner sets the first block before the first call. */
 typedef struct mcf_sender {
     const struct mcf_engine *engine;
@@ -31,10 +34,13 @@ typedef struct mcf_sender {
     mcf_socket wake;
     int family; /* MCF_IPV4 or MCF_IPV6 */
     int segment;
+    mcf_pace pace;
 
+    int64_t looked;           /* when it last let the caller look for signals while it waited for its turn */
     uint32_t most_segments;   /* of one piece */
     uint32_t largest_segment; /* bytes, 0 = not known yet */
     uint32_t tried;           /* datagrams in the first piece of the last send */
+    uint32_t alike;           /* so many payloads, the first ones, have one size and lie one behind the other */
     mcf_payload payloads[MCF_MAX_BATCH];
     void *vectors;
     mcf_counter batches, datagrams, bytes, trains, send_drops, late_errors;
@@ -46,10 +52,17 @@ void mcf_sender_clear(mcf_sender *sender);
 
 /* Sends payloads [*sent, count), continues after partial sends, and advances *sent past every datagram that the system
  * took. An error that an earlier datagram caused (ICMP) is counted, and the payload tried again. Returns 0 when all
- * went, or -errno as for mcf_receive, -EAGAIN when the socket is full and deadline is MCF_DO_NOT_WAIT. */
-int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t deadline);
+ * went, or -errno as for mcf_receive, -EAGAIN when the socket is full and *deadline is MCF_DO_NOT_WAIT.
+ *
+ * A paced sender waits for its turn first, as long as that takes: *deadline moves on with it. While it waits it returns
+ * -EINTR every 100 ms, for a signal that came while it did not sleep is not seen otherwise; call it again. */
+int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline);
 /* The same for one payload of any length. Returns 0 or -errno. */
-int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t deadline);
+int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline);
+
+/* Between the parts of a long call: every 100 ms it looks, and is -ECANCELED when woken, else 0. Signals have to wait,
+ * for they would want the lock of the interpreter. */
+int mcf_sender_look(mcf_sender *sender);
 
 /* Takes the socket's queued error reports; returns how many came from the network (ICMP), not from this host. */
 int mcf_collect_errors(mcf_socket fd);

@@ -1,10 +1,10 @@
 /* Linux control messages: ip(7), ipv6(7), socket(7). */
 #define _GNU_SOURCE
-#include "posix/mcf_control.h"
-
 #include <netinet/in.h>
 #include <string.h>
 #include <time.h>
+
+#include "posix/mcf_messages.h"
 
 /* What SO_TIMESTAMPING gives: the kernel's time, one that is no longer used, the device's. */
 typedef struct timespec times[3];
@@ -25,22 +25,6 @@ size_t mcf_control_size(uint32_t metadata, int family)
     if (metadata & MCF_META_TOS)
         size += CMSG_SPACE(sizeof(int));
     return size;
-}
-
-/* The last control message may be cut. */
-static int has(const struct cmsghdr *message, size_t size)
-{
-    return message->cmsg_len >= CMSG_LEN(size);
-}
-
-static uint8_t read_byte(const struct cmsghdr *message)
-{
-    /* TOS comes as one byte on IPv4, everything else as an int. */
-    if (!has(message, sizeof(int)))
-        return has(message, 1) ? *CMSG_DATA(message) : 0;
-    int value;
-    memcpy(&value, CMSG_DATA(message), sizeof value);
-    return (uint8_t)value;
 }
 
 static void read_drops(mcf_receiver *receiver, const struct cmsghdr *message, mcf_arena *arena, uint32_t row)
@@ -72,71 +56,31 @@ static uint16_t read_times(const struct cmsghdr *message, mcf_arena *arena, uint
     return hardware ? MCF_FLAG_HARDWARE_TIME : 0;
 }
 
-static void read_ipv4(const struct cmsghdr *message, uint32_t metadata, mcf_arena *arena, uint32_t row)
-{
-    if (message->cmsg_type == IP_PKTINFO && metadata & MCF_META_DESTINATION &&
-        has(message, sizeof(struct in_pktinfo))) {
-        struct in_pktinfo info;
-        memcpy(&info, CMSG_DATA(message), sizeof info);
-        memset(arena->destinations[row] + 10, 0xff, 2);
-        memcpy(arena->destinations[row] + 12, &info.ipi_addr, 4);
-        arena->interfaces[row] = (uint32_t)info.ipi_ifindex;
-    } else if (message->cmsg_type == IP_TTL && metadata & MCF_META_HOPS) {
-        arena->hops[row] = read_byte(message);
-    } else if (message->cmsg_type == IP_TOS && metadata & MCF_META_TOS) {
-        arena->tos[row] = read_byte(message);
-    }
-}
-
-static void read_ipv6(const struct cmsghdr *message, uint32_t metadata, mcf_arena *arena, uint32_t row)
-{
-    if (message->cmsg_type == IPV6_PKTINFO && metadata & MCF_META_DESTINATION &&
-        has(message, sizeof(struct in6_pktinfo))) {
-        struct in6_pktinfo info;
-        memcpy(&info, CMSG_DATA(message), sizeof info);
-        memcpy(arena->destinations[row], &info.ipi6_addr, 16);
-        arena->interfaces[row] = (uint32_t)info.ipi6_ifindex;
-    } else if (message->cmsg_type == IPV6_HOPLIMIT && metadata & MCF_META_HOPS) {
-        arena->hops[row] = read_byte(message);
-    } else if (message->cmsg_type == IPV6_TCLASS && metadata & MCF_META_TOS) {
-        arena->tos[row] = read_byte(message);
-    }
-}
-
 uint16_t mcf_control_read(mcf_receiver *receiver, struct msghdr *header, mcf_arena *arena, uint32_t row)
 {
     uint32_t metadata = receiver->metadata;
     uint16_t flags = 0;
-    if (metadata & MCF_META_DESTINATION) {
-        memset(arena->destinations[row], 0, 16);
-        arena->interfaces[row] = 0;
-    }
-    if (metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP))
-        arena->timestamps[row] = 0;
-    if (metadata & MCF_META_HOPS)
-        arena->hops[row] = 0;
-    if (metadata & MCF_META_TOS)
-        arena->tos[row] = 0;
+    mcf_clear_metadata(metadata, arena, row);
     if (metadata & MCF_META_DROPS) {
         arena->dropped[row] = receiver->pending_dropped;
         receiver->pending_dropped = 0;
     }
     for (struct cmsghdr *message = CMSG_FIRSTHDR(header); message; message = CMSG_NXTHDR(header, message)) {
         if (message->cmsg_level == IPPROTO_IP) {
-            read_ipv4(message, metadata, arena, row);
+            mcf_message_read_ipv4(message, IP_TTL, IP_TOS, metadata, arena, row);
         } else if (message->cmsg_level == IPPROTO_IPV6) {
-            read_ipv6(message, metadata, arena, row);
+            mcf_message_read_ipv6(message, metadata, arena, row);
         } else if (message->cmsg_level == SOL_SOCKET) {
             if (message->cmsg_type == SO_TIMESTAMPNS && metadata & MCF_META_TIMESTAMP &&
-                has(message, sizeof(struct timespec)) && !(flags & MCF_FLAG_HARDWARE_TIME)) {
+                mcf_message_has(message, sizeof(struct timespec)) && !(flags & MCF_FLAG_HARDWARE_TIME)) {
                 struct timespec time;
                 memcpy(&time, CMSG_DATA(message), sizeof time);
                 arena->timestamps[row] = nanoseconds(&time);
             } else if (message->cmsg_type == SO_TIMESTAMPING && metadata & MCF_META_HARDWARE_TIMESTAMP &&
-                       has(message, sizeof(times))) {
+                       mcf_message_has(message, sizeof(times))) {
                 flags |= read_times(message, arena, row);
             } else if (message->cmsg_type == SO_RXQ_OVFL && metadata & MCF_META_DROPS &&
-                       has(message, sizeof(uint32_t))) {
+                       mcf_message_has(message, sizeof(uint32_t))) {
                 read_drops(receiver, message, arena, row);
             }
         }

@@ -5,8 +5,8 @@
 #include <sys/uio.h>
 
 #include "linux/mcf_linux.h"
-#include "posix/mcf_describe.h"
 #include "posix/mcf_posix.h"
+#include "posix/mcf_tally.h"
 
 /* One block: headers, then scatter elements, names, control buffers, each an array over the datagrams of a call. They
  * belong to the receiver and not to the arenas, so that they stay in the cache while arenas take turns. */
@@ -29,10 +29,10 @@ static vectors find_vectors(const mcf_receiver *receiver)
     return found;
 }
 
-static size_t vector_size(const mcf_receiver *receiver, uint32_t slots)
+static size_t vector_size(const mcf_receiver *receiver, uint32_t rows)
 {
     size_t control_size = mcf_control_size(receiver->metadata, receiver->family);
-    return slots * (sizeof(struct mmsghdr) + sizeof(struct iovec) + sizeof(mcf_name) + control_size) + 8;
+    return rows * (sizeof(struct mmsghdr) + sizeof(struct iovec) + sizeof(mcf_name) + control_size) + 8;
 }
 
 static void prepare(mcf_receiver *receiver)
@@ -46,7 +46,7 @@ static void prepare(mcf_receiver *receiver)
             .msg_iov = &found.payloads[slot],
             .msg_iovlen = 1,
             .msg_control = control_size ? found.control + slot * control_size : NULL,
-            .msg_controllen = control_size,
+            .msg_controllen = (socklen_t)control_size,
         };
     }
 }
@@ -55,25 +55,20 @@ static void prepare(mcf_receiver *receiver)
  */
 static void aim(mcf_receiver *receiver, const vectors *found, const mcf_arena *arena)
 {
-    if (receiver->aimed_at == arena->data && receiver->aimed_slots == arena->slots &&
-        receiver->aimed_slot_size == arena->slot_size && receiver->aimed_length == arena->max_datagram)
+    if (!mcf_aims_anew(receiver, arena))
         return;
-    for (uint32_t slot = 0; slot < arena->slots; slot++) {
+    for (uint32_t slot = 0; slot < arena->rows; slot++) {
         found->payloads[slot].iov_base = arena->data + (size_t)slot * arena->slot_size;
         found->payloads[slot].iov_len = arena->max_datagram;
     }
-    receiver->aimed_at = arena->data;
-    receiver->aimed_slots = arena->slots;
-    receiver->aimed_slot_size = arena->slot_size;
-    receiver->aimed_length = arena->max_datagram;
 }
 
 /* recvfrom(2) costs a quarter less than recvmsg(2). MSG_TRUNC, as an argument, asks for the true length: udp(7). */
-static int receive_one(mcf_receiver *receiver, mcf_arena *arena, uint32_t slot, int wait, uint32_t *kept)
+static int receive_one(mcf_receiver *receiver, mcf_arena *arena, int wait, mcf_range *got)
 {
     mcf_name name;
     struct msghdr header = {.msg_namelen = mcf_name_size(receiver->family)};
-    ssize_t length = recvfrom((int)receiver->fd, arena->data + (size_t)slot * arena->slot_size, arena->max_datagram,
+    ssize_t length = recvfrom((int)receiver->fd, arena->data + arena->used_data, arena->max_datagram,
                               MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT), &name.any, &header.msg_namelen);
     if (length < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
@@ -84,50 +79,44 @@ static int receive_one(mcf_receiver *receiver, mcf_arena *arena, uint32_t slot, 
         header.msg_flags = MSG_TRUNC;
     }
     mcf_tally tally = {0};
-    mcf_take(receiver, &header, &name, (uint32_t)length, arena, slot, &tally);
-    mcf_count_received(receiver, arena, slot, &tally);
-    *kept = 1;
+    mcf_take(receiver, &header, &name, (uint32_t)length, arena, &tally);
+    mcf_close_batch(receiver, arena, &tally, got);
     return 1;
 }
 
-static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int wait, uint32_t *kept)
+static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int wait, mcf_range *got)
 {
     vectors found = find_vectors(receiver);
+    uint32_t start = arena->used_rows;
+    uint32_t count = mcf_choose_count(receiver, arena, most);
     struct mmsghdr *messages = found.messages + start;
     int is_described = messages->msg_hdr.msg_control != NULL;
     if (count == 1 && !is_described)
-        return receive_one(receiver, arena, start, wait, kept);
+        return receive_one(receiver, arena, wait, got);
     aim(receiver, &found, arena);
     int received = recvmmsg((int)receiver->fd, messages, count, wait ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
     if (received < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     if (mcf_is_phantom(&messages->msg_hdr, messages->msg_len)) {
         messages->msg_hdr.msg_namelen = mcf_name_size(receiver->family);
-        messages->msg_hdr.msg_controllen = mcf_control_size(receiver->metadata, receiver->family);
+        messages->msg_hdr.msg_controllen = (socklen_t)mcf_control_size(receiver->metadata, receiver->family);
         return 0;
     }
     mcf_tally tally = {0};
     if (!is_described) {
         for (uint32_t i = 0; i < (uint32_t)received; i++)
-            mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, start,
-                     &tally);
+            mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, &tally);
     } else {
         size_t control_size = mcf_control_size(receiver->metadata, receiver->family);
         mcf_filter_adopt(&receiver->filter);
         for (uint32_t i = 0; i < (uint32_t)received; i++) {
-            mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, start,
-                     &tally);
-            messages[i].msg_hdr.msg_controllen = control_size;
+            mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, &tally);
+            messages[i].msg_hdr.msg_controllen = (socklen_t)control_size;
         }
     }
-    mcf_count_received(receiver, arena, start, &tally);
-    *kept = tally.kept;
+    mcf_close_batch(receiver, arena, &tally, got);
     return received;
 }
-
-static_assert(offsetof(mcf_payload, data) == offsetof(struct iovec, iov_base), "a payload is an iovec");
-static_assert(offsetof(mcf_payload, length) == offsetof(struct iovec, iov_len), "a payload is an iovec");
-static_assert(sizeof(mcf_payload) == sizeof(struct iovec), "a payload is an iovec");
 
 static void prepare_send(mcf_sender *sender)
 {
@@ -137,6 +126,11 @@ static void prepare_send(mcf_sender *sender)
         messages[i].msg_hdr.msg_iov = (struct iovec *)&sender->payloads[i];
         messages[i].msg_hdr.msg_iovlen = 1;
     }
+}
+
+static mcf_trains *trains_of(const mcf_sender *sender)
+{
+    return (mcf_trains *)((struct mmsghdr *)sender->vectors + MCF_MAX_BATCH);
 }
 
 static int send_plain(mcf_sender *sender, uint32_t first, uint32_t count)
@@ -149,21 +143,22 @@ static int send_plain(mcf_sender *sender, uint32_t first, uint32_t count)
     return sent;
 }
 
-static int send_train(mcf_sender *sender, uint32_t first, uint32_t count)
+/* One that the system refused. */
+static int send_refused(mcf_sender *sender, uint32_t first, uint32_t count, mcf_trains *trains)
 {
-    uint8_t *room = (uint8_t *)((struct mmsghdr *)sender->vectors + MCF_MAX_BATCH);
-    sender->tried = count;
-    int sent = mcf_send_train(sender, first, count, room);
-    if (sent >= 0 || !mcf_may_refuse_trains(-sent))
-        return sent;
     /* It may be the answer to an earlier datagram, which comes once. */
     mcf_counter_add(&sender->late_errors, mcf_collect_errors(sender->fd));
-    sent = mcf_send_train(sender, first, count, room);
+    int sent = mcf_send_trains(sender, first, count, 1, trains);
     if (sent >= 0 || !mcf_may_refuse_trains(-sent))
         return sent;
     if (count > MCF_FEWEST_SEGMENTS) {
-        sender->most_segments = MCF_FEWEST_SEGMENTS;
-        return send_train(sender, first, MCF_FEWEST_SEGMENTS);
+        uint32_t before = sender->most_segments;
+        count = sender->most_segments = MCF_FEWEST_SEGMENTS;
+        sent = mcf_send_trains(sender, first, count, 1, trains);
+        if (sent <= 0) /* that the kernel takes no more than these is not proven */
+            sender->most_segments = before;
+        if (sent >= 0 || !mcf_may_refuse_trains(-sent))
+            return sent;
     }
     uint32_t limit = mcf_path_limit(sender);
     int has_shrunk = limit < sender->largest_segment;
@@ -183,8 +178,11 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
     if (!sender->largest_segment)
         sender->largest_segment = mcf_path_limit(sender);
     uint32_t train = mcf_train_length(sender, first, count);
-    if (train > 1)
-        return send_train(sender, first, train);
+    if (train > 1) {
+        mcf_trains *trains = trains_of(sender);
+        int sent = mcf_send_trains(sender, first, count, MCF_MOST_TRAINS, trains);
+        return sent < 0 && mcf_may_refuse_trains(-sent) ? send_refused(sender, first, train, trains) : sent;
+    }
     uint32_t plain = 1;
     while (plain < count && mcf_train_length(sender, first + plain, count - plain) == 1)
         plain++;
@@ -193,11 +191,15 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
 
 const mcf_engine mcf_linux_engine = {
     .name = "socket",
+    .coalescing = &mcf_linux_coalescing,
+    .fills_places = 1,
+    .shape = mcf_places_shape,
+    .room = mcf_places_room,
     .vector_size = vector_size,
     .prepare = prepare,
     .receive = receive,
     .can_segment = 1,
-    .send_vector_size = MCF_MAX_BATCH * sizeof(struct mmsghdr) + MCF_LARGEST_TRAIN,
+    .send_vector_size = MCF_MAX_BATCH * sizeof(struct mmsghdr) + MCF_TRAINS_SIZE,
     .prepare_send = prepare_send,
     .send = send_batch,
     .send_one = mcf_posix_send_one,

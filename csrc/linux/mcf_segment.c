@@ -1,6 +1,7 @@
 /* Trains: runs of payloads of one size, the last may be shorter, that pass the kernel in one piece and are cut into
  * datagrams as late as possible: UDP_SEGMENT, udp(7). */
 #define _GNU_SOURCE
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -8,6 +9,18 @@
 #include <sys/uio.h>
 
 #include "linux/mcf_linux.h"
+
+struct mcf_trains {
+    struct mmsghdr messages[MCF_MOST_TRAINS];
+    struct iovec wholes[MCF_MOST_TRAINS];
+    union {
+        struct cmsghdr header;
+        uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+    } control[MCF_MOST_TRAINS];
+    uint32_t lengths[MCF_MOST_TRAINS]; /* datagrams */
+    uint8_t room[MCF_LARGEST_TRAIN];
+};
+static_assert(sizeof(struct mcf_trains) <= MCF_TRAINS_SIZE, "the owner has as much");
 
 /* The kernel gathers scattered payloads slower than we copy them, up to about this size. */
 enum { LARGEST_COPY = 900 };
@@ -34,6 +47,8 @@ uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t cou
         most = sender->most_segments;
     if (most > count)
         most = count;
+    if (first + most <= sender->alike)
+        return most;
     uint32_t length = 1;
     while (length < most && payloads[length].length == size)
         length++;
@@ -66,33 +81,64 @@ static size_t copy(uint8_t *into, const mcf_payload *payloads, uint32_t count)
     return total;
 }
 
-int mcf_send_train(mcf_sender *sender, uint32_t first, uint32_t count, uint8_t *room)
+/* Makes the message of one train; its payloads are copied, if at all, into the `left` bytes of room. Returns how many
+ * bytes of that it took, or -1 when they are too few. */
+static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_trains *trains, uint32_t number,
+                        size_t left)
 {
     mcf_payload *payloads = sender->payloads + first;
     uint16_t size = (uint16_t)payloads[0].length;
-    union {
-        struct cmsghdr header;
-        uint8_t bytes[CMSG_SPACE(sizeof size)];
-    } control = {{0}};
-    control.header.cmsg_level = SOL_UDP;
-    control.header.cmsg_type = UDP_SEGMENT;
-    control.header.cmsg_len = CMSG_LEN(sizeof size);
-    memcpy(CMSG_DATA(&control.header), &size, sizeof size);
-    struct iovec whole;
-    struct msghdr message = {
-        .msg_iov = &whole, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    if (is_contiguous(payloads, count)) {
-        whole.iov_base = (void *)payloads[0].data;
-        whole.iov_len = (size_t)size * (count - 1) + payloads[count - 1].length;
+    struct msghdr *message = &trains->messages[number].msg_hdr;
+    struct iovec *whole = &trains->wholes[number];
+    struct cmsghdr *control = &trains->control[number].header;
+    control->cmsg_level = SOL_UDP;
+    control->cmsg_type = UDP_SEGMENT;
+    control->cmsg_len = CMSG_LEN(sizeof size);
+    memcpy(CMSG_DATA(control), &size, sizeof size);
+    message->msg_control = control;
+    message->msg_controllen = sizeof trains->control[number];
+    message->msg_iov = whole;
+    message->msg_iovlen = 1;
+    size_t length = (size_t)size * (count - 1) + payloads[count - 1].length;
+    if (first + count <= sender->alike || is_contiguous(payloads, count)) {
+        *whole = (struct iovec){(void *)payloads[0].data, length};
     } else if (size <= LARGEST_COPY) {
-        whole.iov_base = room;
-        whole.iov_len = copy(room, payloads, count);
+        if (length > left)
+            return -1;
+        uint8_t *room = trains->room + (sizeof trains->room - left);
+        *whole = (struct iovec){room, copy(room, payloads, count)};
+        return (int)length;
     } else {
-        message.msg_iov = (struct iovec *)payloads;
-        message.msg_iovlen = count;
+        message->msg_iov = (struct iovec *)payloads;
+        message->msg_iovlen = (uint16_t)count; /* an int on musl, a size_t on glibc */
     }
-    if (sendmsg((int)sender->fd, &message, MSG_DONTWAIT) < 0)
+    return 0;
+}
+
+int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t count, uint32_t most, mcf_trains *trains)
+{
+    size_t left = sizeof trains->room;
+    uint32_t number = 0, at = 0;
+    while (number < most && at < count) {
+        uint32_t length = mcf_train_length(sender, first + at, count - at);
+        int taken = length > 1 ? make_message(sender, first + at, length, trains, number, left) : -1;
+        if (taken < 0)
+            break;
+        left -= (size_t)taken;
+        trains->lengths[number++] = length;
+        at += length;
+    }
+    sender->tried = trains->lengths[0];
+    int sent = 1; /* sendmsg(2) costs a little less than sendmmsg(2) of one */
+    if (number > 1)
+        sent = sendmmsg((int)sender->fd, trains->messages, number, MSG_DONTWAIT);
+    else if (sendmsg((int)sender->fd, &trains->messages[0].msg_hdr, MSG_DONTWAIT) < 0)
+        sent = -1;
+    if (sent < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    mcf_counter_bump(&sender->trains, 1);
-    return (int)count;
+    mcf_counter_bump(&sender->trains, sent);
+    int gone = 0;
+    for (int i = 0; i < sent; i++)
+        gone += (int)trains->lengths[i];
+    return gone;
 }

@@ -17,10 +17,10 @@ void mcf_wake_signal(mcf_socket wake)
     (void)!eventfd_write((int)wake, 1);
 }
 
-void mcf_wake_reset(mcf_socket wake)
+int mcf_wake_reset(mcf_socket wake)
 {
     eventfd_t value;
-    (void)!eventfd_read((int)wake, &value);
+    return eventfd_read((int)wake, &value) == 0;
 }
 
 void mcf_wake_free(mcf_socket wake)

@@ -62,41 +62,4 @@ static inline int mcf_describe(mcf_receiver *receiver, struct msghdr *header, co
     return 1;
 }
 
-/* What one call received: sums over the rows that were kept. */
-typedef struct {
-    uint32_t used; /* slots */
-    uint32_t kept; /* rows */
-    int64_t bytes;
-    uint16_t flags; /* of any row */
-} mcf_tally;
-
-/* Describes one more message, the one in slot `tally->used` from `start` on. */
-static inline void mcf_take(mcf_receiver *receiver, struct msghdr *header, const mcf_name *name, uint32_t length,
-                            mcf_arena *arena, uint32_t start, mcf_tally *tally)
-{
-    uint32_t row = start + tally->kept;
-    uint32_t offset = tally->used++ * arena->slot_size;
-    if (mcf_describe(receiver, header, name, offset, length, arena, row)) {
-        tally->kept++;
-        tally->bytes += length;
-        tally->flags |= arena->flags[row];
-    }
-}
-
-/* Adds one call to the statistics. */
-static inline void mcf_count_received(mcf_receiver *receiver, const mcf_arena *arena, uint32_t start,
-                                      const mcf_tally *tally)
-{
-    mcf_counter_bump(&receiver->datagrams, tally->kept);
-    mcf_counter_bump(&receiver->bytes, tally->bytes);
-    if (tally->used != tally->kept)
-        mcf_counter_bump(&receiver->foreign, tally->used - tally->kept);
-    if (!(tally->flags & (MCF_FLAG_TRUNCATED | MCF_FLAG_CONTROL_TRUNCATED)))
-        return;
-    for (uint32_t row = start; row < start + tally->kept; row++) {
-        mcf_counter_bump(&receiver->truncated, !!(arena->flags[row] & MCF_FLAG_TRUNCATED));
-        mcf_counter_bump(&receiver->control_truncated, !!(arena->flags[row] & MCF_FLAG_CONTROL_TRUNCATED));
-    }
-}
-
 #endif

@@ -5,13 +5,23 @@
 
 #include <errno.h>
 
-#include "posix/mcf_describe.h"
-
 enum { CONTROL_SPACE = 256 };
 
-static size_t vector_size(const mcf_receiver *receiver, uint32_t slots)
+/* Each call says with MSG_DONTWAIT whether it waits, and an error of the network is told once. */
+int mcf_socket_begin(mcf_socket fd, int is_ours)
 {
-    (void)receiver, (void)slots;
+    (void)fd, (void)is_ours;
+    return 0;
+}
+
+void mcf_socket_end(mcf_socket fd, int waits)
+{
+    (void)fd, (void)waits;
+}
+
+static size_t vector_size(const mcf_receiver *receiver, uint32_t rows)
+{
+    (void)receiver, (void)rows;
     return 0;
 }
 
@@ -20,7 +30,7 @@ static void prepare(mcf_receiver *receiver)
     (void)receiver;
 }
 
-static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int wait, uint32_t *kept)
+int mcf_posix_take(mcf_receiver *receiver, mcf_arena *arena, int wait, mcf_tally *tally)
 {
     mcf_name name;
     union {
@@ -28,33 +38,35 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uin
         uint8_t bytes[CONTROL_SPACE];
     } control;
     size_t control_size = mcf_control_size(receiver->metadata, receiver->family);
+    struct iovec payload = {mcf_next_place(arena, tally), arena->max_datagram};
+    struct msghdr header = {
+        .msg_name = &name,
+        .msg_namelen = mcf_name_size(receiver->family),
+        .msg_iov = &payload,
+        .msg_iovlen = 1,
+        .msg_control = control_size ? control.bytes : NULL,
+        .msg_controllen = (socklen_t)control_size,
+    };
+    ssize_t length = recvmsg((int)receiver->fd, &header, wait ? 0 : MSG_DONTWAIT);
+    if (length < 0)
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+    if (mcf_is_phantom(&header, (size_t)length))
+        return 0;
+    mcf_filter_adopt(&receiver->filter); /* now: what came after a join must not meet the set before it */
+    mcf_take(receiver, &header, &name, (uint32_t)length, arena, tally);
+    return 1;
+}
+
+static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int wait, mcf_range *got)
+{
+    uint32_t count = mcf_choose_count(receiver, arena, most);
     mcf_tally tally = {0};
-    mcf_filter_adopt(&receiver->filter);
-    while (tally.used < count) {
-        uint8_t *slot = arena->data + (size_t)(start + tally.used) * arena->slot_size;
-        struct iovec payload = {slot, arena->max_datagram};
-        struct msghdr header = {
-            .msg_name = &name,
-            .msg_namelen = mcf_name_size(receiver->family),
-            .msg_iov = &payload,
-            .msg_iovlen = 1,
-            .msg_control = control_size ? control.bytes : NULL,
-            .msg_controllen = (socklen_t)control_size,
-        };
-        ssize_t length = recvmsg((int)receiver->fd, &header, wait && !tally.used ? 0 : MSG_DONTWAIT);
-        if (length < 0) {
-            /* After some datagrams: the next call meets it again, unless it reports on something sent (ICMP). */
-            if (tally.used || errno == EAGAIN || errno == EWOULDBLOCK)
-                break;
-            return -errno;
-        }
-        if (mcf_is_phantom(&header, (size_t)length))
-            break;
-        mcf_take(receiver, &header, &name, (uint32_t)length, arena, start, &tally);
-    }
-    mcf_count_received(receiver, arena, start, &tally);
-    *kept = tally.kept;
-    return (int)tally.used;
+    int taken = 1;
+    while (taken > 0 && tally.used < count)
+        taken = mcf_posix_take(receiver, arena, wait && !tally.used, &tally);
+    mcf_close_batch(receiver, arena, &tally, got);
+    /* After some datagrams: the next call meets the error again, unless it reports on something sent (ICMP). */
+    return tally.used ? (int)tally.used : taken;
 }
 
 static void prepare_send(mcf_sender *sender)
@@ -69,23 +81,19 @@ int mcf_posix_send_one(mcf_sender *sender, const void *data, size_t length)
     return 1;
 }
 
-static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
-{
-    sender->tried = 1;
-    for (uint32_t i = 0; i < count; i++) {
-        int gone = mcf_posix_send_one(sender, sender->payloads[first + i].data, sender->payloads[first + i].length);
-        if (gone <= 0)
-            return i ? (int)i : gone;
+#define ENGINE(its_name)                                                                                               \
+    {                                                                                                                  \
+        .name = its_name,                                                                                              \
+        .fills_places = 1,                                                                                             \
+        .shape = mcf_places_shape,                                                                                     \
+        .room = mcf_places_room,                                                                                       \
+        .vector_size = vector_size,                                                                                    \
+        .prepare = prepare,                                                                                            \
+        .receive = receive,                                                                                            \
+        .prepare_send = prepare_send,                                                                                  \
+        .send = mcf_send_each,                                                                                         \
+        .send_one = mcf_posix_send_one,                                                                                \
     }
-    return (int)count;
-}
 
-const mcf_engine mcf_posix_engine = {
-    .name = "portable",
-    .vector_size = vector_size,
-    .prepare = prepare,
-    .receive = receive,
-    .prepare_send = prepare_send,
-    .send = send_batch,
-    .send_one = mcf_posix_send_one,
-};
+const mcf_engine mcf_posix_engine = ENGINE("portable");
+const mcf_engine mcf_posix_socket = ENGINE("socket");

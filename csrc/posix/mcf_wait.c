@@ -1,22 +1,15 @@
-/* poll(2) and CLOCK_MONOTONIC: every POSIX system. */
+/* poll(2): every POSIX system. */
 #define _POSIX_C_SOURCE 200809L
 #include "mcf_wait.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 
-enum { NANOSECONDS_PER_MS = 1000000 };
-
-int64_t mcf_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
+/* A signal whose handler ran in another thread, or in this one just before poll, interrupts nothing: whoever waits
+ * longer looks around so often. Milliseconds. */
+enum { LOOK_EVERY = 500 };
 
 int mcf_set_patience(mcf_socket fd, int milliseconds)
 {
@@ -24,30 +17,11 @@ int mcf_set_patience(mcf_socket fd, int milliseconds)
     return setsockopt((int)fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) < 0 ? -errno : 0;
 }
 
-/* poll's timeout: milliseconds, rounded up so that a call never returns before its deadline. */
-static int milliseconds_until(int64_t deadline)
-{
-    if (deadline == MCF_NO_DEADLINE)
-        return -1;
-    if (deadline == MCF_DO_NOT_WAIT)
-        return 0;
-    int64_t left = (deadline - mcf_clock() + NANOSECONDS_PER_MS - 1) / NANOSECONDS_PER_MS;
-    return left <= 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
-}
-
-/* poll until something is ready; a deadline beyond INT_MAX milliseconds takes several rounds. */
+/* Returns how many are ready, or as mcf_end_wait, or -errno. */
 static int poll_until(struct pollfd *polled, nfds_t count, int64_t deadline)
 {
-    for (;;) {
-        int timeout = milliseconds_until(deadline);
-        int ready = poll(polled, count, timeout);
-        if (ready > 0)
-            return ready;
-        if (ready < 0)
-            return -errno;
-        if (timeout != INT_MAX)
-            return 0;
-    }
+    int ready = poll(polled, count, mcf_milliseconds_until(deadline, LOOK_EVERY));
+    return ready < 0 ? -errno : ready ? ready : mcf_end_wait(deadline);
 }
 
 int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline)

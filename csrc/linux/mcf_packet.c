@@ -1,0 +1,482 @@
+/* Reading the packet ring in batches. What no packet socket is shown, this host's own multicast and unicast, comes by
+ * the companion, a plain socket (mcf_bpf_companion).
+ *
+ * A batch lies in one block. The part of a block that did not fit a batch, or a train, is carried: the next receive
+ * goes on there. */
+#define _GNU_SOURCE
+#include "linux/mcf_packet.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "linux/mcf_ring.h"
+#include "posix/mcf_posix.h"
+#include "posix/mcf_tally.h"
+
+enum {
+    COPY_SPACE = 1 << 18, /* bytes: what a block holds, without its headers */
+    BLOCKS_IN_A_ROW = 16, /* before the companion has its turn */
+};
+
+/* receiver->vectors. */
+typedef struct {
+    mcf_ring *ring;
+    int companion;
+    uint16_t port;
+    mcf_members members;
+
+    mcf_ring_block *block; /* a reference of ours until all of it is delivered, NULL = none */
+    mcf_ring_cursor cursor;
+    uint32_t blocks_in_row; /* since the companion was asked */
+    uint8_t is_copied;      /* blocks are scarce: this one is copied */
+    uint8_t has_packet;     /* `packet` is not delivered whole, of which `taken` bytes are */
+    uint32_t taken;
+    mcf_ring_packet packet;
+    mcf_frame_datagram datagram;
+
+    int64_t placed; /* losses that batch.dropped has shown */
+    mcf_counter lost, copied, fragments, bad_checksums;
+} packets;
+
+/* As many rows as a call may ask for, and memory of its own for datagrams that are copied. */
+static mcf_shape shape(const mcf_receiver *receiver)
+{
+    return (mcf_shape){.rows = MCF_MAX_BATCH, .max_datagram = receiver->max_datagram, .data_size = COPY_SPACE};
+}
+
+static size_t vector_size(const mcf_receiver *receiver, uint32_t rows)
+{
+    (void)receiver, (void)rows;
+    return sizeof(packets);
+}
+
+static void prepare(mcf_receiver *receiver)
+{
+    (void)receiver; /* zero is where it begins, and a forked child does not go on */
+}
+
+/* Nobody is at it: whatever they left is in the state. */
+static void drop_block(mcf_receiver *receiver, packets *state)
+{
+    mcf_ring_block *block = state->block;
+    state->block = NULL;
+    state->has_packet = 0;
+    receiver->carried = 0;
+    if (block)
+        mcf_ring_release(block);
+}
+
+static void note_losses(packets *state)
+{
+    uint64_t lost = 0, stops = 0;
+    if (state->ring && !mcf_ring_losses(state->ring, &lost, &stops))
+        mcf_counter_add(&state->lost, (int64_t)lost);
+}
+
+static void retire(mcf_receiver *receiver)
+{
+    packets *state = receiver->vectors;
+    note_losses(state);
+    drop_block(receiver, state);
+    mcf_ring *ring = state->ring;
+    state->ring = NULL;
+    if (ring)
+        mcf_ring_close(ring);
+    mcf_members_clear(&state->members);
+}
+
+static int is_lent_from(const mcf_arena *arena, const mcf_ring_block *block)
+{
+    return arena->loan.give_back && arena->loan.lender == block;
+}
+
+static int room(const mcf_receiver *receiver, const mcf_arena *arena)
+{
+    const packets *state = receiver->vectors;
+    uint32_t rows = arena->rows - arena->used_rows;
+    size_t data = arena->data_size - arena->used_data;
+    if (!rows)
+        return MCF_ROOM_NONE;
+    if (state->block && !state->is_copied)
+        return !arena->used_rows || is_lent_from(arena, state->block) ? MCF_ROOM_AMPLE : MCF_ROOM_NONE;
+    if (data < arena->slot_size || data < receiver->limit)
+        return MCF_ROOM_NONE;
+    int is_ample = mcf_is_ample(receiver, rows, arena->rows) && mcf_is_ample(receiver, data, arena->data_size);
+    return is_ample || state->block ? MCF_ROOM_AMPLE : MCF_ROOM_SOME;
+}
+
+/* What the socket has, read as the portable engine reads it, with the destination, by which it is filtered. Drops are
+ * not asked for: the socket counts what its filter leaves out. */
+static int receive_companion(mcf_receiver *receiver, packets *state, mcf_arena *arena, uint32_t most, mcf_range *got)
+{
+    size_t places = (arena->data_size - arena->used_data) / arena->slot_size;
+    mcf_socket fd = receiver->fd;
+    uint32_t metadata = receiver->metadata;
+    state->blocks_in_row = 0;
+    receiver->fd = state->companion;
+    receiver->metadata = (metadata | MCF_META_DESTINATION) & ~(uint32_t)MCF_META_DROPS;
+    int used = mcf_posix_engine.receive(receiver, arena, places < most ? (uint32_t)places : most, 0, got);
+    receiver->fd = fd;
+    receiver->metadata = metadata;
+    if (used > 0 && !(metadata & MCF_META_DESTINATION)) {
+        memset(arena->destinations + got->row, 0, got->rows * sizeof *arena->destinations);
+        memset(arena->interfaces + got->row, 0, got->rows * sizeof *arena->interfaces);
+    }
+    if (used > 0 && metadata & MCF_META_DROPS)
+        memset(arena->dropped + got->row, 0, got->rows * sizeof *arena->dropped);
+    return used;
+}
+
+static int is_group(int family, const uint8_t address[16])
+{
+    return family == MCF_IPV6 ? address[0] == 0xff : address[12] >> 4 == 0xe;
+}
+
+/* Whether a packet is a datagram for a member: *found. *others counts those that belong to somebody else. */
+static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf_ring_packet *packet,
+                         mcf_frame_datagram *found, uint32_t *others)
+{
+    switch (mcf_frame_read(receiver->family, &packet->frame, found)) {
+    case MCF_FRAME_DATAGRAM:
+        if (found->destination_port != state->port)
+            return 0; /* the filter cannot see the port of every packet */
+        if (mcf_members_accept(&state->members, found->destination, packet->interface_index, found->source))
+            return 1;
+        *others += (uint32_t)is_group(receiver->family, found->destination); /* unicast is the companion's */
+        return 0;
+    case MCF_FRAME_FRAGMENT:
+        mcf_counter_bump(&state->fragments, 1);
+        return 0;
+    case MCF_FRAME_BAD_CHECKSUM:
+        mcf_counter_bump(&state->bad_checksums, 1);
+        return 0;
+    case MCF_FRAME_CUT:
+        mcf_counter_add(&state->lost, 1);
+        return 0;
+    default: /* nobody would get it */
+        return 0;
+    }
+}
+
+/* Writes rows [row, end): what the datagrams of a run of one stream have in common. */
+static void describe_run(const mcf_receiver *receiver, const mcf_ring_packet *packet,
+                         const mcf_frame_datagram *datagram, mcf_arena *arena, uint32_t row, uint32_t end)
+{
+    uint32_t metadata = receiver->metadata;
+#define FILL_COLUMN(name, value)                                                                                       \
+    for (uint32_t i = row; i < end; i++)                                                                               \
+    arena->name[i] = (value)
+#define FILL_ADDRESSES(name, address)                                                                                  \
+    for (uint32_t i = row; i < end; i++)                                                                               \
+    memcpy(arena->name[i], address, 16)
+    FILL_ADDRESSES(sources, datagram->source);
+    FILL_COLUMN(source_ports, datagram->source_port);
+    if (receiver->family == MCF_IPV6) {
+        int is_link_local = datagram->source[0] == 0xfe && (datagram->source[1] & 0xc0) == 0x80;
+        FILL_COLUMN(source_scopes, is_link_local ? packet->interface_index : 0);
+    }
+    if (metadata & MCF_META_DESTINATION) {
+        FILL_ADDRESSES(destinations, datagram->destination);
+        FILL_COLUMN(interfaces, packet->interface_index);
+    }
+    if (metadata & MCF_META_DROPS)
+        FILL_COLUMN(dropped, 0);
+    if (metadata & MCF_META_HOPS)
+        FILL_COLUMN(hops, datagram->hops);
+    if (metadata & MCF_META_TOS)
+        FILL_COLUMN(tos, datagram->tos);
+#undef FILL_COLUMN
+#undef FILL_ADDRESSES
+}
+
+/* Writes what each datagram of a packet has of its own; they lie `step` apart. */
+static inline void describe(const mcf_receiver *receiver, const mcf_ring_packet *packet, uint16_t flags, int is_train,
+                            mcf_arena *arena, uint32_t row, uint32_t count, uint32_t offset, uint32_t step,
+                            uint32_t length)
+{
+    int has_time = (receiver->metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP)) != 0;
+    if (has_time && packet->is_hardware_time)
+        flags |= MCF_FLAG_HARDWARE_TIME;
+    if (has_time && is_train)
+        flags |= MCF_FLAG_SHARED_TIME;
+    for (uint32_t end = row + count; row < end; row++, offset += step) {
+        arena->offsets[row] = offset;
+        arena->lengths[row] = length;
+        arena->flags[row] = flags;
+        if (has_time)
+            arena->timestamps[row] = packet->timestamp;
+    }
+}
+
+/* Copies the first bytes of datagrams that lie `size` apart, close to each other, behind what is used of the arena. */
+static void copy_datagrams(packets *state, mcf_arena *arena, const uint8_t *payload, uint32_t size, uint32_t shown,
+                           uint32_t length, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t left = length - i * size;
+        memcpy(arena->data + arena->used_data + (size_t)i * shown, payload + (size_t)i * size,
+               left < shown ? left : shown);
+    }
+    mcf_counter_bump(&state->copied, count);
+}
+
+/* Describes datagrams of the block, up to `most`: *got, and what came beside them. Returns whether that was all of the
+ * block. */
+static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, uint32_t most, mcf_range *got,
+                      mcf_tally *tally)
+{
+    uint32_t max_datagram = receiver->limit, start = arena->used_rows, rows = 0, others = 0;
+    mcf_ring_cursor cursor = state->cursor;
+    mcf_ring_packet packet = state->packet, next;
+    mcf_frame_datagram datagram = state->datagram;
+    int has_packet = state->has_packet, is_run = has_packet; /* packet and datagram are of the rows from `run` on */
+    uint32_t taken = state->taken, end = 0, run = start;
+    const uint8_t *first = state->is_copied ? arena->data + arena->used_data : NULL;
+    while (rows < most) {
+        if (!has_packet) {
+            if (!mcf_ring_step(&cursor, &next))
+                break;
+            if (!is_run || next.interface_index != packet.interface_index ||
+                !mcf_frame_follow(receiver->family, &next.frame, &packet.frame, &datagram)) {
+                describe_run(receiver, &packet, &datagram, arena, run, start + rows);
+                run = start + rows;
+                is_run = is_for_member(receiver, state, &next, &datagram, &others);
+            }
+            packet = next;
+            if (!is_run)
+                continue;
+            taken = 0;
+        }
+        has_packet = 1;
+        const uint8_t *payload = packet.frame.data + datagram.offset + taken;
+        uint32_t left = datagram.length - taken, row = start + rows, count = 1;
+        uint32_t size = datagram.segment ? datagram.segment : left;
+        uint32_t shown = size < max_datagram ? size : max_datagram;
+        if (datagram.segment) {
+            count = (left + size - 1) / size;
+            if (count > most - rows)
+                count = most - rows;
+        }
+        if (state->is_copied) {
+            size_t space = arena->data_size - arena->used_data;
+            if (shown && space / shown < count)
+                count = (uint32_t)(space / shown);
+            if (!count)
+                break;
+            copy_datagrams(state, arena, payload, size, shown, left, count);
+            payload = arena->data + arena->used_data;
+            arena->used_data += (size_t)count * shown;
+        } else if (!first) {
+            first = payload;
+        }
+        uint32_t offset = (uint32_t)(payload - first), step = state->is_copied ? shown : size;
+        uint16_t flags = size > shown ? MCF_FLAG_TRUNCATED : 0;
+        describe(receiver, &packet, flags, datagram.segment != 0, arena, row, count, offset, step, shown);
+        rows += count;
+        if (size > shown)
+            tally->flags |= MCF_FLAG_TRUNCATED;
+        if (count * size >= left) { /* the last datagram of a train may be shorter */
+            uint32_t rest = left - (count - 1) * size;
+            has_packet = 0;
+            if (rest < size) {
+                arena->lengths[start + rows - 1] = rest < shown ? rest : shown;
+                if (rest <= shown)
+                    arena->flags[start + rows - 1] &= (uint16_t)~MCF_FLAG_TRUNCATED;
+            }
+        } else {
+            taken += count * size;
+        }
+        end = arena->offsets[start + rows - 1] + arena->lengths[start + rows - 1];
+    }
+    describe_run(receiver, &packet, &datagram, arena, run, start + rows);
+    state->cursor = cursor;
+    state->taken = taken;
+    state->has_packet = (uint8_t)has_packet;
+    if (has_packet) {
+        state->packet = packet;
+        state->datagram = datagram;
+    }
+    const uint8_t *memory = state->is_copied ? arena->data : state->block->data;
+    *got = (mcf_range){.arena = arena, .row = start, .rows = rows, .data_size = end};
+    got->data = rows ? (size_t)(first - memory) : 0;
+    for (uint32_t row = start; row < start + rows; row++)
+        tally->bytes += arena->lengths[row];
+    tally->kept = rows;
+    tally->used = rows + others;
+    return !has_packet && !cursor.left;
+}
+
+static void give_back(void *block)
+{
+    mcf_ring_release(block);
+}
+
+/* The next block becomes the one that is read. Returns as mcf_ring_next. */
+static int take_block(const mcf_receiver *receiver, packets *state)
+{
+    int result = mcf_ring_next(state->ring, &state->block);
+    if (result <= 0)
+        return result;
+    state->cursor = mcf_ring_begin(state->block);
+    state->is_copied = (uint8_t)mcf_ring_is_scarce(state->ring);
+    state->blocks_in_row++;
+    if (receiver->metadata & MCF_META_DROPS && state->block->is_after_loss)
+        note_losses(state);
+    return result;
+}
+
+static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int wait, mcf_range *got)
+{
+    packets *state = receiver->vectors;
+    (void)wait; /* the socket has no patience */
+    got->rows = 0;
+    if (arena->rows - arena->used_rows < most)
+        most = arena->rows - arena->used_rows;
+    if (!state->block) {
+        int result = take_block(receiver, state);
+        receiver->carried = result != 0; /* of a ring that stands still the next call is to hear, too */
+        if (result <= 0 || state->blocks_in_row > BLOCKS_IN_A_ROW) {
+            int used = receive_companion(receiver, state, arena, most, got);
+            receiver->last_count = used > 0 ? (uint32_t)used : 0;
+            if (used)
+                return used;
+            if (!result)
+                return mcf_ring_error(state->ring);
+            if (result < 0)
+                return result == -ENOBUFS ? MCF_NO_BLOCK : result;
+        }
+    }
+    mcf_ring_block *block = state->block;
+    int is_lent = is_lent_from(arena, block);
+    if (!state->is_copied && !is_lent && arena->used_rows) /* it holds what was copied, or the companion's */
+        return 1;
+    mcf_tally tally = {0};
+    mcf_members_adopt(&state->members);
+    int is_whole = read_block(receiver, state, arena, most, got, &tally);
+    if (got->rows && !state->is_copied && !is_lent) {
+        mcf_ring_retain(block);
+        mcf_arena_lend(arena, block->data, block, give_back);
+        is_lent = 1;
+    }
+    if (got->rows && receiver->metadata & MCF_META_DROPS) {
+        int64_t lost = mcf_counter_get(&state->lost);
+        arena->dropped[got->row] = (uint32_t)(lost - state->placed);
+        state->placed = lost;
+    }
+    arena->used_rows += got->rows;
+    uint32_t used = tally.used ? tally.used : 1;
+    receiver->last_count = used;
+    receiver->last_asked = used;
+    if (is_whole) {
+        receiver->is_spent = (uint8_t)is_lent;
+        receiver->last_asked += (uint32_t)!mcf_ring_has_next(state->ring); /* no more is there */
+        drop_block(receiver, state);
+        receiver->carried = (uint32_t)mcf_ring_is_stuck(state->ring);
+    }
+    mcf_count_received(receiver, got, &tally);
+    return (int)used;
+}
+
+/* The tap */
+
+static int probe(void)
+{
+    int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    return fd < 0 ? -errno : close(fd);
+}
+
+static int guard(mcf_socket fd, int family, int on)
+{
+    mcf_bpf_program program;
+    if (!on)
+        return mcf_bpf_detach((int)fd);
+    mcf_bpf_companion(&program, family);
+    return mcf_bpf_attach((int)fd, &program);
+}
+
+static int open_ring(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const mcf_ring_shape *wanted)
+{
+    packets *state = receiver->vectors;
+    mcf_ring_options options = {
+        .family = receiver->family,
+        .port = port,
+        .interface_index = wanted->interface_index,
+        .block_size = wanted->block_size,
+        .blocks = wanted->blocks,
+        .retire_ms = wanted->retire_ms,
+        .hardware_time = (receiver->metadata & MCF_META_HARDWARE_TIMESTAMP) != 0,
+    };
+    mcf_ring *ring;
+    int error = mcf_ring_open(&ring, &options, NULL, 0);
+    if (error)
+        return error;
+    error = mcf_ring_watch(ring, (int)fd);
+    if (error) {
+        mcf_ring_close(ring);
+        return error;
+    }
+    state->ring = ring;
+    state->companion = (int)fd;
+    state->port = port;
+    receiver->fd = mcf_ring_fd(ring);
+    return 0;
+}
+
+static int follow(mcf_receiver *receiver, const mcf_member *members, uint32_t count)
+{
+    packets *state = receiver->vectors;
+    if (!state->ring)
+        return 0;
+    int error = mcf_members_set(&state->members, members, count);
+    if (!error)
+        error = mcf_ring_filter(state->ring, members, count);
+    return error < 0 ? error : 0;
+}
+
+static void at_fork(mcf_receiver *receiver, int moment)
+{
+    packets *state = receiver->vectors;
+    if (!state->ring)
+        return;
+    if (moment == MCF_FORK_BEFORE)
+        mcf_ring_before_fork(state->ring);
+    else if (moment == MCF_FORK_IN_PARENT)
+        mcf_ring_in_parent(state->ring);
+    else
+        (void)mcf_ring_after_fork(state->ring);
+}
+
+static void count(mcf_receiver *receiver, mcf_tap_counts *counts)
+{
+    packets *state = receiver->vectors;
+    note_losses(state);
+    *counts = (mcf_tap_counts){
+        .lost = mcf_counter_get(&state->lost),
+        .copied = mcf_counter_get(&state->copied),
+        .fragments = mcf_counter_get(&state->fragments),
+        .bad_checksums = mcf_counter_get(&state->bad_checksums),
+        .held = state->ring ? mcf_ring_held(state->ring) : 0,
+    };
+}
+
+static const mcf_tap tap = {
+    .probe = probe,
+    .guard = guard,
+    .open = open_ring,
+    .follow = follow,
+    .at_fork = at_fork,
+    .count = count,
+};
+
+const mcf_engine mcf_packet_engine = {
+    .name = "packet",
+    .tap = &tap,
+    .shape = shape,
+    .vector_size = vector_size,
+    .prepare = prepare,
+    .retire = retire,
+    .room = room,
+    .receive = receive,
+};

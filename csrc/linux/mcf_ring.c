@@ -1,0 +1,390 @@
+/* packet(7) and the kernel's Documentation/networking/packet_mmap.rst. What stands in neither was read in
+ * net/packet/af_packet.c and tried.
+ *
+ * The socket is SOCK_RAW, for only that gives the virtio header, which tells trains apart (PACKET_VNET_HDR). It is
+ * bound to the EtherType of one family, not to ETH_P_ALL: so it sees no outgoing packets (over lo each datagram would
+ * come twice), and what comes in only after Linux took off VLAN tags and handed frames to bridges and bonds, as its own
+ * IP. */
+#define _GNU_SOURCE
+#include "linux/mcf_ring.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/net_tstamp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* struct virtio_net_hdr of linux/virtio_net.h, whose older versions do not know trains of UDP. In the host's byte
+ * order.
+ */
+typedef struct {
+    uint8_t flags;
+    uint8_t gso_type;
+    uint16_t header_length;
+    uint16_t gso_size;
+    uint16_t checksum_start;
+    uint16_t checksum_offset;
+} virtual_header;
+
+enum {
+    GSO_UDP_L4 = 5,
+    ADDRESS_AT = (sizeof(struct tpacket3_hdr) + TPACKET_ALIGNMENT - 1) / TPACKET_ALIGNMENT * TPACKET_ALIGNMENT,
+};
+
+struct mcf_ring {
+    int fd;
+    int edges;        /* epoll on fd, see below */
+    uint8_t is_child; /* of the process that the ring belongs to */
+    uint16_t port;
+    int family;
+    uint32_t next; /* the block that is read next; the reading thread's own */
+    uint32_t blocks;
+    uint8_t *memory;
+    uint8_t *copy; /* of the blocks that are held, around a fork(2); NULL = none */
+    size_t block_size;
+    _Atomic uint32_t held;
+    _Atomic uint32_t references; /* the owner and every block that is held */
+    mcf_ring_block handles[];
+};
+
+static struct tpacket_hdr_v1 *header_of(const mcf_ring *ring, uint32_t block)
+{
+    struct tpacket_block_desc *start = (void *)(ring->memory + block * ring->block_size);
+    return &start->hdr.bh1;
+}
+
+static int set(int fd, int option, int value)
+{
+    return setsockopt(fd, SOL_PACKET, option, &value, sizeof value) ? -errno : 0;
+}
+
+/* In this order: nothing may come in before the filter and the ring are there. */
+static int set_up(mcf_ring *ring, const mcf_ring_options *options, const mcf_member *members, uint32_t count)
+{
+    int fd = ring->fd, error;
+    struct tpacket_req3 shape = {
+        .tp_block_size = options->block_size,
+        .tp_block_nr = options->blocks,
+        .tp_frame_size = options->block_size, /* a limit that V3 does not use */
+        .tp_frame_nr = options->blocks,
+        .tp_retire_blk_tov = options->retire_ms,
+    };
+    /* So that a payload behind a header without options is aligned to 8 bytes: the virtio header has 10. */
+    int reserve = options->family == 6 ? 6 : 2;
+    if ((error = set(fd, PACKET_VERSION, TPACKET_V3)) || (error = set(fd, PACKET_VNET_HDR, 1)) ||
+        (error = set(fd, PACKET_RESERVE, reserve)))
+        return error;
+    if (options->hardware_time && (error = set(fd, PACKET_TIMESTAMP, SOF_TIMESTAMPING_RAW_HARDWARE)))
+        return error;
+    if ((error = mcf_ring_filter(ring, members, count)) < 0)
+        return error;
+    if (setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &shape, sizeof shape))
+        return -errno;
+    size_t size = ring->block_size * ring->blocks;
+    ring->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (ring->memory == MAP_FAILED)
+        return -errno;
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET,
+        .sll_protocol = htons(options->family == 6 ? ETH_P_IPV6 : ETH_P_IP),
+        .sll_ifindex = (int)options->interface_index,
+    };
+    return bind(fd, (struct sockaddr *)&address, sizeof address) ? -errno : 0;
+}
+
+/* A packet socket is readable for as long as the block that the kernel filled last is not back with it. A loop that
+ * holds the last batch while it waits for the next one would spin. What is new is the moment when a block is handed
+ * over, and an edge-triggered epoll(7) keeps that until it is asked. */
+static int watch(mcf_ring *ring)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    ring->edges = epoll_create1(EPOLL_CLOEXEC);
+    if (ring->edges < 0 || epoll_ctl(ring->edges, EPOLL_CTL_ADD, ring->fd, &event))
+        return -errno;
+    return 0;
+}
+
+static void close_descriptors(const mcf_ring *ring)
+{
+    if (ring->edges >= 0)
+        close(ring->edges);
+    if (ring->fd >= 0)
+        close(ring->fd);
+}
+
+static void unref(mcf_ring *ring)
+{
+    if (atomic_fetch_sub_explicit(&ring->references, 1, memory_order_acq_rel) != 1)
+        return;
+    if (ring->memory != MAP_FAILED)
+        munmap(ring->memory, ring->block_size * ring->blocks);
+    free(ring);
+}
+
+int mcf_ring_open(mcf_ring **result, const mcf_ring_options *options, const mcf_member *members, uint32_t count)
+{
+    /* The kernel takes 0 for "whatever suits the speed of the link", and would choose 8 ms or more. */
+    if (!options->blocks || !options->block_size || !options->retire_ms)
+        return -EINVAL;
+    mcf_ring *ring = calloc(1, sizeof *ring + options->blocks * sizeof(mcf_ring_block));
+    if (!ring)
+        return -ENOMEM;
+    ring->memory = MAP_FAILED;
+    ring->edges = -1;
+    ring->family = options->family;
+    ring->port = options->port;
+    ring->blocks = options->blocks;
+    ring->block_size = options->block_size;
+    atomic_init(&ring->references, 1);
+    ring->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = ring->fd < 0 ? -errno : set_up(ring, options, members, count);
+    if (!error)
+        error = watch(ring);
+    if (error) {
+        close_descriptors(ring);
+        unref(ring);
+        return error;
+    }
+    for (uint32_t block = 0; block < ring->blocks; block++)
+        ring->handles[block].ring = ring;
+    *result = ring;
+    return 0;
+}
+
+int mcf_ring_fd(const mcf_ring *ring)
+{
+    return ring->edges;
+}
+
+int mcf_ring_watch(const mcf_ring *ring, int companion)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    return epoll_ctl(ring->edges, EPOLL_CTL_ADD, companion, &event) ? -errno : 0;
+}
+
+int mcf_ring_filter(const mcf_ring *ring, const mcf_member *members, uint32_t count)
+{
+    return ring->is_child ? -EPERM : mcf_bpf_attach_members(ring->fd, ring->family, ring->port, members, count);
+}
+
+static void give_back(const mcf_ring *ring, uint32_t block)
+{
+    __atomic_store_n(&header_of(ring, block)->block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+}
+
+static uint32_t status_of(const struct tpacket_hdr_v1 *header)
+{
+    return __atomic_load_n(&header->block_status, __ATOMIC_ACQUIRE);
+}
+
+static int take(mcf_ring *ring, mcf_ring_block **result)
+{
+    for (;;) {
+        uint32_t next = ring->next;
+        mcf_ring_block *block = &ring->handles[next];
+        if (atomic_load_explicit(&block->is_held, memory_order_acquire))
+            return -ENOBUFS;
+        struct tpacket_hdr_v1 *header = header_of(ring, next);
+        uint32_t status = status_of(header);
+        if (!(status & TP_STATUS_USER))
+            return 0;
+        ring->next = next + 1 == ring->blocks ? 0 : next + 1;
+        if (!header->num_pkts) { /* the first packet did not fit and went into the block behind */
+            give_back(ring, next);
+            continue;
+        }
+        block->data = ring->memory + next * ring->block_size;
+        block->length = header->blk_len;
+        block->frames = header->num_pkts;
+        block->turn++;
+        block->is_after_loss = (status & TP_STATUS_LOSING) != 0;
+        atomic_store_explicit(&block->references, 1, memory_order_relaxed);
+        atomic_store_explicit(&block->is_held, 1, memory_order_release);
+        atomic_fetch_add_explicit(&ring->held, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&ring->references, 1, memory_order_relaxed);
+        *result = block;
+        return 1;
+    }
+}
+
+int mcf_ring_next(mcf_ring *ring, mcf_ring_block **result)
+{
+    struct epoll_event events[2]; /* the ring's and the companion's, which would come before it */
+    if (ring->is_child)
+        return -EPERM;
+    int got = take(ring, result);
+    if (got)
+        return got;
+    /* Forgets the edge, and looks again: a block that came in between has left another one. */
+    (void)epoll_wait(ring->edges, events, 2, 0);
+    return take(ring, result);
+}
+
+int mcf_ring_is_stuck(const mcf_ring *ring)
+{
+    return atomic_load_explicit(&ring->handles[ring->next].is_held, memory_order_acquire);
+}
+
+int mcf_ring_has_next(const mcf_ring *ring)
+{
+    return !mcf_ring_is_stuck(ring) && status_of(header_of(ring, ring->next)) & TP_STATUS_USER;
+}
+
+mcf_ring_cursor mcf_ring_begin(const mcf_ring_block *block)
+{
+    const struct tpacket_block_desc *start = (const void *)block->data;
+    return (mcf_ring_cursor){block->data + start->hdr.bh1.offset_to_first_pkt, block->frames};
+}
+
+int mcf_ring_step(mcf_ring_cursor *cursor, mcf_ring_packet *packet)
+{
+    if (!cursor->left)
+        return 0;
+    const struct tpacket3_hdr *header = (const void *)cursor->at;
+    const struct sockaddr_ll *from = (const void *)(cursor->at + ADDRESS_AT);
+    uint32_t status = header->tp_status;
+    virtual_header virtual;
+    memcpy(&virtual, cursor->at + header->tp_mac - sizeof virtual, sizeof virtual);
+    uint32_t link = (uint32_t)(header->tp_net - header->tp_mac);
+    packet->frame.data = cursor->at + header->tp_net;
+    packet->frame.captured = header->tp_snaplen > link ? header->tp_snaplen - link : 0;
+    packet->frame.length = header->tp_len > link ? header->tp_len - link : 0;
+    packet->frame.segment = virtual.gso_type == GSO_UDP_L4 ? virtual.gso_size : 0;
+    packet->frame.checksum = status & TP_STATUS_CSUMNOTREADY ? MCF_CHECKSUM_UNFINISHED
+                             : status & TP_STATUS_CSUM_VALID ? MCF_CHECKSUM_VALID
+                                                             : MCF_CHECKSUM_UNKNOWN;
+    packet->interface_index = (uint32_t)from->sll_ifindex;
+    packet->timestamp = (int64_t)header->tp_sec * 1000000000 + header->tp_nsec;
+    packet->is_hardware_time = (status & TP_STATUS_TS_RAW_HARDWARE) != 0;
+    /* Packets of a stream are mostly of one size: the one after the next then lies as far behind it again. */
+    const uint8_t *soon = cursor->at + 6 * (size_t)header->tp_next_offset;
+    __builtin_prefetch(soon);
+    __builtin_prefetch(soon + 64);
+    __builtin_prefetch(soon + 128);
+    cursor->at += header->tp_next_offset;
+    cursor->left--;
+    return 1;
+}
+
+void mcf_ring_release(mcf_ring_block *block)
+{
+    if (atomic_fetch_sub_explicit(&block->references, 1, memory_order_acq_rel) != 1)
+        return;
+    mcf_ring *ring = block->ring;
+    if (!ring->is_child)
+        give_back(ring, (uint32_t)(block - ring->handles));
+    /* Only now: a reader who saw it free and the status unchanged would take the old packets for new ones. */
+    atomic_store_explicit(&block->is_held, 0, memory_order_release);
+    atomic_fetch_sub_explicit(&ring->held, 1, memory_order_relaxed);
+    unref(ring);
+}
+
+uint32_t mcf_ring_held(const mcf_ring *ring)
+{
+    return atomic_load_explicit(&ring->held, memory_order_relaxed);
+}
+
+int mcf_ring_is_scarce(const mcf_ring *ring)
+{
+    return (ring->blocks - mcf_ring_held(ring)) * (uint64_t)4 < ring->blocks;
+}
+
+int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost, uint64_t *stops)
+{
+    struct tpacket_stats_v3 seen;
+    socklen_t size = sizeof seen;
+    if (ring->is_child)
+        return -EPERM;
+    if (getsockopt(ring->fd, SOL_PACKET, PACKET_STATISTICS, &seen, &size))
+        return -errno;
+    *lost += seen.tp_drops;
+    *stops += seen.tp_freeze_q_cnt;
+    return 0;
+}
+
+int mcf_ring_error(const mcf_ring *ring)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (ring->is_child)
+        return -EPERM;
+    if (getsockopt(ring->fd, SOL_SOCKET, SO_ERROR, &error, &size))
+        return -errno;
+    return -error;
+}
+
+static size_t size_of(const mcf_ring *ring)
+{
+    return ring->block_size * ring->blocks;
+}
+
+/* Copies the blocks that are held, but for those that were copied since they were handed over. */
+static void copy_held(mcf_ring *ring)
+{
+    for (uint32_t i = 0; i < ring->blocks; i++) {
+        mcf_ring_block *block = &ring->handles[i];
+        uint64_t turn = block->turn;
+        if (!atomic_load_explicit(&block->is_held, memory_order_acquire) || block->copied_turn == turn)
+            continue;
+        memcpy(ring->copy + i * ring->block_size, block->data, block->length);
+        block->copied_turn = turn;
+    }
+}
+
+static int make_copy(mcf_ring *ring)
+{
+    if (ring->copy)
+        return 0;
+    void *copy = mmap(NULL, size_of(ring), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED)
+        return -ENOMEM;
+    ring->copy = copy;
+    return 0;
+}
+
+void mcf_ring_before_fork(mcf_ring *ring)
+{
+    /* Without the memory the child tries. */
+    if (!ring->is_child && mcf_ring_held(ring) && !make_copy(ring))
+        copy_held(ring);
+}
+
+void mcf_ring_in_parent(mcf_ring *ring)
+{
+    if (!ring->copy)
+        return;
+    munmap(ring->copy, size_of(ring));
+    ring->copy = NULL;
+    for (uint32_t i = 0; i < ring->blocks; i++)
+        ring->handles[i].copied_turn = 0;
+}
+
+int mcf_ring_after_fork(mcf_ring *ring)
+{
+    if (ring->is_child)
+        return 0;
+    ring->is_child = 1;
+    if (make_copy(ring))
+        return -ENOMEM;
+    copy_held(ring);
+    if (mremap(ring->copy, size_of(ring), size_of(ring), MREMAP_MAYMOVE | MREMAP_FIXED, ring->memory) == MAP_FAILED) {
+        mcf_ring_in_parent(ring);
+        return -ENOMEM;
+    }
+    ring->copy = NULL;
+    return 0;
+}
+
+void mcf_ring_close(mcf_ring *ring)
+{
+    /* A mapping keeps its socket alive, and the kernel would go on to fill it for as long as a block is held. */
+    (void)mcf_ring_filter(ring, NULL, 0);
+    close_descriptors(ring);
+    unref(ring);
+}
