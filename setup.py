@@ -2,27 +2,37 @@
 
 import os
 import sys
+import sysconfig
 from glob import glob
 
 from setuptools import Extension, setup
 
-# Each platform's own backend, and the portable one beside it.
-BACKENDS = {"linux": ["linux", "posix"]}
+# Each platform's own backend, the portable one beside it where it serves, and what they link with.
+BACKENDS = {"linux": ["linux", "posix"], "darwin": ["apple", "posix"], "win32": ["windows"]}
+LIBRARIES = {"win32": ["ws2_32", "iphlpapi"]}
 
-if sys.platform not in BACKENDS:
-    sys.exit(f"mcastfast has no backend for {sys.platform} yet; it has one for: {', '.join(BACKENDS)}")
+# By compiler: flags for everything, warnings for our own C, what makes errors of them.
+FLAGS = {
+    "gcc": (["-std=c11", "-O3", "-fvisibility=hidden"], ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"], "-Werror"),
+    "msvc": (["/std:c11", "/experimental:c11atomics", "/O2"], ["/W3"], "/WX"),
+}
 
-folders = ["csrc", *(f"csrc/{backend}" for backend in BACKENDS[sys.platform])]
+# Tests build what belongs to another system, over a shim: `make test-apple`.
+system = os.environ.get("MCASTFAST_SYSTEM", sys.platform)
+if system not in BACKENDS:
+    sys.exit(f"mcastfast has no backend for {system} yet; it has one for: {', '.join(BACKENDS)}")
+
+folders = ["csrc", *(f"csrc/{backend}" for backend in BACKENDS[system])]
 sources = sorted(source for folder in folders for source in glob(f"{folder}/*.c"))
 headers = sorted(header for folder in folders for header in glob(f"{folder}/*.h"))
 
-flags = ["-std=c11", "-O3", "-fvisibility=hidden"]
-warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"]
+# Windows' CPython is built with MSVC and expects it; MSYS2's, whose platform is mingw_*, is not.
+flags, warnings, as_errors = FLAGS["msvc" if sysconfig.get_platform().startswith("win") else "gcc"]
 link_flags = []
 if os.environ.get("MCASTFAST_WERROR") == "1":
-    warnings.append("-Werror")
+    warnings = [*warnings, as_errors]
 if sanitizers := os.environ.get("MCASTFAST_SANITIZE"):
-    flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
+    flags = [*flags, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
     link_flags.append(f"-fsanitize={sanitizers}")
 
 setup(
@@ -44,6 +54,7 @@ setup(
             ["src/mcastfast/_core.pyx"],
             depends=[*glob("src/mcastfast/*.px[di]"), *sources, *headers],
             include_dirs=["csrc"],
+            libraries=LIBRARIES.get(system, []),
             extra_compile_args=flags,
             extra_link_args=link_flags,
         )

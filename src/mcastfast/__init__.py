@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ENGINES": "_core",
     "TTL": "scope",
+    "Background": "background",
     "Batch": "_core",
     "BufferClampedWarning": "buffers",
     "Datagram": "_core",

@@ -2,6 +2,7 @@
 
 from mcastfast._core import ENGINES, Batch, Datagram, DatagramFlag, ReceiverSet
 from mcastfast.address import Group
+from mcastfast.background import Background
 from mcastfast.buffers import BufferClampedWarning
 from mcastfast.errors import UnsupportedError
 from mcastfast.interface import Interface, interfaces
@@ -16,6 +17,7 @@ __version__: str
 __all__ = [
     "ENGINES",
     "TTL",
+    "Background",
     "Batch",
     "BufferClampedWarning",
     "Datagram",

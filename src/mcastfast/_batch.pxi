@@ -69,16 +69,18 @@ cdef class Batch:
     """
 
     cdef mcf_arena *arena
-    cdef uint32_t start
+    cdef uint32_t start  # the first row
     cdef uint32_t count
-    cdef uint32_t slots
+    cdef size_t data_start
+    cdef size_t data_size
     cdef uint32_t metadata
     cdef int family
     cdef uint16_t port
     cdef bint refillable  # over the caller's memory
     cdef bint filling
-    cdef uint32_t generation
+    cdef mcf_counter generation
     cdef mcf_counter exports
+    cdef _SourceCache sources
     cdef Py_buffer memory
 
     def __init__(self, buffer, *, max_datagram=2048):
@@ -92,30 +94,38 @@ cdef class Batch:
             raise BufferError(f"Batch needs a writable, C-contiguous buffer: {error}") from None
         cdef Py_ssize_t slots = memory.len // size
         try:
-            if self.arena != NULL:  # by the buffer's own Python code
-                raise RuntimeError("Batch.__init__ called twice")
             if slots == 0:
                 raise ValueError(f"a buffer of {memory.len} bytes is too small for one datagram of max_datagram={size} "
                                  "bytes")
-            self.arena = mcf_arena_new(memory.buf, <uint32_t>min(slots, <Py_ssize_t>MCF_MAX_BATCH), size)
-            if self.arena == NULL:
-                raise MemoryError
+            self._cover(&memory, <uint32_t>min(slots, <Py_ssize_t>MCF_MAX_BATCH), size)
         except:
             PyBuffer_Release(&memory)
             raise
-        self.memory = memory
+
+    @cython.critical_section
+    cdef int _cover(self, Py_buffer *memory, uint32_t rows, uint32_t max_datagram) except -1:
+        if self.arena != NULL:  # by the buffer's own Python code, or another thread
+            raise RuntimeError("Batch.__init__ called twice")
+        self.arena = mcf_arena_over(memory.buf, rows, max_datagram)
+        if self.arena == NULL:
+            raise MemoryError
+        self.data_size = self.arena.data_size
+        self.memory = memory[0]
         self.refillable = True
+        return 0
 
     def __dealloc__(self):
         self._drop()
 
     cdef void _drop(self) noexcept:
+        cdef Py_buffer memory
         if self.arena != NULL:
             mcf_arena_release(self.arena)
             self.arena = NULL
         if self.refillable:
-            PyBuffer_Release(&self.memory)
             self.refillable = False
+            memory = self.memory
+            PyBuffer_Release(&memory)  # last: it may run Python code
 
     cdef inline int _check(self) except -1:
         if self.arena == NULL:
@@ -123,7 +133,7 @@ cdef class Batch:
         return 0
 
     cdef inline const uint8_t *_base(self) noexcept:
-        return self.arena.data + <size_t>self.start * self.arena.slot_size
+        return self.arena.data + self.data_start
 
     cdef inline Datagram _datagram(self, uint32_t index):
         cdef Datagram datagram = Datagram.__new__(Datagram)
@@ -132,13 +142,15 @@ cdef class Batch:
         datagram.data = self._base() + self.arena.offsets[row]
         datagram.length = self.arena.lengths[row]
         datagram.row = row
-        datagram.generation = self.generation
+        datagram.generation = mcf_counter_get(&self.generation)
         return datagram
 
+    @cython.critical_section
     def __len__(self):
         self._check()
         return self.count
 
+    @cython.critical_section
     def __getitem__(self, Py_ssize_t index):
         self._check()
         if index < 0:
@@ -147,18 +159,21 @@ cdef class Batch:
             raise IndexError(f"batch index out of range, the batch has {self.count} datagrams")
         return self._datagram(<uint32_t>index)
 
+    @cython.critical_section
     def __iter__(self):
         self._check()
         cdef _BatchIterator iterator = _BatchIterator.__new__(_BatchIterator)
         iterator.batch = self
-        iterator.generation = self.generation
+        iterator.generation = mcf_counter_get(&self.generation)
         return iterator
 
+    @cython.critical_section
     def __repr__(self):
         if self.arena == NULL:
             return "<Batch, released>"
         return f"<Batch of {self.count} datagrams>"
 
+    @cython.critical_section
     def __enter__(self):
         self._check()
         return self
@@ -166,6 +181,7 @@ cdef class Batch:
     def __exit__(self, *_):
         self.release()
 
+    @cython.critical_section
     def release(self):
         """Gives the memory back now. BufferError while memoryviews or arrays of it live; datagrams become invalid.
 
@@ -174,38 +190,60 @@ cdef class Batch:
         if self.arena == NULL:
             return
         self._claim("release")
-        self.generation += 1
-        self.start = self.count = self.slots = 0
+        mcf_counter_bump(&self.generation, 1)
+        self.start = self.count = 0
+        self.data_start = 0
         self._drop()
 
     cdef int _claim(self, str what) except -1:
         """Nobody may look at the memory from now on, or the caller is told why not."""
-        cdef int64_t exports = mcf_counter_get(&self.exports)
+        cdef int64_t exports = mcf_counter_settled(&self.exports)
         if self.filling:
             raise RuntimeError(f"{what}: another thread is filling this batch")
         if exports:
             raise BufferError(f"{what}: {exports} memoryviews or arrays of this batch are still alive; drop them first")
         return 0
 
+    @cython.critical_section
+    cdef int _begin_fill(self) except -1:
+        self._check()
+        if not self.refillable:
+            raise ValueError("recv_batch_into needs a batch over memory of yours, Batch(buffer); a received one never "
+                             "changes")
+        self._claim("recv_batch_into")
+        self.filling = True
+        return 0
+
+    @cython.critical_section
+    cdef void _end_fill(self) noexcept:
+        self.filling = False
+
+    @cython.critical_section
     def copy(self):
         """A batch with the same datagrams in memory of its own, packed without gaps; it holds no arena."""
         self._check()
         cdef Batch batch = Batch.__new__(Batch)
-        batch.arena = mcf_arena_copy(self.arena, self.start, self.count)
+        cdef mcf_range own
+        own.arena, own.row, own.rows = self.arena, self.start, self.count
+        own.data, own.data_size = self.data_start, self.data_size
+        batch.arena = mcf_arena_copy(&own)
         if batch.arena == NULL:
             raise MemoryError
         batch.count = self.count
+        batch.data_size = batch.arena.data_size
         batch.metadata = self.metadata
         batch.family = self.family
         batch.port = self.port
+        batch.sources = self.sources
         return batch
 
+    @cython.critical_section
     def payloads(self):
         """The payloads as a list of bytes: one copy each, cheaper than a view for small datagrams."""
         self._check()
-        cdef uint32_t generation = self.generation
+        cdef int64_t generation = mcf_counter_get(&self.generation)
         cdef list result = PyList_New(self.count)
-        if generation != self.generation:  # a list may run the collector, and that the end of the batch
+        if generation != mcf_counter_get(&self.generation):  # making a list may run the collector, and that end it
             _raise_stale()
         cdef const uint8_t *base = self._base()
         cdef const uint32_t *offsets = self.arena.offsets + self.start
@@ -224,45 +262,47 @@ cdef class Batch:
         keeps the batch. ValueError: the dtype holds Python objects or is empty, offset is negative, or a datagram is
         shorter than offset + dtype.itemsize (named with its index and length).
         """
-        checked = _checked_dtype(dtype)
-        self._check()
-        return _records(self, checked, offset)
+        return _records(self, _checked_dtype(dtype), offset)
 
     @property
+    @cython.critical_section
     def capacity(self):
         """How many datagrams there is room for (a received batch: how many it has)."""
         self._check()
-        return self.arena.slots if self.refillable else self.count
+        return self.arena.rows if self.refillable else self.count
 
     @property
+    @cython.critical_section
     def data(self):
         """The memory that the datagrams lie in, bytes; ``offsets`` count from its start."""
         self._check()
         if self.filling:
             raise RuntimeError("data: another thread is filling this batch")
-        cdef size_t begin = <size_t>self.start * self.arena.slot_size
-        cdef size_t size = <size_t>self.slots * self.arena.slot_size if self.slots else self.arena.data_size
-        return memoryview(_view(self, self.arena.data + begin, b"B", 1, <Py_ssize_t>size, 0))
+        return memoryview(_view(self, self._base(), b"B", 1, <Py_ssize_t>self.data_size, 0))
 
     @property
+    @cython.critical_section
     def offsets(self):
         """Where each payload starts in ``data``, bytes (u4)."""
         self._check()
         return memoryview(_view(self, self.arena.offsets + self.start, b"I", 4, self.count, 0))
 
     @property
+    @cython.critical_section
     def lengths(self):
         """Payload lengths as received, bytes (u4)."""
         self._check()
         return memoryview(_view(self, self.arena.lengths + self.start, b"I", 4, self.count, 0))
 
     @property
+    @cython.critical_section
     def flags(self):
         """Bits of :class:`DatagramFlag` (u2)."""
         self._check()
         return memoryview(_view(self, self.arena.flags + self.start, b"H", 2, self.count, 0))
 
     @property
+    @cython.critical_section
     def timestamps(self):
         """When the kernel received each datagram, nanoseconds since the epoch, CLOCK_REALTIME (i8).
 
@@ -272,6 +312,7 @@ cdef class Batch:
         return memoryview(_view(self, self.arena.timestamps + self.start, b"q", 8, self.count, 0))
 
     @property
+    @cython.critical_section
     def source_addresses(self):
         """Source addresses, 16 bytes a row, IPv4 as ::ffff:a.b.c.d (u1, shape (n, 16))."""
         self._check()
@@ -279,12 +320,14 @@ cdef class Batch:
         return memoryview(_view(self, first, b"B", 1, self.count, 16))
 
     @property
+    @cython.critical_section
     def source_ports(self):
         """Source ports (u2)."""
         self._check()
         return memoryview(_view(self, self.arena.source_ports + self.start, b"H", 2, self.count, 0))
 
     @property
+    @cython.critical_section
     def destination_addresses(self):
         """Destination addresses, as source_addresses. 0 without metadata="destination" (IP_PKTINFO, RFC 3542)."""
         self._check()
@@ -292,24 +335,28 @@ cdef class Batch:
         return memoryview(_view(self, first, b"B", 1, self.count, 16))
 
     @property
+    @cython.critical_section
     def interface_indexes(self):
         """Index of the interface each datagram came in by (u4). 0 without metadata="destination"."""
         self._check()
         return memoryview(_view(self, self.arena.interfaces + self.start, b"I", 4, self.count, 0))
 
     @property
+    @cython.critical_section
     def hops(self):
         """Received TTL or hop limit (u1). 0 without metadata="hops"."""
         self._check()
         return memoryview(_view(self, self.arena.hops + self.start, b"B", 1, self.count, 0))
 
     @property
+    @cython.critical_section
     def tos(self):
         """Received TOS or traffic class byte (u1). 0 without metadata="tos"."""
         self._check()
         return memoryview(_view(self, self.arena.tos + self.start, b"B", 1, self.count, 0))
 
     @property
+    @cython.critical_section
     def dropped(self):
         """Datagrams that the kernel dropped between the row before and this one (u4). 0 without metadata="drops".
 
@@ -332,16 +379,16 @@ cdef uint32_t _datagram_size(max_datagram) except 0:
 cdef class _BatchIterator:
     cdef Batch batch
     cdef uint32_t next
-    cdef uint32_t generation
+    cdef int64_t generation
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        cdef Batch batch = self.batch
-        if batch is None or self.generation != batch.generation:
-            _raise_stale()
-        if self.next == batch.count:
-            raise StopIteration
-        self.next += 1
-        return batch._datagram(self.next - 1)
+        with cython.critical_section(self.batch):  # which guards the iterator, too
+            if self.batch is None or self.generation != mcf_counter_get(&self.batch.generation):
+                _raise_stale()
+            if self.next < self.batch.count:
+                self.next += 1
+                return self.batch._datagram(self.next - 1)
+        raise StopIteration

@@ -10,6 +10,7 @@ cdef extern from "mcf.h" nogil:
         MCF_FLAG_TRUNCATED
         MCF_FLAG_CONTROL_TRUNCATED
         MCF_FLAG_HARDWARE_TIME
+        MCF_FLAG_SHARED_TIME
         MCF_META_DESTINATION
         MCF_META_TIMESTAMP
         MCF_META_DROPS
@@ -31,16 +32,20 @@ cdef extern from "mcf.h" nogil:
     ctypedef struct mcf_counter:
         pass
     int64_t mcf_counter_get(mcf_counter *counter)
+    int64_t mcf_counter_settled(mcf_counter *counter)
     int64_t mcf_counter_add(mcf_counter *counter, int64_t amount)
     void mcf_counter_bump(mcf_counter *counter, int64_t amount)
+
+    ctypedef struct mcf_switch:
+        pass
+    bint mcf_switch_get(mcf_switch *switch)
+    void mcf_switch_set(mcf_switch *switch, bint is_on)
 
     ctypedef struct mcf_arena:
         uint8_t *data
         size_t data_size
-        uint32_t slots
-        uint32_t slot_size
+        uint32_t rows
         uint32_t max_datagram
-        uint32_t used
         uint32_t *offsets
         uint32_t *lengths
         uint16_t *flags
@@ -53,19 +58,26 @@ cdef extern from "mcf.h" nogil:
         uint32_t *dropped
         uint8_t *hops
         uint8_t *tos
-    size_t mcf_arena_size(uint32_t slots, uint32_t max_datagram)
-    mcf_arena *mcf_arena_new(void *data, uint32_t slots, uint32_t max_datagram)
-    mcf_arena *mcf_arena_copy(const mcf_arena *arena, uint32_t start, uint32_t count)
-    void mcf_arena_retain(mcf_arena *arena)
+    ctypedef struct mcf_range:
+        mcf_arena *arena
+        uint32_t row
+        uint32_t rows
+        size_t data
+        size_t data_size
+    mcf_arena *mcf_arena_over(void *data, uint32_t rows, uint32_t max_datagram)
+    mcf_arena *mcf_arena_copy(const mcf_range *batch)
     void mcf_arena_release(mcf_arena *arena)
-    bint mcf_arena_is_sole(mcf_arena *arena)
+    uint32_t mcf_range_copy(const mcf_range *batch, mcf_arena *arena, mcf_range *to)
 
     ctypedef struct mcf_pool:
         pass
-    mcf_pool *mcf_pool_new(uint32_t slots, uint32_t max_datagram, uint64_t max_bytes)
-    int mcf_pool_take(mcf_pool *pool, mcf_arena **arena)
+    int mcf_pool_reserve(mcf_pool *pool, uint32_t wishes)
     uint32_t mcf_pool_arenas(mcf_pool *pool)
-    void mcf_pool_close(mcf_pool *pool)
+
+    enum:
+        MCF_MEMORY_PREFAULT
+        MCF_MEMORY_LOCK
+        MCF_MEMORY_HUGE
 
     ctypedef struct mcf_filter_entry:
         uint8_t group[16]
@@ -74,8 +86,43 @@ cdef extern from "mcf.h" nogil:
         pass
     int mcf_filter_set(mcf_filter *filter, const mcf_filter_entry *entries, uint32_t count)
 
+    ctypedef struct mcf_member:
+        uint8_t group[16]
+        uint32_t interface_index
+        uint32_t source_count
+        const void *sources  # rows of 16 bytes
+        uint8_t is_exclude
+
+    ctypedef struct mcf_ring_shape:
+        uint32_t interface_index
+        uint32_t block_size
+        uint32_t blocks
+        uint32_t retire_ms
+    enum:
+        MCF_FORK_BEFORE
+        MCF_FORK_IN_PARENT
+        MCF_FORK_IN_CHILD
+    ctypedef struct mcf_tap_counts:
+        int64_t lost
+        int64_t copied
+        int64_t fragments
+        int64_t bad_checksums
+        uint32_t held
+    ctypedef struct mcf_tap:
+        int (*probe)() noexcept
+        int (*guard)(mcf_socket fd, int family, int on) noexcept
+        int (*open)(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const mcf_ring_shape *shape) noexcept
+        int (*follow)(mcf_receiver *receiver, const mcf_member *members, uint32_t count) noexcept
+        void (*at_fork)(mcf_receiver *receiver, int moment) noexcept
+        void (*count)(mcf_receiver *receiver, mcf_tap_counts *counts) noexcept
+
     ctypedef struct mcf_engine:
         const char *name
+        const char *(*obstacle)() noexcept
+        const mcf_engine *coalescing
+        int (*open)(mcf_receiver *receiver) noexcept
+        int (*wait)(mcf_receiver *receiver, int64_t deadline) noexcept
+        const mcf_tap *tap
         int can_segment
     const mcf_engine *mcf_engines[]
 
@@ -85,8 +132,12 @@ cdef extern from "mcf.h" nogil:
         mcf_socket wake
         int family
         uint32_t metadata
+        uint32_t batch_size
+        int64_t spin
         uint8_t is_patient
         mcf_filter filter
+        mcf_pool *pool
+        uint32_t carried
         uint32_t last_drops
         mcf_counter batches
         mcf_counter datagrams
@@ -94,16 +145,47 @@ cdef extern from "mcf.h" nogil:
         mcf_counter truncated
         mcf_counter control_truncated
         mcf_counter foreign
-    void mcf_receiver_init(mcf_receiver *receiver)
-    int mcf_receiver_reserve(mcf_receiver *receiver, uint32_t slots)
-    void mcf_receiver_after_fork(mcf_receiver *receiver)
+        mcf_counter overrun
+    enum:
+        MCF_NO_ROOM
+        MCF_NO_BLOCK
+    uint64_t mcf_receiver_least_memory(const mcf_receiver *receiver, uint32_t max_datagram)
+    int mcf_receiver_prepare(mcf_receiver *receiver, uint32_t max_datagram, uint64_t max_memory)
+    void mcf_receiver_after_fork(mcf_receiver *receiver, int was_idle)
+    void mcf_receiver_retire(mcf_receiver *receiver)
     void mcf_receiver_clear(mcf_receiver *receiver)
-    int mcf_receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t start, uint32_t count, int64_t deadline,
-                    uint32_t *kept)
+    int mcf_receive(mcf_receiver *receiver, int64_t deadline, mcf_range *got)
+    int mcf_receive_into(mcf_receiver *receiver, mcf_arena *arena, int64_t deadline, mcf_range *got)
+
+    ctypedef struct mcf_thread_options:
+        const char *name
+        const uint32_t *cpus
+        uint32_t cpu_count
+        int priority
+    ctypedef struct mcf_background:
+        pass
+    int mcf_background_start(mcf_background **background, mcf_receiver *receiver, int64_t delay,
+                             const mcf_thread_options *options)
+    int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, mcf_range *got)
+    mcf_socket mcf_background_ready(const mcf_background *background)
+    void mcf_background_stop(mcf_background *background)
+    void mcf_background_abandon(mcf_background *background)
 
     ctypedef struct mcf_payload:
         const void *data
         size_t length
+    enum:
+        MCF_PACE_DATAGRAMS
+        MCF_PACE_PAYLOAD
+        MCF_PACE_WIRE
+    ctypedef struct mcf_pace:
+        uint64_t units
+        uint64_t span
+        uint32_t burst
+        int counts
+        int is_ipv6
+        uint32_t mtu
+    int64_t mcf_pace_turn(const mcf_pace *pace)
     enum:
         MCF_SEGMENT_NEVER
         MCF_SEGMENT_IF_ACCEPTED
@@ -114,6 +196,8 @@ cdef extern from "mcf.h" nogil:
         mcf_socket wake
         int family
         int segment
+        mcf_pace pace
+        uint32_t alike
         mcf_payload *payloads
         mcf_counter batches
         mcf_counter datagrams
@@ -123,9 +207,13 @@ cdef extern from "mcf.h" nogil:
         mcf_counter late_errors
     int mcf_sender_init(mcf_sender *sender)
     void mcf_sender_clear(mcf_sender *sender)
-    int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t deadline)
-    int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t deadline)
+    int mcf_sender_look(mcf_sender *sender)
+    int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline)
+    int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)
     int mcf_collect_errors(mcf_socket fd)
+    int mcf_socket_begin(mcf_socket fd, int is_ours)
+    void mcf_socket_end(mcf_socket fd, int waits)
+    int mcf_error_number(int error)
 
     int64_t mcf_clock()
     int mcf_set_patience(mcf_socket fd, int milliseconds)
@@ -134,7 +222,7 @@ cdef extern from "mcf.h" nogil:
                       int64_t deadline)
     mcf_socket mcf_wake_new()
     void mcf_wake_signal(mcf_socket wake)
-    void mcf_wake_reset(mcf_socket wake)
+    int mcf_wake_reset(mcf_socket wake)
     void mcf_wake_free(mcf_socket wake)
 
     cdef struct mcf_interface_address:

@@ -1,9 +1,13 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic
-# cython: auto_pickle=False, autotestdict=False
+# cython: auto_pickle=False, autotestdict=False, freethreading_compatible=True
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The thin layer between Python and the C core: checks, GIL release, error mapping, buffer protocol. No policy.
 
 One extension, in files by concept.
+
+What threads may do to one object at a time is settled in two ways. The lock of its gate makes calls that wait exclude
+each other. Everything short is one step: the GIL sees to that or, where there is none, the object's critical section,
+which costs nothing where there is a GIL. So what a critical section guards must not run Python code half-way.
 """
 
 cimport cython
@@ -33,22 +37,24 @@ from cpython.pythread cimport (
     PyThread_release_lock,
     PyThread_type_lock,
 )
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM
 from cpython.unicode cimport PyUnicode_FromFormat
-from libc.errno cimport EAGAIN, EBADF, EINTR, EMSGSIZE, ENOMEM, ETIMEDOUT
+from libc.errno cimport EAGAIN, EBADF, EINTR, EMSGSIZE, ENOMEM, EPERM, ETIMEDOUT
 from libc.string cimport memcmp, memcpy
 
 cdef extern from "<errno.h>":
     int ECANCELED
 
 import os
+import socket
 from enum import IntFlag
 from operator import index as operator_index
 from socket import AF_INET, AF_INET6, inet_ntop
 from sys import is_finalizing
-from weakref import WeakSet
 from weakref import ref as weak_reference
+
+from mcastfast.errors import UnsupportedError
 
 MAX_BATCH = MCF_MAX_BATCH
 
@@ -61,6 +67,17 @@ METADATA = {
     "hops": MCF_META_HOPS,
     "tos": MCF_META_TOS,
 }
+
+# memory= names, in the order in which they are documented.
+MEMORY = {
+    "prefault": MCF_MEMORY_PREFAULT,
+    "lock": MCF_MEMORY_LOCK,
+    "huge": MCF_MEMORY_HUGE,
+}
+
+PACE_DATAGRAMS = MCF_PACE_DATAGRAMS
+PACE_PAYLOAD = MCF_PACE_PAYLOAD
+PACE_WIRE = MCF_PACE_WIRE
 
 include "_datagram.pxi"
 include "_batch.pxi"

@@ -9,14 +9,8 @@ class DatagramFlag(IntFlag):
     """The kernel had more metadata than there was room for."""
     HARDWARE_TIME = MCF_FLAG_HARDWARE_TIME
     """The timestamp is the device's, not the kernel's."""
-
-
-# One-entry cache: the datagrams of a feed mostly come from one source.
-cdef object _last_source = None
-cdef uint8_t _last_address[16]
-cdef uint16_t _last_port
-cdef uint32_t _last_scope
-cdef int _last_family = 0
+    SHARED_TIME = MCF_FLAG_SHARED_TIME
+    """The timestamp is that of the train in which the datagram came, with others."""
 
 
 cdef object _socket_address(int family, const uint8_t *address, uint16_t port, uint32_t scope):
@@ -27,19 +21,30 @@ cdef object _socket_address(int family, const uint8_t *address, uint16_t port, u
     return (inet_ntop(AF_INET6, PyBytes_FromStringAndSize(<const char *>address, 16)), port, 0, scope)
 
 
-cdef object _source_address(int family, const uint8_t *address, uint16_t port, uint32_t scope):
-    global _last_source, _last_port, _last_scope, _last_family
-    cdef uint8_t kept[16]
-    if (family == _last_family and port == _last_port and scope == _last_scope
-            and memcmp(address, _last_address, 16) == 0):
-        return _last_source
-    memcpy(kept, address, 16)  # making a tuple may run the collector, and that the end of the batch
-    _last_source = _socket_address(family, kept, port, scope)
-    memcpy(_last_address, kept, 16)
-    _last_port = port
-    _last_scope = scope
-    _last_family = family
-    return _last_source
+@cython.final
+@cython.no_gc
+cdef class _SourceCache:
+    """The last source of one receiver, which its batches share: the datagrams of a feed mostly come from one."""
+
+    cdef object last
+    cdef uint8_t address[16]
+    cdef uint16_t port
+    cdef uint32_t scope
+    cdef int family
+
+    cdef object find(self, int family, const uint8_t *address, uint16_t port, uint32_t scope):
+        with cython.critical_section(self):
+            if (family == self.family and port == self.port and scope == self.scope
+                    and memcmp(address, self.address, 16) == 0):
+                return self.last
+        made = _socket_address(family, address, port, scope)
+        with cython.critical_section(self):
+            self.last = made
+            memcpy(self.address, address, 16)
+            self.port = port
+            self.scope = scope
+            self.family = family
+        return made
 
 
 cdef inline bint _needs_scope(const uint8_t *address) noexcept:
@@ -68,13 +73,13 @@ cdef class Datagram:
     cdef const uint8_t *data
     cdef uint32_t length
     cdef uint32_t row
-    cdef uint32_t generation
+    cdef int64_t generation
 
     def __init__(self, *_, **__):
         raise TypeError("datagrams come from batches")
 
     cdef inline int _check(self) except -1:
-        if self.batch is None or self.generation != self.batch.generation:
+        if self.batch is None or self.generation != mcf_counter_get(&self.batch.generation):
             _raise_stale()
         return 0
 
@@ -83,17 +88,19 @@ cdef class Datagram:
         return self.length
 
     def __bytes__(self):
-        self._check()
-        return PyBytes_FromStringAndSize(<const char *>self.data, self.length)
+        with cython.critical_section(self.batch):
+            self._check()
+            return PyBytes_FromStringAndSize(<const char *>self.data, self.length)
 
     def __buffer__(self, int flags, /):
         """A memoryview of it (PEP 688)."""
         return memoryview(self)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        self._check()
-        PyBuffer_FillInfo(buffer, self, <void *>self.data, self.length, 1, flags)
-        mcf_counter_add(&self.batch.exports, 1)
+        with cython.critical_section(self.batch):
+            self._check()
+            PyBuffer_FillInfo(buffer, self, <void *>self.data, self.length, 1, flags)
+            mcf_counter_add(&self.batch.exports, 1)
 
     def __releasebuffer__(self, Py_buffer *buffer):
         mcf_counter_add(&self.batch.exports, -1)
@@ -104,12 +111,13 @@ cdef class Datagram:
         if isinstance(index, slice):
             return self.__bytes__()[index]
         at = index
-        self._check()
-        if at < 0:
-            at += self.length
-        if not 0 <= at < self.length:
-            raise IndexError(f"datagram index out of range, the datagram has {self.length} bytes")
-        return self.data[at]
+        with cython.critical_section(self.batch):
+            self._check()
+            if at < 0:
+                at += self.length
+            if not 0 <= at < self.length:
+                raise IndexError(f"datagram index out of range, the datagram has {self.length} bytes")
+            return self.data[at]
 
     def __richcmp__(self, other, int operation):
         cdef Py_buffer buffer
@@ -123,8 +131,9 @@ cdef class Datagram:
         except (BufferError, ValueError):  # not contiguous (NumPy raises the latter): the other side may know better
             return NotImplemented
         try:
-            self._check()
-            order = memcmp(self.data, buffer.buf, min(<Py_ssize_t>self.length, buffer.len))
+            with cython.critical_section(self.batch):
+                self._check()
+                order = memcmp(self.data, buffer.buf, min(<Py_ssize_t>self.length, buffer.len))
             if order == 0:
                 order = (self.length > buffer.len) - (self.length < buffer.len)
         finally:
@@ -148,66 +157,91 @@ cdef class Datagram:
         return bytes, (self.__bytes__(),)
 
     def __repr__(self):
-        if self.batch is None or self.generation != self.batch.generation:
+        if self.batch is None or self.generation != mcf_counter_get(&self.batch.generation):
             return "<Datagram, its batch was released or refilled>"
         return f"<Datagram of {self.length} bytes from {self.source}>"
 
     @property
     def source(self):
         """Sender's address as socket.recvfrom gives it: (host, port), IPv6 (host, port, 0, scope)."""
-        self._check()
-        cdef mcf_arena *arena = self.batch.arena
-        cdef const uint8_t *address = <const uint8_t *>arena.sources + 16 * <size_t>self.row
-        return _source_address(self.batch.family, address, arena.source_ports[self.row], arena.source_scopes[self.row])
+        cdef mcf_arena *arena
+        cdef _SourceCache sources
+        cdef uint8_t address[16]  # a copy: making a tuple may run the collector, and that the end of the batch
+        cdef uint16_t port
+        cdef uint32_t scope
+        cdef int family
+        with cython.critical_section(self.batch):
+            self._check()
+            arena = self.batch.arena
+            memcpy(address, <const uint8_t *>arena.sources + 16 * <size_t>self.row, 16)
+            port = arena.source_ports[self.row]
+            scope = arena.source_scopes[self.row]
+            family = self.batch.family
+            sources = self.batch.sources
+        return sources.find(family, address, port, scope)
 
     @property
     def destination(self):
         """(group or local address, port) in the form of ``source``, or None without metadata="destination"."""
-        self._check()
-        if not self.batch.metadata & MCF_META_DESTINATION:
-            return None
-        cdef mcf_arena *arena = self.batch.arena
-        cdef const uint8_t *address = <const uint8_t *>arena.destinations + 16 * <size_t>self.row
-        return _socket_address(self.batch.family, address, self.batch.port,
-                               arena.interfaces[self.row] if _needs_scope(address) else 0)
+        cdef mcf_arena *arena
+        cdef uint8_t address[16]
+        cdef uint16_t port
+        cdef uint32_t scope
+        cdef int family
+        with cython.critical_section(self.batch):
+            self._check()
+            if not self.batch.metadata & MCF_META_DESTINATION:
+                return None
+            arena = self.batch.arena
+            memcpy(address, <const uint8_t *>arena.destinations + 16 * <size_t>self.row, 16)
+            port = self.batch.port
+            scope = arena.interfaces[self.row]
+            family = self.batch.family
+        return _socket_address(family, address, port, scope if _needs_scope(address) else 0)
 
     @property
     def interface_index(self):
         """Index of the interface it came in by, or None without metadata="destination"."""
-        self._check()
-        return self.batch.arena.interfaces[self.row] if self.batch.metadata & MCF_META_DESTINATION else None
+        with cython.critical_section(self.batch):
+            self._check()
+            return self.batch.arena.interfaces[self.row] if self.batch.metadata & MCF_META_DESTINATION else None
 
     @property
     def timestamp(self):
         """When it was received, nanoseconds since the epoch, or None without metadata="timestamp" or
         "hardware_timestamp"; timestamp_kind says by whose clock."""
-        self._check()
-        if not self.batch.metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP):
-            return None
-        return self.batch.arena.timestamps[self.row]
+        with cython.critical_section(self.batch):
+            self._check()
+            if not self.batch.metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP):
+                return None
+            return self.batch.arena.timestamps[self.row]
 
     @property
     def timestamp_kind(self):
         """By whose clock timestamp is: "hardware" (the network device's), "kernel", or None without a timestamp."""
-        self._check()
-        if not self.batch.metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP):
-            return None
-        return "hardware" if self.batch.arena.flags[self.row] & MCF_FLAG_HARDWARE_TIME else "kernel"
+        with cython.critical_section(self.batch):
+            self._check()
+            if not self.batch.metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP):
+                return None
+            return "hardware" if self.batch.arena.flags[self.row] & MCF_FLAG_HARDWARE_TIME else "kernel"
 
     @property
     def hops(self):
         """Received TTL or hop limit, or None without metadata="hops"."""
-        self._check()
-        return self.batch.arena.hops[self.row] if self.batch.metadata & MCF_META_HOPS else None
+        with cython.critical_section(self.batch):
+            self._check()
+            return self.batch.arena.hops[self.row] if self.batch.metadata & MCF_META_HOPS else None
 
     @property
     def tos(self):
         """Received TOS or traffic class, or None without metadata="tos"."""
-        self._check()
-        return self.batch.arena.tos[self.row] if self.batch.metadata & MCF_META_TOS else None
+        with cython.critical_section(self.batch):
+            self._check()
+            return self.batch.arena.tos[self.row] if self.batch.metadata & MCF_META_TOS else None
 
     @property
     def truncated(self):
         """True when it was longer than max_datagram: the rest is gone."""
-        self._check()
-        return (self.batch.arena.flags[self.row] & MCF_FLAG_TRUNCATED) != 0
+        with cython.critical_section(self.batch):
+            self._check()
+            return (self.batch.arena.flags[self.row] & MCF_FLAG_TRUNCATED) != 0

@@ -1,11 +1,15 @@
 # Who may use a socket when: one exclusive call at a time, close() from any thread, fork.
 
-_gates = WeakSet()  # every open one
+_gates = set()  # a weak reference to every open one; another thread never sees a set that is half changed
+
+
+cdef list _open_gates():
+    return [gate for entry in list(_gates) if (gate := entry()) is not None]
 
 
 def _renew_gates():
     failures = []
-    for gate in list(_gates):
+    for gate in _open_gates():
         try:
             gate._after_fork()
         except (MemoryError, OSError) as error:  # it is closed now; the others must not share the parent's lock
@@ -14,7 +18,23 @@ def _renew_gates():
         raise failures[0]
 
 
-os.register_at_fork(after_in_child=_renew_gates)
+cdef int _tell_gates(int moment) except -1:
+    cdef Gate gate
+    for gate in _open_gates():
+        gate._at_fork(moment)
+    return 0
+
+
+def _before_fork():
+    _tell_gates(MCF_FORK_BEFORE)
+
+
+def _after_in_parent():
+    _tell_gates(MCF_FORK_IN_PARENT)
+
+
+if hasattr(os, "fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_renew_gates)
 
 
 cdef int64_t _deadline(timeout) except? -2:
@@ -31,6 +51,21 @@ cdef int64_t _deadline(timeout) except? -2:
     return mcf_clock() + <int64_t>(seconds * 1e9)
 
 
+# Windows' own words for the errors of its sockets, by number.
+cdef dict _SOCKET_ERRORS = getattr(socket, "errorTab", {})
+
+
+def system_error(int code, str before=""):
+    """The OSError, as the socket module would raise it, for an error code of the C core or of the errno module.
+
+    Its text is the system's, with `before` in front.
+    """
+    cdef int number = mcf_error_number(code)
+    if number in _SOCKET_ERRORS:
+        return OSError(number, before + _SOCKET_ERRORS[number], None, number)
+    return OSError(number, before + os.strerror(number))
+
+
 cdef int _raise_error(object owner, str call, int error) except -1:
     """Raises the exception for a negative result of the C core, with the call and the socket in its text."""
     if error == -ETIMEDOUT:
@@ -38,6 +73,10 @@ cdef int _raise_error(object owner, str call, int error) except -1:
     if error == -ECANCELED or error == -EBADF:
         raise OSError(EBADF, f"{call} on {owner._described()}: it is closed")
     raise owner._failure(call, -error)
+
+
+cdef inline bint _is_open(Gate gate) noexcept:
+    return mcf_switch_get(&gate.is_open)
 
 
 cdef class Gate:
@@ -52,7 +91,7 @@ cdef class Gate:
 
     cdef PyThread_type_lock lock
     cdef mcf_socket wake
-    cdef bint is_open
+    cdef mcf_switch is_open  # only goes off in the critical section: what looks there first may use the descriptor
     cdef object __weakref__
 
     def __cinit__(self, *_, **__):
@@ -69,12 +108,12 @@ cdef class Gate:
     @property
     def closed(self):
         """True after close() or detach(), and before the socket was opened."""
-        return not self.is_open
+        return not _is_open(self)
 
     cdef int _make_wake(self) except -1:
         cdef mcf_socket wake = mcf_wake_new()
         if wake < 0:
-            raise OSError(<int>-wake, os.strerror(<int>-wake))
+            raise system_error(<int>-wake)
         if self.wake >= 0:
             mcf_wake_free(self.wake)
         self.wake = wake
@@ -84,35 +123,47 @@ cdef class Gate:
         """In the child: a new lock, for the thread that may hold the old one does not exist here, and a new wake-up."""
         cdef PyThread_type_lock lock = PyThread_allocate_lock()
         if lock == NULL:
-            self.is_open = False
+            mcf_switch_set(&self.is_open, False)
             raise MemoryError
         self.lock = lock
         try:
             self._make_wake()
         except OSError:
-            self.is_open = False
+            mcf_switch_set(&self.is_open, False)
             raise
         self._rewire()
+
+    cdef void _at_fork(self, int moment) noexcept:
+        """MCF_FORK_*: around a fork."""
 
     cdef int _admit(self) except -1:
         """Opens the gate."""
         self._make_wake()
         self._rewire()
-        self.is_open = True
-        _gates.add(self)
+        self._set_up()
+        mcf_switch_set(&self.is_open, True)
+        _gates.add(weak_reference(self, _gates.discard))
         return 0
 
     cdef void _rewire(self) noexcept:
         """Tells the C struct about a new wake-up descriptor."""
 
+    cdef int _set_up(self) except -1:
+        """Before the gate opens, with every descriptor in its place."""
+
+    cdef void _signal(self) noexcept:
+        with cython.critical_section(self):  # a close in another thread frees the descriptor
+            if self.wake >= 0:
+                mcf_wake_signal(self.wake)
+
     cdef void _wake_waiters(self) noexcept:
         """Makes every call that waits for this object's socket return."""
-        mcf_wake_signal(self.wake)
+        self._signal()
 
     cdef inline bint _try_enter(self) noexcept:
         if not PyThread_acquire_lock(self.lock, NOWAIT_LOCK):
             return False
-        if not self.is_open:
+        if not _is_open(self):
             PyThread_release_lock(self.lock)
             return False
         return True
@@ -124,7 +175,7 @@ cdef class Gate:
 
     cdef int _refuse(self, str call) except -1:
         """Raises the reason why _try_enter failed."""
-        if not self.is_open:
+        if not _is_open(self):
             _raise_error(self, call, -EBADF)
         raise RuntimeError(f"{call} on {self._described()}: another thread is in a call that excludes this one")
 
@@ -136,19 +187,23 @@ cdef class Gate:
 
         A signal handler may end it in the middle; a second call does what is left.
         """
-        if self.is_open:
-            self.is_open = False
+        cdef bint was_open
+        with cython.critical_section(self):
+            was_open = _is_open(self)
+            mcf_switch_set(&self.is_open, False)
+        if was_open:
             self._wake_waiters()
         if is_finalizing():  # a daemon thread comes no further than to the GIL now, and keeps the lock
             return
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
             PyThread_release_lock(self.lock)
-        self._retire()
-        if self.wake >= 0:
-            mcf_wake_free(self.wake)
-            self.wake = -1
-        _gates.discard(self)  # last: a child that is forked before needs a lock of its own
+        with cython.critical_section(self):  # two threads may have come so far
+            self._retire()
+            if self.wake >= 0:
+                mcf_wake_free(self.wake)
+                self.wake = -1
+        _gates.discard(weak_reference(self))  # last: a child that is forked before needs a lock of its own
 
     cdef void _retire(self) noexcept:
-        """No call is in flight, and none will be: gives back what only calls need."""
+        """No call is in flight, and none will be: gives back what only calls need. In the critical section."""

@@ -4,71 +4,187 @@ cdef class ReceiverCore(Gate):
     """The part of a Receiver through which datagrams pass."""
 
     cdef mcf_receiver io
-    cdef mcf_pool *pool
-    cdef mcf_arena *arena  # where the next batch goes, one reference is ours
-    cdef uint32_t batch_size
+    cdef mcf_background *background  # the thread that receives, NULL = whoever calls
+    cdef bint is_orphan  # a forked child, whose parent has the thread, or the ring
     cdef uint16_t port
+    cdef _SourceCache sources
     cdef object set  # weak reference to the ReceiverSet that this receiver is a member of, or None
 
+    def __cinit__(self, *_, **__):
+        self.sources = _SourceCache.__new__(_SourceCache)
+
     def __dealloc__(self):
-        self._retire()
+        self._stop_background()
         mcf_receiver_clear(&self.io)
 
     cdef void _retire(self) noexcept:
-        if self.arena != NULL:
-            mcf_arena_release(self.arena)
-            self.arena = NULL
-        if self.pool != NULL:
-            mcf_pool_close(self.pool)
-            self.pool = NULL
+        self._stop_background()
+        mcf_receiver_retire(&self.io)
+
+    cdef void _stop_background(self) noexcept:
+        if self.background != NULL:
+            mcf_wake_signal(self.wake)
+            mcf_background_stop(self.background)
+            self.background = NULL
 
     cdef void _rewire(self) noexcept:
         self.io.wake = self.wake
 
+    cdef int _set_up(self) except -1:
+        cdef int error = 0
+        if self.io.engine.open != NULL:
+            error = self.io.engine.open(&self.io)
+        if error:
+            raise system_error(-error)
+        return 0
+
     def _after_fork(self):
-        mcf_receiver_after_fork(&self.io)
+        cdef bint was_idle = PyThread_acquire_lock(self.lock, NOWAIT_LOCK)
+        if was_idle:
+            PyThread_release_lock(self.lock)
+        if self.background != NULL:
+            mcf_background_abandon(self.background)
+            self.background = NULL
+            self.is_orphan = True
+            was_idle = False  # the thread was always in a call
+        if self._has_tap():
+            self._at_fork(MCF_FORK_IN_CHILD)
+            self.is_orphan = True
+            was_idle = False  # what it was in the middle of is the ring's to say
+        mcf_receiver_after_fork(&self.io, was_idle)
         Gate._after_fork(self)
+
+    cdef void _at_fork(self, int moment) noexcept:
+        if self._has_tap():
+            self.io.engine.tap.at_fork(&self.io, moment)
+
+    cdef inline bint _has_tap(self) noexcept:
+        return self.io.engine != NULL and self.io.engine.tap != NULL
 
     cdef void _wake_waiters(self) noexcept:
         cdef ReceiverSet owner = self._find_set()
-        mcf_wake_signal(self.wake)
+        self._signal()
         if owner is not None:
-            mcf_wake_signal(owner.wake)
+            owner._signal()
 
+    @cython.critical_section
     cdef ReceiverSet _find_set(self):
         return None if self.set is None else self.set()
 
-    def _prepare(self, int family, *, engine, uint32_t metadata, batch_size, max_datagram, max_memory):
-        """Checks the sizes and makes the memory, before there is a socket. ValueError: one is out of range."""
-        cdef uint32_t slot_size = _datagram_size(max_datagram)
+    @cython.critical_section
+    cdef bint _enlist(self, owner) noexcept:
+        """Makes it a member of this set (a weak reference), or of none (None); False: it is a member of another."""
+        if owner is not None and self.set is not None and self.set() is not None:
+            return False
+        self.set = owner
+        return True
+
+    @cython.critical_section
+    cdef void _collect_errors(self) noexcept:
+        if _is_open(self):
+            mcf_collect_errors(self.io.fd)
+
+    def _prepare(self, int family, *, engine, bint coalesce, uint32_t metadata, batch_size, max_datagram, max_memory,
+                 str memory_name, int64_t spin):
+        """Checks the sizes and makes the memory, before there is a socket. ValueError: one is out of range.
+
+        spin is in nanoseconds.
+        """
+        cdef uint32_t size = _datagram_size(max_datagram)
         if self.io.engine != NULL:
             raise RuntimeError("Receiver.__init__ called twice")
         batch_size, max_memory = operator_index(batch_size), operator_index(max_memory)
         if not 1 <= batch_size <= MCF_MAX_BATCH:
             raise ValueError(f"batch_size={batch_size!r} is not in 1..{MCF_MAX_BATCH} datagrams")
-        self.batch_size = batch_size
+        self.io.batch_size = batch_size
         self.io.engine = _find_engine(engine)
+        if coalesce:
+            self.io.engine = self.io.engine.coalescing
         self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
         self.io.metadata = metadata
-        cdef uint64_t least = 2 * mcf_arena_size(self.batch_size, slot_size)
+        self.io.spin = spin
+        cdef uint64_t least = mcf_receiver_least_memory(&self.io, size)
         if max_memory < least:
-            raise ValueError(f"max_memory={max_memory!r} is too small: batch_size={batch_size} with "
-                             f"max_datagram={max_datagram} needs {least} bytes")
-        self.pool = mcf_pool_new(self.batch_size, slot_size, min(max_memory, 2**63))
-        if self.pool == NULL or mcf_receiver_reserve(&self.io, self.batch_size):
+            raise ValueError(f"{memory_name}={max_memory!r} is too small: batch_size={batch_size} with "
+                             f"max_datagram={max_datagram}{' and coalescing' if coalesce else ''} needs {least} bytes")
+        if mcf_receiver_prepare(&self.io, size, min(max_memory, 2**63)):
             raise MemoryError
 
-    def _open(self, int fd, uint16_t port, *, uint32_t drops, bint is_ours):
+    def _reserve(self, uint32_t wishes):
+        """Maps all of the memory now, as MEMORY's bits say. OSError: the system's answer."""
+        cdef int error
+        with nogil:
+            error = mcf_pool_reserve(self.io.pool, wishes)
+        if error:
+            raise system_error(-error)
+
+    def _open(self, mcf_socket fd, uint16_t port, *, uint32_t drops, bint is_ours):
         """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment.
 
-        A socket that is ours blocks, and has its receive timeout set; others keep what they have.
+        A socket that is ours blocks, and has its receive timeout set; others keep what they have. OSError: the system's
+        answer; EBUSY: the engine needs a socket for itself, and this one is somebody else's.
         """
-        mcf_receiver_init(&self.io)
         self.io.fd = fd
         self.io.is_patient = is_ours and mcf_set_patience(fd, MCF_PATIENCE_MS) == 0
         self.io.last_drops = drops
         self.port = port
         self._admit()
+
+    def _open_tap(self, int fd, uint16_t port, *, uint32_t interface_index, uint32_t block_size, uint32_t blocks,
+                  uint32_t retire_ms):
+        """Receives from a ring beside this bound socket from now on, nothing before _set_members.
+
+        interface_index: 0 for all. OSError: the system's answer.
+        """
+        cdef mcf_ring_shape shape
+        shape.interface_index, shape.block_size = interface_index, block_size
+        shape.blocks, shape.retire_ms = blocks, retire_ms
+        cdef int error = self.io.engine.tap.open(&self.io, fd, port, &shape)
+        if error:
+            raise system_error(-error)
+        self.port = port
+        self._admit()
+
+    def _start_background(self, *, name, cpus, int priority, int64_t delay):
+        """Has a thread receive from now on; delay in nanoseconds. OSError: the system's answer."""
+        cdef mcf_thread_options options
+        cdef bytes encoded = os.fsencode(name)
+        cdef uint32_t *processors = <uint32_t *>PyMem_Calloc(len(cpus) or 1, sizeof(uint32_t))
+        cdef Py_ssize_t index
+        cdef int error
+        if processors == NULL:
+            raise MemoryError
+        try:
+            for index in range(len(cpus)):
+                processors[index] = cpus[index]
+            options.name = encoded
+            options.cpus = processors
+            options.cpu_count = len(cpus)
+            options.priority = priority
+            error = mcf_background_start(&self.background, &self.io, delay, &options)
+        finally:
+            PyMem_Free(processors)
+        if error:
+            raise system_error(-error)
+
+    def _check_watchable(self, str call):
+        """Raises UnsupportedError where select and its kin do not see that there is something to receive."""
+        if self.io.engine.wait != NULL:
+            raise UnsupportedError(f"{call} on {self._described()}: its socket is never readable, for datagrams go "
+                                   f"straight into memory; open it with engine='socket', or call recv_batch()")
+
+    @cython.critical_section
+    def _ready_fileno(self):
+        """The descriptor that is readable while the thread or the ring has something; -1 without either."""
+        return <int>self._polled() if self.background != NULL or self._has_tap() else -1
+
+    cdef mcf_socket _polled(self) noexcept:
+        """What is readable while there is something to receive."""
+        return self.io.fd if self.background == NULL else mcf_background_ready(self.background)
+
+    cdef bint _has_carried(self) noexcept:
+        """Whether there is something to receive that _polled does not show."""
+        return self.background == NULL and self.io.carried > 0
 
     def _give_back(self):
         """After _shut(): makes the socket what it was before _open()."""
@@ -97,89 +213,125 @@ cdef class ReceiverCore(Gate):
         finally:
             PyMem_Free(table)
 
-    def _counters(self):
-        """(batches, datagrams, bytes, truncated, control_truncated, foreign, arenas)."""
-        cdef mcf_receiver *io = &self.io
-        return (mcf_counter_get(&io.batches), mcf_counter_get(&io.datagrams), mcf_counter_get(&io.bytes),
-                mcf_counter_get(&io.truncated), mcf_counter_get(&io.control_truncated), mcf_counter_get(&io.foreign),
-                mcf_pool_arenas(self.pool) if self.pool != NULL else 0)
+    def _set_members(self, members):
+        """Has the tap deliver what is for these (group, interface index, is exclude mode, sources), addresses 16 bytes.
 
-    cdef int _find_room(self, uint32_t *count) noexcept:
-        """Makes self.arena one that has room; *count: how many slots of it. Returns 0 or -errno as mcf_pool_take.
-
-        A batch goes behind the last one while half of the arena is left, so that lone datagrams share one, and a reader
-        that looks at one batch while it receives the next walks over no more than two.
+        In a forked child, which does not receive, it does nothing.
         """
-        cdef mcf_arena *arena = self.arena
-        cdef mcf_arena *fresh
-        cdef uint32_t left = 0
-        cdef int error
-        if arena != NULL:
-            if mcf_arena_is_sole(arena):
-                arena.used = 0
-            left = arena.slots - arena.used
-            if left and 2 * left >= self.batch_size:
-                count[0] = left
-                return 0
-        error = mcf_pool_take(self.pool, &fresh)
-        if error == 0:
-            if arena != NULL:
-                mcf_arena_release(arena)
-            self.arena = fresh
-            count[0] = self.batch_size
-            return 0
-        count[0] = left
-        return 0 if left else error
-
-    cdef int _raise_no_room(self, int error) except -1:
+        cdef uint32_t count = len(members)
+        cdef mcf_member *table = <mcf_member *>PyMem_Calloc(count or 1, sizeof(mcf_member))
+        cdef uint32_t at = 0
+        cdef int error = 0
+        joined = [b"".join(sources) for *_, sources in members]
+        if table == NULL:
+            raise MemoryError
+        try:
+            for group, index, is_exclude, sources in members:
+                if len(group) != 16 or len(joined[at]) != 16 * len(sources):
+                    raise ValueError("_set_members: an address is 16 bytes")
+                memcpy(table[at].group, PyBytes_AS_STRING(group), 16)
+                table[at].interface_index = index
+                table[at].is_exclude = is_exclude
+                table[at].source_count = len(sources)
+                table[at].sources = <const void *>PyBytes_AS_STRING(joined[at])
+                at += 1
+            with cython.critical_section(self):  # nobody closes it meanwhile
+                if not self.is_orphan:
+                    error = self.io.engine.tap.follow(&self.io, table, count)
+        finally:
+            PyMem_Free(table)
         if error == -ENOMEM:
             raise MemoryError
-        raise BufferError(f"recv_batch on {self._described()}: the batches that are kept fill max_memory; nothing was "
-                          "received. Copy what is kept (bytes(datagram), batch.payloads(), batch.copy()) or raise "
-                          "max_memory")
+        if error:
+            raise system_error(-error)
+
+    @cython.critical_section
+    def _tap_counts(self):
+        """(lost, copied, fragments, bad checksums, held blocks), all 0 without a tap."""
+        cdef mcf_tap_counts counts
+        if not self._has_tap():
+            return 0, 0, 0, 0, 0
+        self.io.engine.tap.count(&self.io, &counts)
+        return counts.lost, counts.copied, counts.fragments, counts.bad_checksums, counts.held
+
+    @cython.critical_section
+    def _counters(self):
+        """(batches, datagrams, bytes, overrun, truncated, control_truncated, foreign, arenas)."""
+        cdef mcf_receiver *io = &self.io
+        return (mcf_counter_get(&io.batches), mcf_counter_get(&io.datagrams), mcf_counter_get(&io.bytes),
+                mcf_counter_get(&io.overrun), mcf_counter_get(&io.truncated), mcf_counter_get(&io.control_truncated),
+                mcf_counter_get(&io.foreign), mcf_pool_arenas(io.pool) if io.pool != NULL else 0)
+
+    cdef int _raise_failure(self, str call, int error) except -1:
+        """Raises the exception for a negative result of a receive."""
+        if error == MCF_NO_ROOM:
+            raise BufferError(f"{call} on {self._described()}: the batches that are kept fill max_memory; nothing was "
+                              "received. Copy what is kept (bytes(datagram), batch.payloads(), batch.copy()) or raise "
+                              "max_memory")
+        if error == MCF_NO_BLOCK:
+            raise BufferError(f"{call} on {self._described()}: the batches that are kept hold the ring's next block, "
+                              "and nothing can come until they go. Copy what is kept (bytes(datagram), "
+                              "batch.payloads(), batch.copy()) or ask for a larger ring=")
+        if error == -ENOMEM:
+            raise MemoryError
+        return _raise_error(self, call, error)
 
     cdef int _run_signal_handlers(self) except? -1:
         """Without the lock, which is held on entry and, without an exception, on return: handlers may close, or even
         receive. -EINTR: go on, looking at everything anew; -ECANCELED: closed."""
         self._leave()
         PyErr_CheckSignals()
-        if self.is_open:
-            self._enter("recv_batch")
+        if _is_open(self):
+            self._begin("recv_batch")  # in a child that a handler has forked it refuses
             return -EINTR
         with nogil:
             PyThread_acquire_lock(self.lock, WAIT_LOCK)
         return -ECANCELED
 
+    cdef int _refuse(self, str call) except -1:
+        if self.is_orphan and _is_open(self):
+            owned = "ring that it receives from" if self._has_tap() else "thread that receives"
+            raise RuntimeError(f"{call} on {self._described()}: the {owned} is the parent process's; open a Receiver "
+                               "in the child")
+        return Gate._refuse(self, call)
+
+    cdef inline bint _may_begin(self) noexcept:
+        return not self.is_orphan and self._try_enter()
+
+    cdef inline int _begin(self, str call) except -1:
+        if not self._may_begin():
+            self._refuse(call)
+        return 0
+
+    cdef void _describe(self, Batch batch, const mcf_range *got) noexcept:
+        """Makes the batch what was received."""
+        batch.start = got.row
+        batch.count = got.rows
+        batch.metadata = self.io.metadata
+        batch.family = self.io.family
+        batch.port = self.port
+        batch.sources = self.sources
+
     cdef Batch _batch(self, int64_t deadline, int *result):
         """One batch, or None and *result as mcf_receive."""
         cdef Batch batch = Batch.__new__(Batch)  # first: what was received must not be lost for want of memory
-        cdef uint32_t count, start
-        cdef uint32_t kept = 0
-        cdef mcf_arena *arena
+        cdef mcf_range got
         cdef int used = -EINTR
-        self._enter("recv_batch")
+        self._begin("recv_batch")
         while used == -EINTR:
-            used = self._find_room(&count)
-            if used:
-                self._leave()
-                self._raise_no_room(used)
-            arena = self.arena
-            start = arena.used
             with nogil:
-                used = mcf_receive(&self.io, arena, start, count, deadline, &kept)
+                if self.background != NULL:
+                    used = mcf_background_take(self.background, self.io.batch_size, deadline, &got)
+                else:
+                    used = mcf_receive(&self.io, deadline, &got)
             if used == -EINTR:
                 used = self._run_signal_handlers()
         result[0] = used
         if used > 0:
-            mcf_arena_retain(arena)
-            batch.arena = arena
-            batch.start = start
-            batch.count = kept
-            batch.slots = used
-            batch.metadata = self.io.metadata
-            batch.family = self.io.family
-            batch.port = self.port
-            arena.used += used
+            batch.arena = got.arena
+            batch.data_start = got.data
+            batch.data_size = got.data_size
+            self._describe(batch, &got)
         self._leave()
         return batch if used > 0 else None
 
@@ -195,7 +347,7 @@ cdef class ReceiverCore(Gate):
         if batch is None:
             if result == 0:
                 raise BlockingIOError(EAGAIN, f"recv_batch on {self._described()}: no datagram is there")
-            _raise_error(self, "recv_batch", result)
+            self._raise_failure("recv_batch", result)
         return batch
 
     def recv_batch_into(self, Batch batch not None, timeout=None):
@@ -205,69 +357,58 @@ cdef class ReceiverCore(Gate):
         another thread is filling this batch, or receiving. The previous fill is gone when the call begins: after an
         exception the batch is empty.
         """
-        batch._check()
-        if not batch.refillable:
-            raise ValueError("recv_batch_into needs a batch over memory of yours, Batch(buffer); a received one never "
-                             "changes")
         cdef int64_t deadline = _deadline(timeout)
         cdef int used
-        batch._claim("recv_batch_into")
-        batch.filling = True
+        batch._begin_fill()
         try:
-            self._enter("recv_batch_into")
+            self._begin("recv_batch_into")
             used = self._fill(batch, deadline)
         finally:
-            batch.filling = False
+            batch._end_fill()
         if used == 0:
             raise BlockingIOError(EAGAIN, f"recv_batch_into on {self._described()}: no datagram is there")
         if used < 0:
-            _raise_error(self, "recv_batch_into", used)
-        return batch.count
+            self._raise_failure("recv_batch_into", used)
+        return used
 
     cdef int _fill(self, Batch batch, int64_t deadline) except? -1:
-        """Receives into a claimed batch, leaves the call, and gives the batch what it has now."""
-        cdef uint32_t kept = 0
+        """Receives into a claimed batch, leaves the call, and gives the batch what it has now; how many that are."""
+        cdef mcf_range taken, got
         cdef int used = -EINTR
-        batch.count = 0
-        batch.generation += 1
+        with cython.critical_section(batch):
+            batch.count = 0
+            mcf_counter_bump(&batch.generation, 1)
         while used == -EINTR:
-            if mcf_receiver_reserve(&self.io, batch.arena.slots):
-                self._leave()
-                raise MemoryError
             with nogil:
-                used = mcf_receive(&self.io, batch.arena, 0, batch.arena.slots, deadline, &kept)
+                if self.background == NULL:
+                    used = mcf_receive_into(&self.io, batch.arena, deadline, &got)
+                else:
+                    used = mcf_background_take(self.background, batch.arena.rows, deadline, &taken)
+                    if used > 0:
+                        mcf_counter_add(&self.io.truncated, mcf_range_copy(&taken, batch.arena, &got))
+                        mcf_arena_release(taken.arena)
             if used == -EINTR:
                 used = self._run_signal_handlers()
         self._leave()
         if used > 0:
-            batch.count = kept
-            batch.metadata = self.io.metadata
-            batch.family = self.io.family
-            batch.port = self.port
+            used = <int>got.rows
+            with cython.critical_section(batch):
+                self._describe(batch, &got)
         return used
 
     def __iter__(self):
-        if not self.is_open:
+        if not _is_open(self):
             _raise_error(self, "iteration", -EBADF)
         return self
 
     def __next__(self):
         cdef int result = 0
         cdef Batch batch
-        if not self.is_open:
+        if not _is_open(self):
             raise StopIteration
         batch = self._batch(MCF_NO_DEADLINE, &result)
         if batch is None:
             if result == -ECANCELED:
                 raise StopIteration
-            _raise_error(self, "iteration", result)
+            self._raise_failure("iteration", result)
         return batch
-
-
-cdef const mcf_engine *_find_engine(name) except NULL:
-    cdef const mcf_engine **engine = <const mcf_engine **>mcf_engines
-    while engine[0] != NULL:
-        if name == "auto" or name == engine[0].name.decode("ascii"):
-            return engine[0]
-        engine += 1
-    raise ValueError(f"engine={name!r} is not known; this system has 'auto', {', '.join(map(repr, ENGINES))}")

@@ -1,5 +1,11 @@
 # Sending: one payload, many, a batch, the rows of an array.
 
+# Of a tuple and bytes that someone holds, which never change: no need of the GIL.
+cdef extern from "Python.h" nogil:
+    PyObject *_item "PyTuple_GET_ITEM"(PyObject *values, Py_ssize_t index)
+    const char *_octets "PyBytes_AS_STRING"(PyObject *value)
+    Py_ssize_t _size "PyBytes_GET_SIZE"(PyObject *value)
+
 cdef str _WANTED = "send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array"
 
 
@@ -45,15 +51,28 @@ cdef class SenderCore(Gate):
         self.timeout = timeout
         self.largest = 65527 if family == AF_INET6 else 65507
         self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
+        if is_tap(engine):
+            raise ValueError(f"engine={engine!r} only receives; to send this system has 'auto', "
+                             f"{', '.join(map(repr, ENGINES))}")
         self.io.engine = _find_engine(engine)
         if mcf_sender_init(&self.io):
             raise MemoryError
+
+    def _set_pace(self, uint64_t units, uint64_t span, *, int counts, uint32_t burst, uint32_t mtu):
+        """Paces what is sent from now on: so many units each `span` nanoseconds, counted as one of PACE_*."""
+        cdef mcf_pace *pace = &self.io.pace
+        pace.units = units
+        pace.span = span
+        pace.counts = counts
+        pace.burst = burst
+        pace.is_ipv6 = self.io.family == MCF_IPV6
+        pace.mtu = mtu
 
     def _can_segment(self):
         """Whether the engine knows trains."""
         return bool(self.io.engine.can_segment)
 
-    def _open(self, int fd, segment):
+    def _open(self, mcf_socket fd, segment):
         """Sends on this connected descriptor from now on; segment: None tries trains, True insists, False never."""
         self.io.fd = fd
         if segment is None:
@@ -68,14 +87,28 @@ cdef class SenderCore(Gate):
     def _counters(self):
         """(batches, datagrams, bytes, send_drops, late_errors, trains), after a look at the socket's error queue."""
         cdef mcf_sender *io = &self.io
-        if self.is_open:
-            mcf_counter_add(&io.late_errors, mcf_collect_errors(io.fd))
+        with cython.critical_section(self):  # nobody closes it meanwhile
+            if _is_open(self):
+                mcf_counter_add(&io.late_errors, mcf_collect_errors(io.fd))
         return (mcf_counter_get(&io.batches), mcf_counter_get(&io.datagrams), mcf_counter_get(&io.bytes),
                 mcf_counter_get(&io.send_drops), mcf_counter_get(&io.late_errors), mcf_counter_get(&io.trains))
 
+    @property
+    def delay(self):
+        """Seconds until the next datagram may go at the rate; 0.0 if one may now, and always without a rate.
+
+        A send waits that long by itself: this is for programs that have other work meanwhile, such as event loops.
+        RuntimeError: another thread is sending.
+        """
+        cdef int64_t left
+        self._begin("delay", 0)
+        left = mcf_pace_turn(&self.io.pace) - mcf_clock()
+        self._leave()
+        return left / 1e9 if left > 0 else 0.0
+
     cdef inline int _begin(self, str call, Py_ssize_t sent) except -1:
         """Takes the lock for a call that has sent so many."""
-        if not self.is_open:
+        if not _is_open(self):
             self._fail(call, -EBADF, sent)
         return self._enter(call)
 
@@ -90,13 +123,13 @@ cdef class SenderCore(Gate):
             raise
 
     cdef int _refuse_size(self, str call, size_t size, str where) except -1:
-        error = OSError(EMSGSIZE, f"{call} on {self._described()}: {size} bytes{where} are too many, a datagram "
-                        f"carries at most {self.largest}")
+        error = OSError(mcf_error_number(EMSGSIZE), f"{call} on {self._described()}: {size} bytes{where} are too many, "
+                        f"a datagram carries at most {self.largest}")
         error.sent = 0
         raise error
 
     def send(self, payload):
-        """Sends one datagram. Waits up to ``timeout`` while the socket's buffer is full.
+        """Sends one datagram. Waits for its turn at the rate, if any, and up to ``timeout`` while the buffer is full.
 
         OSError: what the system answered, EMSGSIZE for a payload that no datagram carries, ENOBUFS when the device's
         queue dropped it. TimeoutError, BlockingIOError (timeout=0): the buffer stayed full. RuntimeError: another
@@ -115,7 +148,7 @@ cdef class SenderCore(Gate):
             self._begin("send", 0)
             while True:
                 with nogil:
-                    error = mcf_send_one(&self.io, buffer.buf, buffer.len, deadline)
+                    error = mcf_send_one(&self.io, buffer.buf, buffer.len, &deadline)
                 self._leave()
                 if error != -EINTR:
                     break
@@ -152,43 +185,63 @@ cdef class SenderCore(Gate):
             mcf_counter_bump(&self.io.batches, 1)
         return 0
 
-    cdef Py_ssize_t _send(self, uint32_t count, int64_t deadline, Py_ssize_t before) except -1:
-        """Sends the first `count` of io.payloads; returns how many went: fewer after a signal, when the rest must be
-        set anew, since the handler may have sent. The lock is held on entry, and on return but for an exception."""
+    cdef int _send(self, Py_ssize_t count, bint are_alike, int64_t *deadline, Py_ssize_t *first) noexcept nogil:
+        """Sends the first `count` of io.payloads, and adds to *first how many went; 0 or what ended it early.
+
+        are_alike: they have one size and lie one behind the other.
+        """
         cdef uint32_t sent = 0
-        cdef int error
-        with nogil:
-            error = mcf_send(&self.io, &sent, count, deadline)
+        cdef int error = mcf_sender_look(&self.io) if first[0] else 0
         if error:
-            self._leave()
-            if error != -EINTR:
-                self._fail("send_batch", error, before + sent)
-            PyErr_CheckSignals()
-            self._begin("send_batch", before + sent)
-        return sent
+            return error
+        self.io.alike = <uint32_t>count if are_alike else 0
+        error = mcf_send(&self.io, &sent, <uint32_t>count, deadline)
+        first[0] += sent
+        return error
+
+    cdef int _resume(self, int error, Py_ssize_t sent) except -1:
+        """Raises the error, but after a signal takes the lock again: payloads must then be set anew, since the handler
+        may have sent. The lock is held on entry."""
+        self._leave()
+        if error != -EINTR:
+            self._fail("send_batch", error, sent)
+        PyErr_CheckSignals()
+        self._begin("send_batch", sent)
+        return 0
 
     cdef Py_ssize_t _send_received(self, Batch batch) except -1:
         cdef int64_t deadline = _deadline(self.timeout)
         cdef const uint8_t *base
-        cdef uint32_t index, count, total
-        cdef uint32_t first = 0
-        batch._check()
-        if batch.filling:
-            raise RuntimeError("send_batch: another thread is filling this batch")
-        mcf_counter_add(&batch.exports, 1)
+        cdef mcf_arena *arena
+        cdef uint32_t row
+        cdef Py_ssize_t index, count, total
+        cdef Py_ssize_t first = 0
+        cdef int error = 0
+        with cython.critical_section(batch):
+            batch._check()
+            if batch.filling:
+                raise RuntimeError("send_batch: another thread is filling this batch")
+            mcf_counter_add(&batch.exports, 1)  # from here on it stays as it is
         try:
             base = batch._base()
+            arena = batch.arena
             total = batch.count
             for index in range(total):
-                if batch.arena.lengths[batch.start + index] > self.largest:
-                    self._refuse_size("send_batch", batch.arena.lengths[batch.start + index], f" (datagram {index})")
+                if arena.lengths[batch.start + index] > self.largest:
+                    self._refuse_size("send_batch", arena.lengths[batch.start + index], f" (datagram {index})")
             self._begin_batch(total)
             while first < total:
-                count = min(total - first, <uint32_t>MCF_MAX_BATCH)
-                for index in range(count):
-                    self.io.payloads[index].data = base + batch.arena.offsets[batch.start + first + index]
-                    self.io.payloads[index].length = batch.arena.lengths[batch.start + first + index]
-                first += <uint32_t>self._send(count, deadline, first)
+                with nogil:
+                    while first < total and not error:
+                        count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
+                        for index in range(count):
+                            row = batch.start + <uint32_t>(first + index)
+                            self.io.payloads[index].data = base + arena.offsets[row]
+                            self.io.payloads[index].length = arena.lengths[row]
+                        error = self._send(count, False, &deadline, &first)
+                if error:
+                    self._resume(error, first)
+                    error = 0
             self._leave()
             return total
         finally:
@@ -201,10 +254,11 @@ cdef class SenderCore(Gate):
         cdef const uint8_t *base
         cdef size_t *sizes = NULL
         cdef int64_t deadline = _deadline(self.timeout)
+        cdef int error = 0
         try:
             PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-        except (BufferError, ValueError) as error:
-            raise ValueError(f"send_batch needs a C-contiguous array: {error}") from None
+        except (BufferError, ValueError) as refusal:
+            raise ValueError(f"send_batch needs a C-contiguous array: {refusal}") from None
         try:
             if buffer.ndim != 2:
                 raise TypeError(f"{_WANTED}, not {type(payloads).__name__} with ndim={buffer.ndim}; send() sends one "
@@ -217,11 +271,16 @@ cdef class SenderCore(Gate):
             sizes = self._row_sizes(rows, width, lengths)
             self._begin_batch(rows)
             while first < rows:
-                count = min(rows - first, <Py_ssize_t>MCF_MAX_BATCH)
-                for index in range(count):
-                    self.io.payloads[index].data = base + (first + index) * width
-                    self.io.payloads[index].length = sizes[first + index] if sizes != NULL else <size_t>width
-                first += self._send(<uint32_t>count, deadline, first)
+                with nogil:
+                    while first < rows and not error:
+                        count = min(rows - first, <Py_ssize_t>MCF_MAX_BATCH)
+                        for index in range(count):
+                            self.io.payloads[index].data = base + (first + index) * width
+                            self.io.payloads[index].length = sizes[first + index] if sizes != NULL else <size_t>width
+                        error = self._send(count, sizes == NULL, &deadline, &first)
+                if error:
+                    self._resume(error, first)
+                    error = 0
             self._leave()
             return rows
         finally:
@@ -262,8 +321,10 @@ cdef class SenderCore(Gate):
         cdef Py_ssize_t first = 0
         cdef Py_ssize_t held = 0  # how many of `buffers` are to be released
         cdef Py_buffer *buffers = NULL
-        cdef Py_buffer *buffer
         cdef int64_t deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
+        cdef int error = 0
+        cdef PyObject *values = <PyObject *>payloads
+        cdef PyObject *value
         for index in range(total):
             payload = <object>PyTuple_GET_ITEM(payloads, index)
             if not PyBytes_CheckExact(payload):
@@ -273,12 +334,17 @@ cdef class SenderCore(Gate):
         else:
             self._begin_batch(total)
             while first < total:
-                count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                for index in range(count):
-                    payload = <object>PyTuple_GET_ITEM(payloads, first + index)
-                    self.io.payloads[index].data = PyBytes_AS_STRING(payload)
-                    self.io.payloads[index].length = PyBytes_GET_SIZE(payload)
-                first += self._send(<uint32_t>count, deadline, first)
+                with nogil:
+                    while first < total and not error:
+                        count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
+                        for index in range(count):
+                            value = _item(values, first + index)
+                            self.io.payloads[index].data = _octets(value)
+                            self.io.payloads[index].length = _size(value)
+                        error = self._send(count, False, &deadline, &first)
+                if error:
+                    self._resume(error, first)
+                    error = 0
             self._leave()
             return total
 
@@ -289,19 +355,23 @@ cdef class SenderCore(Gate):
             for index in range(total):
                 try:
                     PyObject_GetBuffer(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index], PyBUF_SIMPLE)
-                except (TypeError, ValueError, BufferError) as error:
-                    raise type(error)(f"send_batch: payload {index}: {error}") from None
+                except (TypeError, ValueError, BufferError) as refusal:
+                    raise type(refusal)(f"send_batch: payload {index}: {refusal}") from None
                 held += 1
                 if <size_t>buffers[index].len > self.largest:
                     self._refuse_size("send_batch", buffers[index].len, f" (payload {index})")
             self._begin_batch(total)
             while first < total:
-                count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                for index in range(count):
-                    buffer = &buffers[first + index]
-                    self.io.payloads[index].data = buffer.buf
-                    self.io.payloads[index].length = buffer.len
-                first += self._send(<uint32_t>count, deadline, first)
+                with nogil:
+                    while first < total and not error:
+                        count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
+                        for index in range(count):
+                            self.io.payloads[index].data = buffers[first + index].buf
+                            self.io.payloads[index].length = buffers[first + index].len
+                        error = self._send(count, False, &deadline, &first)
+                if error:
+                    self._resume(error, first)
+                    error = 0
             self._leave()
             return total
         finally:

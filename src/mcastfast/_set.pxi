@@ -8,10 +8,11 @@ cdef class ReceiverSet(Gate):
     themselves; one that is closed leaves the set, and iteration ends with the last. close() closes them all. One thread
     at a time receives on a set.
 
-    ValueError: no receiver, the same one twice, or one that belongs to another set.
+    ValueError: no receiver, the same one twice, or one that belongs to another set. UnsupportedError: one whose engine
+    is "iocp".
     """
 
-    cdef bint busy  # a thread receives
+    cdef bint busy  # a thread receives; only that one changes the two lists
     cdef tuple everyone  # who was a member from the start, for close()
     cdef list members  # who is open, as far as is known
     cdef list ready  # members that had datagrams when last asked and have not had their turn
@@ -31,7 +32,6 @@ cdef class ReceiverSet(Gate):
         self.scratch = PyMem_Malloc((len(members) + 1) * mcf_wait_many_size())
         if self.fds == NULL or self.flags == NULL or self.scratch == NULL:
             raise MemoryError
-        self.everyone = tuple(members)
         self.ready = []
         this = weak_reference(self)
         for position, item in enumerate(members):
@@ -42,16 +42,23 @@ cdef class ReceiverSet(Gate):
                 raise ValueError(f"{member._described()} is in the list twice")
             if member._find_set() is not None:
                 raise ValueError(f"{member._described()} belongs to another ReceiverSet")
-            if not member.is_open:
+            if not _is_open(member):
                 _raise_error(member, "ReceiverSet", -EBADF)
-        for member in members:  # nothing since the check has run Python code, which could make another set of them
-            member.set = this
-        self.members = members
+            member._check_watchable("ReceiverSet")
+        enlisted = []
         try:
+            for member in members:
+                if not member._enlist(this):  # another thread was faster
+                    raise ValueError(f"{member._described()} belongs to another ReceiverSet")
+                enlisted.append(member)
+            self.everyone = tuple(members)
+            self._keep(members)
             self._admit()
         except:
-            for member in members:
-                member.set = None
+            self.everyone = None
+            self._keep(None)
+            for member in enlisted:
+                member._enlist(None)
             raise
 
     def __dealloc__(self):
@@ -63,23 +70,42 @@ cdef class ReceiverSet(Gate):
         self.busy = False
         Gate._after_fork(self)
 
+    @cython.critical_section
+    cdef void _keep(self, list members) noexcept:
+        self.members = members
+
+    @cython.critical_section
+    cdef list _members(self):
+        return self.members or []
+
+    @cython.critical_section
+    cdef bint _become_busy(self) noexcept:
+        if self.busy:
+            return False
+        self.busy = True
+        return True
+
+    @cython.critical_section
+    cdef void _become_idle(self) noexcept:
+        self.busy = False
+
     def _described(self):
-        return f"a set of {len(self.members or ())} receivers"
+        return f"a set of {len(self._members())} receivers"
 
     @property
     def receivers(self):
         """The receivers of the set that are open."""
-        return tuple(member for member in self.members or () if not member.closed)
+        return tuple(member for member in self._members() if not member.closed)
 
     cdef int _drop_closed(self) except -1:
         cdef ReceiverCore member
         still_open = []
         for member in self.members:
-            if member.is_open:
+            if _is_open(member):
                 still_open.append(member)
             else:
-                member.set = None
-        self.members = still_open
+                member._enlist(None)
+        self._keep(still_open)
         return 0
 
     cdef int _wait(self, int64_t deadline) except? -1:
@@ -90,23 +116,31 @@ cdef class ReceiverSet(Gate):
         cdef uint32_t count = len(members)
         cdef uint32_t entered = 0
         cdef uint32_t index
+        cdef uint32_t carried = 0
         cdef int found = -ECANCELED
         if not self._try_enter():
             return -ECANCELED
         for member in members:
-            if not member._try_enter():
+            if not member._may_begin():
                 break
-            self.fds[entered] = member.io.fd
+            self.fds[entered] = member._polled()
+            carried += member._has_carried()
             entered += 1
         if entered == count:
+            if carried:
+                deadline = MCF_DO_NOT_WAIT
             with nogil:
                 found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
             if found == -ECANCELED:
                 mcf_wake_reset(self.wake)
         for index in range(entered):
-            (<ReceiverCore>members[index])._leave()
+            member = members[index]
+            if found >= 0 and member._has_carried():
+                found += not self.flags[index]
+                self.flags[index] = True
+            member._leave()
         self._leave()
-        if entered < count and member.is_open:
+        if entered < count and _is_open(member):
             member._refuse("recv_batch")
         if found > 0:
             self.ready = [members[index] for index in range(<int>count - 1, -1, -1) if self.flags[index]]
@@ -117,9 +151,8 @@ cdef class ReceiverSet(Gate):
 
         Much of it is Python's work, so the lock is held in _wait only, and `busy` keeps other threads out.
         """
-        if self.busy or not self.is_open:
+        if not _is_open(self) or not self._become_busy():
             self._refuse("recv_batch")
-        self.busy = True
         try:
             while True:
                 pair = self._turn(deadline, result)
@@ -127,7 +160,7 @@ cdef class ReceiverSet(Gate):
                     return pair
                 PyErr_CheckSignals()
         finally:
-            self.busy = False
+            self._become_idle()
 
     cdef object _turn(self, int64_t deadline, int *result):
         """The next batch of this round or, when the round is over, of a new one."""
@@ -138,17 +171,16 @@ cdef class ReceiverSet(Gate):
         while True:
             while self.ready:
                 member = self.ready.pop()
-                if not member.is_open:
+                if not _is_open(member):
                     continue
                 batch = member._batch(MCF_DO_NOT_WAIT, &found)
                 if batch is not None:
                     return member, batch
                 if found < 0 and found != -ECANCELED:
-                    _raise_error(member, "recv_batch", found)
-                if member.is_open:
-                    mcf_collect_errors(member.io.fd)
+                    member._raise_failure("recv_batch", found)
+                member._collect_errors()
             self._drop_closed()
-            if not self.is_open or not self.members:
+            if not _is_open(self) or not self.members:
                 result[0] = -ECANCELED
                 return None
             if asked:
@@ -183,13 +215,13 @@ cdef class ReceiverSet(Gate):
         return pair
 
     def __iter__(self):
-        if not self.is_open:
+        if not _is_open(self):
             _raise_error(self, "iteration", -EBADF)
         return self
 
     def __next__(self):
         cdef int result = 0
-        if not self.is_open:
+        if not _is_open(self):
             raise StopIteration
         pair = self._next(MCF_NO_DEADLINE, &result)
         if pair is None:
@@ -201,7 +233,7 @@ cdef class ReceiverSet(Gate):
     def close(self):
         """Closes every receiver of the set, and the set. A blocked call ends. A second close does nothing."""
         self._shut()
-        if self.members is not None:
+        if self.everyone is not None:
             for member in self.everyone:  # closed ones too: their close() may have been interrupted
                 member.close()
 

@@ -2,7 +2,8 @@
 
 Linux hands every datagram for a port to every socket bound to the wildcard address, whoever joined. Binding to the
 group separates groups; IPv4 then also looks at the interface of the membership. IPv6 does not, and needs the socket
-bound to the interface. Where neither can be had, packet information and a filter in C do it: ip(7), ipv6(7).
+bound to the interface. Where neither can be had, and on Windows, which binds no group, packet information and a filter
+in C do it: ip(7), ipv6(7).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import options
-from mcastfast.errors import Operation, os_error
+from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 from mcastfast.scope import Scope
 
 if TYPE_CHECKING:
@@ -20,17 +21,21 @@ if TYPE_CHECKING:
 
 BIND_MODES = ("auto", "group", "any")
 
+_BINDING_GROUPS = frozenset({Platform.LINUX, Platform.MACOS})
+"""The systems on which a socket can be bound to a group; Windows answers WSAEADDRNOTAVAIL."""
+
 
 class Binding(NamedTuple):
     """What to bind.
 
     group: the address, None for the wildcard. interface: the one that the socket is bound to, or None. filters: whether
-    destination and interface of each datagram are looked at.
+    destination and interface of each datagram are looked at. ring_interface: the one that a packet ring listens to.
     """
 
     group: IPAddress | None = None
     interface: Interface | None = None
     filters: bool = False
+    ring_interface: Interface | None = None
 
     def bind(self, sock: socket.socket, port: int) -> None:
         """Bind a socket of the right family."""
@@ -50,22 +55,49 @@ class Binding(NamedTuple):
                 f"this receiver is bound to {self.group} and never hears {group.address}: "
                 'open it with bind="any" to join further groups'
             )
+        bound = self.interface or self.ring_interface
         for interface in interfaces:
-            if self.interface and interface.index != self.interface.index:
+            if bound and interface.index != bound.index:
                 raise ValueError(
-                    f"this receiver is bound to interface {self.interface} and never hears {interface}: "
+                    f"this receiver is bound to interface {bound} and never hears {interface}: "
                     'open it with bind="any" to join on further interfaces'
                 )
 
 
-def plan_binding(mode: str, joins: list[tuple[Group, tuple[Interface, ...]]]) -> Binding:
-    """What bind= means for these joins. Raises ValueError for an unknown mode, and where "group" cannot be had."""
+def plan_ring_binding(mode: str, joins: list[tuple[Group, tuple[Interface, ...]]]) -> Binding:
+    """The same for a packet ring, to which the socket brings what the link does not show.
+
+    "auto" takes any group, on the interface of these joins if they have one: a ring that listens to all interfaces
+    costs every packet of the host.
+    """
+    binding = plan_binding("any" if mode == "auto" else mode, joins)
+    interfaces = {interface.index: interface for _, found in joins for interface in found}
+    if mode == "any" or len(interfaces) != 1:
+        return binding._replace(filters=True)
+    return binding._replace(filters=True, ring_interface=next(iter(interfaces.values())))
+
+
+def plan_binding(
+    mode: str, joins: list[tuple[Group, tuple[Interface, ...]]], *, platform: Platform = CURRENT
+) -> Binding:
+    """What bind= means for these joins.
+
+    Raises ValueError for an unknown mode, and where "group" cannot be had for them; UnsupportedError where it cannot be
+    had at all.
+    """
     if mode not in BIND_MODES:
         raise ValueError(f"bind={mode!r} is not known; it is one of {', '.join(map(repr, BIND_MODES))}")
     first = joins[0][0]
     groups = {group.address for group, _ in joins}
     interfaces = {interface.index: interface for _, found in joins for interface in found}
     needs_interface = first.family == socket.AF_INET6
+    if platform not in _BINDING_GROUPS:
+        if mode == "group":
+            raise UnsupportedError(
+                f'bind="group" is not available on {platform}, where no socket can be bound to a group: '
+                'use bind="any", which filters by destination'
+            )
+        mode = "any"
     if mode == "auto":
         mode = "group" if len(groups) == 1 and not (needs_interface and len(interfaces) > 1) else "any"
     if mode == "any":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import warnings
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,9 @@ _FORCED = {
     SEND_BUFFER.role: (FORCED_SEND_BUFFER, "net.core.wmem_max"),
 }
 _LEAST = 2048  # what no system refuses
+# What to ask for where the largest is wanted: Linux doubles it, Windows grants it all and takes it from the kernel's
+# own memory as it fills.
+_MOST = 2**26 if CURRENT is Platform.WINDOWS else 2**30
 
 
 class BufferClampedWarning(RuntimeWarning):
@@ -62,12 +66,38 @@ def set_buffer(sock: SocketLike, option: Option[int], size: int, *, stacklevel: 
     return granted
 
 
+def set_largest_receive_buffer(sock: SocketLike) -> None:
+    """Ask for the largest receive buffer that anyone is granted, if that is more than the socket has.
+
+    What would be granted another socket tells: the default may lie above the limit (net.core.rmem_default), and whoever
+    asks then gets less.
+    """
+    with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
+        _set_largest(probe)
+        if get_option(probe, RECEIVE_BUFFER) > get_option(sock, RECEIVE_BUFFER):
+            _set_largest(sock)
+
+
+def _set_largest(sock: SocketLike) -> None:
+    attempt = _MOST
+    while True:
+        try:
+            set_option(sock, RECEIVE_BUFFER, attempt)
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS or attempt <= _LEAST:  # macOS refuses what Linux would clamp
+                raise
+            attempt //= 2
+
+
 def _granted(sock: SocketLike, option: Option[int]) -> int:
     size = get_option(sock, option)
     return size // 2 if CURRENT is Platform.LINUX else size
 
 
 def _limit_remedy(limit: str, size: int) -> str:
+    if CURRENT is Platform.WINDOWS:
+        return "that is all it has"
     if CURRENT is Platform.MACOS:
         return f"the limit is kern.ipc.maxsockbuf, raise it with sysctl -w kern.ipc.maxsockbuf={size}"
     return f"the limit is {limit} = {sysctl(limit)}, raise it with sysctl -w {limit}={size} or run with CAP_NET_ADMIN"

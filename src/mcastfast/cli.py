@@ -15,7 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from mcastfast import __version__
-from mcastfast.commands import bench, groups, interfaces, recv, relay, send
+from mcastfast.commands import bench, groups, interfaces, recv, relay, selftest, send
 from mcastfast.commands.arguments import HelpFormatter
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 
-_COMMANDS = (recv, send, relay, interfaces, groups, bench)
+_COMMANDS = (recv, send, relay, interfaces, groups, bench, selftest)
 
 _EPILOG = """\
 examples:
@@ -33,6 +33,7 @@ examples:
   mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200
   mcastfast relay 239.1.2.3%eth0:5000 192.0.2.7:5000
   mcastfast bench
+  mcastfast selftest
 
 A group is written [source@]group[%interface][:port], IPv6 in brackets:
 [ff15::1%eth0]:5000.
@@ -118,15 +119,20 @@ _OPTIONS = {
     "strict=False": "--no-strict",
     "receive_buffer=": "--buffer",
     "send_buffer=": "--buffer",
+    "background=": "--background",
     "batch_size=": "--batch-size",
     "max_datagram=": "--max-datagram",
     "interface=": "--interface",
     "source=": "--source",
     "local=": "--local",
+    "ring=": "--ring",
     "port=": "--port",
     "bind=": "--bind",
     "engine=": "--engine",
     "ttl=": "--ttl",
+    "burst=": "--burst",
+    "rate_counts=": "--rate-counts",
+    "rate=": "--rate",
 }
 _KEYWORD = re.compile(
     r"(?<![\w?&])(" + "|".join(map(re.escape, _OPTIONS)) + r")(?: to (?:Receiver|Sender)\b|(?=(\S)))?"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import sys
 from enum import StrEnum
@@ -48,6 +47,9 @@ class Operation(StrEnum):
     SEND = "send"
     SET = "set"
     GET = "get"
+    START = "start"
+    OPEN = "open"
+    RESERVE = "reserve"
 
 
 def os_error(
@@ -66,10 +68,13 @@ def os_error(
     than the code says gives `reason`: it stands in place of the system's words and of the note.
     """
     if isinstance(error, int):
-        error = OSError(error, os.strerror(error))
+        from mcastfast._core import system_error
+
+        error = system_error(error)
     code = error.errno or 0
     text = f"{operation} {operands}: {reason or error.strerror or error}"
-    made = OSError(code, text, None, getattr(error, "winerror", None))
+    winerror: int | None = getattr(error, "winerror", None)
+    made = OSError(code, text) if winerror is None else OSError(code, text, None, winerror)
     if not reason:
         for note in hints(operation, code, family=family, platform=platform):
             made.add_note(note)
@@ -113,18 +118,19 @@ _CODES: dict[Platform, dict[int, str]] = {
     Platform.LINUX: {
         getattr(errno, name): name
         for name in (
-            "EACCES", "EADDRINUSE", "EADDRNOTAVAIL", "EHOSTUNREACH", "EINVAL", "EMSGSIZE", "ENETDOWN", "ENETUNREACH",
-            "ENOBUFS", "ENODEV", "ENOMEM", "ENOPROTOOPT", "EPERM",
+            "EACCES", "EADDRINUSE", "EADDRNOTAVAIL", "EAGAIN", "EHOSTUNREACH", "EINVAL", "EMSGSIZE", "ENETDOWN",
+            "ENETUNREACH", "ENOBUFS", "ENODEV", "ENOMEM", "ENOPROTOOPT", "EPERM",
         )
     },
     Platform.WINDOWS: {
         13: "EACCES", 22: "EINVAL",  # what Python makes of 10013 and 10022
+        1: "EPERM", 12: "ENOMEM",  # of <errno.h>: memory, threads
         10013: "EACCES", 10022: "EINVAL", 10040: "EMSGSIZE", 10048: "EADDRINUSE", 10049: "EADDRNOTAVAIL",
         10050: "ENETDOWN", 10051: "ENETUNREACH", 10055: "ENOBUFS", 10065: "EHOSTUNREACH",
     },
     Platform.MACOS: {
-        1: "EPERM", 6: "ENXIO", 13: "EACCES", 40: "EMSGSIZE", 48: "EADDRINUSE", 49: "EADDRNOTAVAIL", 50: "ENETDOWN",
-        51: "ENETUNREACH", 55: "ENOBUFS", 59: "ETOOMANYREFS", 65: "EHOSTUNREACH",
+        1: "EPERM", 6: "ENXIO", 13: "EACCES", 40: "EMSGSIZE", 45: "ENOTSUP", 48: "EADDRINUSE", 49: "EADDRNOTAVAIL",
+        50: "ENETDOWN", 51: "ENETUNREACH", 55: "ENOBUFS", 59: "ETOOMANYREFS", 65: "EHOSTUNREACH",
     },
 }  # fmt: skip
 
@@ -174,8 +180,8 @@ _HINTS = (
     ),
     _Hint(
         "join", "EADDRNOTAVAIL EINVAL", "windows",
-        "Disconnected and virtual adapters (address 169.254.x.x) refuse multicast: choose a connected one with "
-        "interface=.",
+        "The adapter is gone, or refuses multicast, as disconnected and virtual ones do (address 169.254.x.x): choose "
+        "a connected one with interface=.",
     ),
     _Hint(
         "join", "EADDRNOTAVAIL ENXIO", "macos",
@@ -212,7 +218,7 @@ _HINTS = (
     ),
     _Hint(
         "bind", "EADDRNOTAVAIL", "windows",
-        'Windows cannot bind a group address: use bind="any", which filters by destination.',
+        'The address is not one of this host. A group is none: bind="any" filters by destination instead.',
     ),
     # Sending
     _Hint(
@@ -248,11 +254,54 @@ _HINTS = (
         "dropped: send slower, or lengthen the queue "
         "(Linux: `ip link set dev NAME txqueuelen N`; its drops: `tc -s qdisc`).",
     ),
+    # Threads: sched(7), pthread_create(3)
+    _Hint(
+        "start", "EPERM", "linux",
+        "A real-time priority needs CAP_SYS_NICE, or a limit of at least that on RLIMIT_RTPRIO (`ulimit -r`): "
+        "leave out priority= to run as other threads do.",
+    ),
+    _Hint(
+        "start", "EINVAL", "windows",
+        "None of cpus= is a processor of this host, or they belong to several groups of 64 processors.",
+    ),
+    _Hint(
+        "start", "EINVAL", "linux",
+        "None of cpus= is a processor that this process may use: os.sched_getaffinity(0) shows which are, "
+        "unless a container's cpuset says otherwise.",
+    ),
+    _Hint(
+        "start", "EAGAIN", "linux",
+        "The limit on threads is reached: RLIMIT_NPROC (`ulimit -u`), or pids.max of the cgroup.",
+    ),
+    _Hint(
+        "start", "ENOTSUP", "macos",
+        "macOS does not confine threads to processors: leave cpus= out.",
+    ),
+    # The packet ring: packet(7)
+    _Hint(
+        "open", "ENOMEM", "linux",
+        "The kernel cannot spare that much memory: give a smaller ring=.",
+    ),
+    _Hint(
+        "open", "ENODEV", "linux",
+        "The interface is gone: `mcastfast interfaces` lists those of this host.",
+    ),
+    # Memory: mlock(2)
+    _Hint(
+        "reserve", "ENOMEM EPERM EAGAIN", "linux",
+        "memory=\"lock\" takes no more than RLIMIT_MEMLOCK (`ulimit -l`) without CAP_IPC_LOCK: lower the size, or "
+        "raise the limit.",
+    ),
+    _Hint(
+        "reserve", "ENOMEM EPERM", "windows",
+        "memory=\"lock\" needs a working set of that size, which takes SeIncreaseWorkingSetPrivilege and free memory: "
+        "lower the size.",
+    ),
     # Options: socket(7)
     _Hint(
         "set", "EPERM", "linux",
-        "The option needs a privilege: CAP_NET_ADMIN for forced buffers, CAP_NET_RAW for moving a socket from one "
-        "device to another.",
+        "The option needs a privilege: CAP_NET_ADMIN for forced buffers and busy polling, CAP_NET_RAW for moving a "
+        "socket from one device to another.",
     ),
     _Hint(
         "set get", "ENOPROTOOPT", "linux",

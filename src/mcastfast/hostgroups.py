@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from mcastfast.errors import UnsupportedError
+from mcastfast.errors import CURRENT, Platform, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,9 +63,9 @@ def host_memberships() -> tuple[HostMembership, ...]:
     The files are read one after the other, so a membership that changes meanwhile may show without its sources. Raises
     UnsupportedError where the system does not tell. Availability: Linux (proc_pid_net(5)).
     """
-    if sys.platform != "linux":
+    if CURRENT is not Platform.LINUX:
         raise UnsupportedError(
-            f"host_memberships() reads Linux' /proc/net, which {sys.platform} does not have: ask the system's own tool "
+            f"host_memberships() reads Linux' /proc/net, which {CURRENT} does not have: ask the system's own tool "
             "(macOS: netstat -g; Windows: netsh interface ip show joins)"
         )
     filters = [
@@ -129,7 +129,8 @@ def _with_sources(membership: HostMembership, filters: list[SourceFilter]) -> Ho
 
 
 def _seconds(ticks: int) -> float:
-    return ticks / os.sysconf("SC_CLK_TCK")
+    each: int = getattr(os, "sysconf")("SC_CLK_TCK")  # noqa: B009 # of POSIX alone
+    return ticks / each
 
 
 def _read(name: str) -> bytes:

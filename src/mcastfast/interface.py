@@ -11,10 +11,22 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from typing import NamedTuple, TypeAlias
 
 from mcastfast import _core
+from mcastfast.errors import CURRENT, Platform
 
 ALL = "all"
 """As `interface=`: every up, multicast interface that has an address of the family, except loopback."""
 
+_SWITCH_ON = {
+    Platform.LINUX: "ip link set dev {} up",
+    Platform.WINDOWS: 'netsh interface set interface "{}" enable',
+    Platform.MACOS: "ifconfig {} up",
+}
+_SWITCH_ON_MULTICAST = {Platform.LINUX: "switch it on (ip link set dev {} multicast on) or "}
+_GIVE_ADDRESS = {
+    Platform.LINUX: "ip address add ... dev {}",
+    Platform.WINDOWS: 'netsh interface ip set address "{}" ...',
+    Platform.MACOS: "ifconfig {} inet ...",
+}
 _FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _FAMILY_TYPES: dict[int, type[IPv4Interface | IPv6Interface]] = {
     socket.AF_INET: IPv4Interface,
@@ -116,7 +128,7 @@ def resolve_interface(
     if not chosen.supports(family):
         raise ValueError(
             f"interface {chosen.describe()} has no {_FAMILY_NAMES[family]} address: "
-            f"give it one (ip address add ... dev {chosen}) or choose another; {_listing(found)}"
+            f"give it one ({_GIVE_ADDRESS[CURRENT].format(chosen)}) or choose another; {_listing(found)}"
         )
     return chosen
 
@@ -216,10 +228,10 @@ def _routed(destination: IPv4Address | IPv6Address, family: int, found: tuple[In
 
 def _checked(chosen: Interface) -> Interface:
     if not chosen.is_up:
-        raise OSError(errno.ENETDOWN, f"interface {chosen} is down: ip link set dev {chosen} up")
+        raise OSError(errno.ENETDOWN, f"interface {chosen} is down: {_SWITCH_ON[CURRENT].format(chosen)}")
     if not (chosen.is_multicast or chosen.is_loopback):
         raise ValueError(
-            f"interface {chosen.describe()} lacks multicast: switch it on (ip link set dev {chosen} multicast on) "
-            "or choose another with interface="
+            f"interface {chosen.describe()} lacks multicast: "
+            f"{_SWITCH_ON_MULTICAST.get(CURRENT, '').format(chosen)}choose another with interface="
         )
     return chosen

@@ -16,6 +16,8 @@ from mcastfast import packing
 from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mcastfast.packing import Codec, Egress, PathMtu
 
 T = TypeVar("T")
@@ -221,6 +223,13 @@ REUSE_PORT = Option(
     (Row("SO_REUSEPORT", packing.FLAG, linux=15, macos=0x200),),
     instead="address reuse alone shares a port",
 )
+SHARING: Mapping[Platform, tuple[Option[bool], ...]] = {
+    Platform.LINUX: (REUSE_ADDRESS,),
+    Platform.WINDOWS: (REUSE_ADDRESS,),
+    Platform.MACOS: (REUSE_ADDRESS, REUSE_PORT),
+}
+"""What shares a multicast port with other sockets: macOS wants both of every one of them."""
+
 V6ONLY = Option("IPv6 only", (Row("IPV6_V6ONLY", packing.FLAG, linux=26, windows=27, macos=27),))
 BOUND_INTERFACE = Option(
     "binding to an interface",
@@ -294,6 +303,20 @@ SEGMENT = Option(
     "segmented sending",
     (Row("UDP_SEGMENT", packing.SIZE, linux=103),),
     instead="send_batch sends each datagram by itself",
+)
+COALESCE = Option(
+    "coalesced receiving",
+    (Row("UDP_GRO", packing.FLAG, linux=104),),
+    instead="a batch receives each datagram by itself",
+)
+
+# Waiting
+
+BUSY_POLL = Option("busy polling", (Row("SO_BUSY_POLL", packing.SIZE, linux=46),), instead="spin= watches the socket")
+PREFER_BUSY_POLL = Option(
+    "preferred busy polling",
+    (Row("SO_PREFER_BUSY_POLL", packing.FLAG, linux=69),),
+    instead="spin= watches the socket",
 )
 
 # Buffers: set by set_buffer() of buffers.py

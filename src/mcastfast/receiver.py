@@ -3,55 +3,65 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from typing import NamedTuple, Self, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, to_mapped
-from mcastfast.binding import Binding, plan_binding
-from mcastfast.buffers import set_buffer
+from mcastfast.binding import Binding, plan_binding, plan_ring_binding
+from mcastfast.buffers import set_buffer, set_largest_receive_buffer
+from mcastfast.errors import CURRENT
 from mcastfast.interface import ALL, Interface, InterfaceLike, resolve_interfaces
 from mcastfast.membership import Membership, Memberships, Refusal
-from mcastfast.sockets import SocketHolder, check_datagram_socket
+from mcastfast.reception import Reception, plan_reception
+from mcastfast.ring import describe_members
+from mcastfast.sockets import SocketHolder, bound_port, check_datagram_socket, let_go
 from mcastfast.timestamps import warn_of_kernel_timestamps
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mcastfast.background import Background
+    from mcastfast.sizes import Size
+
 Sources: TypeAlias = AddressLike | Iterable[AddressLike]
-
-DEFAULT_MEMORY = 256 * 1024 * 1024
-"""max_memory unless given, bytes."""
-
-_METADATA = {
-    "destination": options.PACKET_INFO,
-    "timestamp": options.TIMESTAMPS,
-    "hardware_timestamp": options.HARDWARE_TIMESTAMPS,
-    "drops": options.DROP_COUNTER,
-    "hops": options.RECEIVE_HOPS,
-    "tos": options.RECEIVE_TOS,
-}
 
 
 class ReceiverStats(NamedTuple):
     """What a receiver has seen since it was opened; still there after close().
 
-    batches, datagrams, bytes: delivered. kernel_drops: lost because the socket's buffer was full (SO_MEMINFO, Linux; 0
-    elsewhere; it also counts what a socket filter or a bad checksum removed). truncated: longer than max_datagram.
+    batches, datagrams, bytes: delivered; with background= what its thread received, taken or not. kernel_drops: lost
+    because the socket's buffer was full (SO_MEMINFO, Linux; 0 elsewhere; it also counts what a socket filter or a bad
+    checksum removed) or, with engine="packet", the ring was (PACKET_STATISTICS). kernel_drops_exact: False where the
+    kernel counts a train of datagrams as one, and for the packet engine, which cannot tell what is lost of this host's
+    own multicast and of unicast: that comes by a socket beside the ring, and receive_buffer= is its size. overrun:
+    received, and lost since the memory of background= was used up. truncated: longer than max_datagram.
     control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
-    here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one,
-    0 after close().
+    here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one
+    (three with engine="iocp", which fills one ahead), 0 after close().
+
+    With engine="packet", else 0: held_blocks, blocks of the ring that batches hold now, 0 after close(); copied,
+    datagrams that were copied because few blocks were left; fragments, datagrams that came in fragments and
+    bad_checksums, both left out.
     """
 
     batches: int
     datagrams: int
     bytes: int
     kernel_drops: int
+    kernel_drops_exact: bool
+    overrun: int
     truncated: int
     control_truncated: int
     foreign: int
     arenas: int
+    held_blocks: int
+    copied: int
+    fragments: int
+    bad_checksums: int
 
 
 class Receiver(SocketHolder, _core.ReceiverCore):
@@ -71,10 +81,44 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     network device's; KernelTimestampWarning where a device gives none, and the kernel's in its place), "drops", "hops"
     (TTL or hop limit), "tos"; only what is named is paid for.
 
-    batch_size: datagrams a batch, 1 to 1024. max_datagram: bytes; longer ones are cut and flagged. max_memory: bytes
-    that kept batches may hold. receive_buffer: bytes wanted of the kernel; BufferClampedWarning when it grants less.
-    loopback: None leaves the system's default (acts on receivers on Windows only). reuse: share the port with other
-    sockets. strict=False allows any-source joins in the source-specific range. engine: "auto" or one of ENGINES.
+    batch_size: datagrams a batch, 1 to 1024; None is 64, or 1024 with coalescing. max_datagram: bytes; longer ones are
+    cut and flagged. max_memory: bytes that kept batches may hold. receive_buffer: bytes wanted of the kernel;
+    BufferClampedWarning when it grants less. loopback: None leaves the system's default (acts on receivers on Windows
+    only). reuse: share the port with other sockets. strict=False allows any-source joins in the source-specific range.
+    engine: "auto", one of ENGINES or "packet"; "apple" (macOS 15.6 and later) receives up to 256 datagrams a call, by a
+    call that is private to the system.
+
+    engine="iocp" (Windows) posts overlapped receives ahead, batch_size of them, so that datagrams land in the memory of
+    batches while Python is busy, and takes what has landed from a completion port, up to 64 at a time. The socket must
+    not belong to another port, as that of asyncio's Proactor event loop (OSError, EBUSY). It is never readable:
+    fileno() and ReceiverSet raise UnsupportedError, and background= does not go with it. recv_batch_into copies, and
+    shows no more than max_datagram bytes of a datagram.
+
+    engine="packet" reads batches where the kernel wrote them, in a packet ring (packet(7), Linux; CAP_NET_RAW), many
+    times as fast and without a copy. ring: its size, as bytes or text, 16 MiB by default, in blocks of 256 KiB, at
+    least 4. A batch that is kept keeps its block; when fewer than a quarter are free datagrams are copied instead, and
+    when the block that is next is kept, BufferError says so. The ring listens to the one interface of the groups that
+    it is opened with or, with bind="any", to all. It takes what the link shows: neither the firewall nor rp_filter keep
+    anything out, and what comes in fragments is counted and left out. This host's own multicast and unicast to the port
+    come by a socket and are copied. background=, coalesce= and busy_poll= do not go with it.
+
+    coalesce: whether datagrams of one size from one source may cross the kernel together, as a train, which is cheaper
+    by an order of magnitude (UDP_GRO, udp(7), Linux). Batches look the same, but the datagrams of a train share a
+    timestamp (DatagramFlag.SHARED_TIME), the kernel counts a lost train as one, and the part of a train that does not
+    fit a batch waits in the receiver, where select() does not see it: receive until BlockingIOError before waiting on
+    fileno(). recv_batch_into copies. True: always, UnsupportedError where the system cannot. False: never. None: with
+    background= where the system can, else not.
+
+    background: memory, as bytes or text such as "256 MiB", or a Background with more options: a thread without the GIL
+    receives into it while Python is busy, and stats.overrun counts what came when it was used up. Batches are then what
+    has gathered, fileno() is readable while there is something, and the memory stands in place of max_memory. Unless
+    receive_buffer says otherwise it asks for the largest that anyone is granted. A forked child gets RuntimeError.
+
+    memory: any of "prefault" (all of max_memory is there from the start: what is written for the first time costs
+    several times as much), "lock" (and is never swapped out; RLIMIT_MEMLOCK) and "huge" (huge pages, where the system
+    has them). spin: seconds that a receive watches the socket before it sleeps: the processor is busy for that long,
+    and a datagram comes sooner. busy_poll: seconds that the kernel itself polls a device that can be (SO_BUSY_POLL,
+    socket(7)).
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.
@@ -88,10 +132,16 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         source: Sources | None = None,
         bind: str = "auto",
         metadata: Iterable[str] = (),
-        batch_size: int = 64,
+        batch_size: int | None = None,
         max_datagram: int = 2048,
-        max_memory: int = DEFAULT_MEMORY,
+        max_memory: int | None = None,
         engine: str = "auto",
+        coalesce: bool | None = None,
+        background: Background | Size | None = None,
+        memory: Iterable[str] = (),
+        spin: float = 0.0,
+        busy_poll: float | None = None,
+        ring: Size | None = None,
         receive_buffer: int | None = None,
         loopback: bool | None = None,
         reuse: bool = True,
@@ -99,32 +149,40 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     ) -> None:
         wanted = _read_groups(groups, port, interface, source, strict=strict)
         joins = [(group, resolve_interfaces(group.interface, group.family, group.address)) for group in wanted]
-        binding = plan_binding(bind, joins)
         if receive_buffer is not None:
             options.RECEIVE_BUFFER.pack(receive_buffer, wanted[0].family)
-        names = _metadata_names(metadata)
-        if binding.filters:
-            names |= {"destination"}
-        self._prepare(
+        reception = plan_reception(
             wanted[0].family,
-            engine=engine,
-            metadata=_mask(names),
+            metadata=metadata,
             batch_size=batch_size,
             max_datagram=max_datagram,
             max_memory=max_memory,
+            memory=memory,
+            engine=engine,
+            coalesce=coalesce,
+            background=background,
+            spin=spin,
+            busy_poll=busy_poll,
+            ring=ring,
         )
+        binding = (plan_ring_binding if reception.ring else plan_binding)(bind, joins)
+        if binding.filters:
+            reception = reception.filtering()
+        reception.equip(self, wanted[0].family)  # refuses a receiver that is set up already
+        self._reception = reception
         self._binding = binding
-        self._wants_hardware_timestamps = "hardware_timestamp" in names
+        self._wants_hardware_timestamps = "hardware_timestamp" in self._reception.metadata
         opened_with = {group.interface for group in wanted}
         self._interface = opened_with.pop() if len(opened_with) == 1 else None
         self._strict = strict
         sock = socket.socket(wanted[0].family, socket.SOCK_DGRAM)
         try:
-            _configure(sock, names, receive_buffer=receive_buffer, loopback=loopback, reuse=reuse)
+            _configure(sock, self._reception, receive_buffer=receive_buffer, loopback=loopback, reuse=reuse)
             binding.bind(sock, wanted[0].port or 0)
             self._take(sock, is_ours=True)
             for group, interfaces in joins:
                 self._join(group, interfaces)
+            self._reception.start(self)
         except BaseException:
             self._shut()
             sock.close()
@@ -136,48 +194,80 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         sock: socket.socket,
         *,
         metadata: Iterable[str] = (),
-        batch_size: int = 64,
+        batch_size: int | None = None,
         max_datagram: int = 2048,
-        max_memory: int = DEFAULT_MEMORY,
+        max_memory: int | None = None,
         engine: str = "auto",
+        coalesce: bool | None = None,
+        background: Background | Size | None = None,
+        memory: Iterable[str] = (),
+        spin: float = 0.0,
+        busy_poll: float | None = None,
     ) -> Self:
         """Take over a bound IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
         Nothing is filtered, since what it joined before cannot be known, and no option is changed but those that
-        `metadata` needs. Raises TypeError for what is not a socket, ValueError for one of another family or type, or
-        that is closed or not bound.
+        `metadata`, `coalesce` and `busy_poll` need. Raises TypeError for what is not a socket, ValueError for one of
+        another family or type, that is closed or not bound, or that coalesces (UDP_GRO) without coalesce=True.
         """
         check_datagram_socket(sock, "Receiver.from_socket")
-        if not sock.getsockname()[1]:
+        if not bound_port(sock):
             raise ValueError("Receiver.from_socket: the socket has no port; bind it first")
+        if _core.is_tap(engine):
+            raise ValueError(
+                f"Receiver.from_socket: engine={engine!r} follows the memberships, and those of a socket that others "
+                "prepared are not known; open a Receiver with its groups"
+            )
         self = cls.__new__(cls)
-        names = _metadata_names(metadata)
-        self._prepare(
+        reception = plan_reception(
             sock.family,
-            engine=engine,
-            metadata=_mask(names),
+            metadata=metadata,
             batch_size=batch_size,
             max_datagram=max_datagram,
             max_memory=max_memory,
+            memory=memory,
+            engine=engine,
+            coalesce=coalesce,
+            background=background,
+            spin=spin,
+            busy_poll=busy_poll,
+            ring=None,
         )
+        reception.check(sock)
+        reception.equip(self, sock.family)
+        self._reception = reception
         self._binding = Binding()
         self._wants_hardware_timestamps = False  # whose interfaces are not known
         self._interface = None
         self._strict = True
-        for name in sorted(names):
-            options.set_option(sock, _METADATA[name], True)
-        self._take(sock, is_ours=False)
+        try:
+            self._reception.configure(sock)
+            self._take(sock, is_ours=False)
+        except BaseException:
+            let_go(sock)
+            with suppress(OSError):  # what could not be set
+                self._reception.restore(sock)
+            raise
+        try:
+            self._reception.start(self)
+        except BaseException:
+            self.detach()
+            raise
         return self
 
     def _take(self, sock: socket.socket, *, is_ours: bool) -> None:
         """Receive on this bound socket from now on."""
-        self._hold(sock)
+        self._hold(sock, is_ours=is_ours)
         self._memberships = Memberships(sock)
+        self._pending: list[tuple[Group, Interface]] = []  # joins that a thread is about to make
         self._text = self._describe()
         self._drops_lock = threading.RLock()
         self._kernel_drops = 0
         self._last_drops = self._read_drops()
-        self._open(sock.fileno(), self._address[1], drops=self._last_drops, is_ours=is_ours)
+        if self._reception.ring:
+            self._reception.ring.open(self, sock, self._binding.ring_interface)
+        else:
+            self._reception.open(self, sock, drops=self._last_drops, is_ours=is_ours)
 
     def _after_fork(self) -> None:
         self._drops_lock = threading.RLock()
@@ -213,18 +303,20 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         RFC 3678.
         """
         wanted, interfaces = self._member(group, source, interface)
-        self._memberships.leave(wanted.address, wanted.sources, interfaces)
-        self._follow()
+        with self._following():
+            self._memberships.leave(wanted.address, wanted.sources, interfaces)
 
     def block(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
         """Stop hearing sources of a group that was joined any-source; interface as leave(). RFC 3678."""
         wanted, interfaces = self._member(group, source, interface)
-        self._memberships.block(wanted.address, wanted.sources, interfaces)
+        with self._following():
+            self._memberships.block(wanted.address, wanted.sources, interfaces)
 
     def unblock(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
         """Hear blocked sources again; interface as leave(). OSError(EADDRNOTAVAIL): it is not blocked."""
         wanted, interfaces = self._member(group, source, interface)
-        self._memberships.unblock(wanted.address, wanted.sources, interfaces)
+        with self._following():
+            self._memberships.unblock(wanted.address, wanted.sources, interfaces)
 
     @property
     def memberships(self) -> tuple[Membership, ...]:
@@ -261,25 +353,36 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         return wanted, resolve_interfaces(wanted.interface, wanted.family, wanted.address)
 
     def _join(self, group: Group, interfaces: tuple[Interface, ...]) -> None:
-        self._follow([(group, interface) for interface in interfaces])
-        try:
-            self._memberships.join(group.address, group.sources, interfaces, skip_refusals=group.interface == ALL)
-        finally:
+        with self._following([(group, interface) for interface in interfaces]):
             self._follow()
+            self._memberships.join(group.address, group.sources, interfaces, skip_refusals=group.interface == ALL)
         if self._wants_hardware_timestamps:
             warn_of_kernel_timestamps(interfaces, stacklevel=3)
 
-    def _follow(self, more: Iterable[tuple[Group, Interface]] = ()) -> None:
-        """Deliver and show what is joined and, about to be, `more`; also what other threads join meanwhile."""
+    @contextmanager
+    def _following(self, joins: Sequence[tuple[Group, Interface]] = ()) -> Iterator[None]:
+        """Follow what changes within, whether or not that succeeds; meanwhile these joins are about to be made."""
+        self._pending += joins
+        try:
+            yield
+        finally:
+            for join in joins:
+                self._pending.remove(join)
+            self._follow()
+
+    def _follow(self) -> None:
+        """Deliver and show what is joined and about to be; also what other threads join meanwhile."""
         self._text = self._describe()  # shown with every "nothing is there" to a reader that polls
         if not self._binding.filters:
             return
-        members: tuple[Membership, ...] | None = None
-        while members != self.memberships:
-            members = self.memberships
+        followed = None
+        while followed != (current := (self.memberships, tuple(self._pending))):
+            members, pending = followed = current
             entries = {(to_mapped(member.group), member.interface.index) for member in members}
-            entries |= {(to_mapped(group.address), interface.index) for group, interface in more}
+            entries |= {(to_mapped(group.address), interface.index) for group, interface in pending}
             self._set_filter(sorted(entries))
+            if self._reception.ring:
+                self._set_members(describe_members(members, pending))
 
     # Receiving
 
@@ -289,6 +392,18 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             yield from batch
 
     # What it is
+
+    def fileno(self) -> int:
+        """The descriptor that select and its kin find readable while something is there; -1 after close().
+
+        The socket's or, with background=, that of the thread's queue, with engine="packet" that of the ring.
+        UnsupportedError with engine="iocp": there is none.
+        """
+        if self.closed:
+            return -1
+        self._check_watchable("fileno")
+        ready = self._ready_fileno()
+        return super().fileno() if ready < 0 else ready
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -307,20 +422,27 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Counts since the receiver was opened; any thread, also after close()."""
         with self._drops_lock:
             self._note_drops()
-        batches, datagrams, octets, truncated, control_truncated, foreign, arenas = self._counters()
+        batches, datagrams, octets, overrun, truncated, control_truncated, foreign, arenas = self._counters()
+        lost, copied, fragments, bad_checksums, held_blocks = self._tap_counts()
         return ReceiverStats(
             batches=batches,
             datagrams=datagrams,
             bytes=octets,
-            kernel_drops=self._kernel_drops,
+            kernel_drops=self._kernel_drops + lost,
+            kernel_drops_exact=not (self._reception.coalesce or self._reception.ring),
+            overrun=overrun,
             truncated=truncated,
             control_truncated=control_truncated,
             foreign=foreign,
             arenas=arenas,
+            held_blocks=held_blocks,
+            copied=copied,
+            fragments=fragments,
+            bad_checksums=bad_checksums,
         )
 
     def _read_drops(self) -> int:
-        if not options.MEMORY.supported(self._socket.family):
+        if self._reception.ring or not options.MEMORY.supported(self._socket.family):
             return 0
         return options.get_option(self._socket, options.MEMORY).drops
 
@@ -350,14 +472,21 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         return f"{groups or self._address[0]} port {self._address[1]}"
 
     def _failure(self, call: str, code: int) -> OSError:
-        return OSError(code, f"{call} on {self}: {os.strerror(code)}")
+        return _core.system_error(code, f"{call} on {self}: ")
 
     # Its end
 
     def detach(self) -> socket.socket:
-        """Give the socket back, its memberships with it, and be closed. OSError(EBADF): closed before."""
+        """Give the socket back, its memberships with it, and be closed. OSError(EBADF): closed before.
+
+        What the thread of background= has received and nobody has taken is gone. With coalescing and with engine="iocp"
+        so is what was received and not delivered: receive until BlockingIOError before. Trains that wait in the socket
+        then come as one datagram each; later ones come by themselves. With engine="iocp" it stays with its completion
+        port until it is closed: it serves every call but those of another port.
+        """
         sock = super().detach()
         self._give_back()
+        self._reception.restore(sock)
         return sock
 
     def _end(self) -> None:
@@ -393,32 +522,22 @@ def _read_groups(
     return [group.replace(port=port) for group in read for port in ports]
 
 
-def _metadata_names(metadata: Iterable[str]) -> set[str]:
-    names = {metadata} if isinstance(metadata, str) else set(metadata)
-    if unknown := names - _METADATA.keys():
-        names_of_them = ", ".join(map(repr, sorted(unknown)))
-        raise ValueError(f"metadata {names_of_them} is not known; known are {', '.join(map(repr, _METADATA))}")
-    return names
-
-
-def _mask(names: set[str]) -> int:
-    return sum(_core.METADATA[name] for name in names)
-
-
 def _configure(
-    sock: socket.socket, metadata: set[str], *, receive_buffer: int | None, loopback: bool | None, reuse: bool
+    sock: socket.socket, reception: Reception, *, receive_buffer: int | None, loopback: bool | None, reuse: bool
 ) -> None:
     """Set every option of a new receiving socket."""
     sock.settimeout(None)  # whatever socket.setdefaulttimeout says
     if reuse:
-        options.set_option(sock, options.REUSE_ADDRESS, True)
+        for option in options.SHARING[CURRENT]:
+            options.set_option(sock, option, True)
     if sock.family == socket.AF_INET6:
         options.set_option(sock, options.V6ONLY, True)
     if options.MULTICAST_ALL.supported(sock.family):
         options.set_option(sock, options.MULTICAST_ALL, False)
     if loopback is not None:
         options.set_option(sock, options.LOOPBACK, loopback)
-    for name in sorted(metadata):
-        options.set_option(sock, _METADATA[name], True)
+    reception.configure(sock)
     if receive_buffer is not None:
         set_buffer(sock, options.RECEIVE_BUFFER, receive_buffer, stacklevel=3)
+    elif reception.background or reception.ring:
+        set_largest_receive_buffer(sock)

@@ -13,8 +13,13 @@ from mcastfast.buffers import set_buffer
 from mcastfast.errors import Operation, UnsupportedError, os_error
 from mcastfast.interface import Interface, InterfaceLike, resolve_interface
 from mcastfast.packing import Egress, PathMtu
+from mcastfast.rate import Pace, RateLike, read_pace
 from mcastfast.scope import TTL
 from mcastfast.sockets import SocketAddress, SocketHolder, check_datagram_socket
+
+_LEAST_MTU = 68
+_COMMON_MTU = 1500
+"""The least of IPv4 (RFC 791), and Ethernet's, which stands for one that is not known."""
 
 Local: TypeAlias = AddressLike | tuple[AddressLike, int]
 
@@ -45,7 +50,20 @@ class Sender(SocketHolder, SenderCore):
     system's default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's
     MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the
     kernel, BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None
-    for ever, 0 not at all. engine: "auto" or one of ENGINES.
+    for ever, 0 not at all; waiting for its turn at a rate does not count. engine: "auto" or one of ENGINES.
+
+    rate: how fast to send at most, evenly spaced: datagrams each second (1000, "100_000/s", "10k") or bits each second
+    ("8 Mbit/s", "1 Gbit/s"; k, M, G, T are powers of 1000). None: as fast as it can. A send waits until it is its turn,
+    without the GIL; `delay` says how long that is. burst: how many datagrams may go at once, 1 to 1024; 1 spaces each
+    from the next and sends no trains, more lets trains have so many segments, each as far from the next as its
+    datagrams take at the rate. A sender that fell behind (its buffer was full, it was not scheduled, the caller came
+    late) makes up for it at 1.1 times the rate, for up to one second's worth; what it missed beyond that is not sent
+    faster. rate_counts: which bits a rate in bits counts. "payload": those of the payload, at least one octet. "wire":
+    those for which a datagram occupies an Ethernet, that is payload, UDP header (8 octets), IP header (20 or 40), and
+    for each frame header (14), frame check sequence (4), preamble with start delimiter (8) and gap (12), where an IP
+    packet fills at least 46 octets (IEEE 802.3; RFC 768, 791, 8200). A datagram over the MTU counts as its fragments.
+    Tags of VLANs and IP options do not count. The last 100 microseconds of a wait the clock is watched, which takes a
+    processor: all of one above 10,000 bursts each second.
 
     segment: whether send_batch passes runs of payloads of one size to the system in one piece, a train, which the
     system cuts as late as it can (UDP_SEGMENT, udp(7), Linux). None: where it can, until it has refused a train and
@@ -70,10 +88,14 @@ class Sender(SocketHolder, SenderCore):
         traffic_class: int | None = None,
         send_buffer: int | None = None,
         segment: bool | None = None,
+        rate: RateLike | None = None,
+        burst: int = 1,
+        rate_counts: str = "payload",
         timeout: float | None = None,
         engine: str = "auto",
         strict: bool = True,
     ) -> None:
+        pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
         wanted = Group.parse_destination(group, port=port, interface=interface, strict=strict)
         address, local_port = _read_local(local, wanted)
         options.MULTICAST_HOPS.pack(ttl, wanted.family)
@@ -84,6 +106,7 @@ class Sender(SocketHolder, SenderCore):
         chosen = resolve_interface(wanted.interface, wanted.family, wanted.address)
         _check_segment(segment=segment)
         self._prepare(wanted.family, engine=engine, timeout=timeout)
+        self._keep_pace(pace, chosen.mtu)
         sock = socket.socket(wanted.family, socket.SOCK_DGRAM)
         try:
             options.set_option(sock, options.MULTICAST_HOPS, ttl)
@@ -99,7 +122,7 @@ class Sender(SocketHolder, SenderCore):
             if send_buffer is not None:
                 set_buffer(sock, options.SEND_BUFFER, send_buffer)
             _point(sock, wanted, chosen, address, local_port)
-            self._take(sock, chosen, segment=segment, engine=engine)
+            self._take(sock, chosen, segment=segment, engine=engine, is_ours=True)
         except BaseException:
             self._shut()
             sock.close()
@@ -107,14 +130,24 @@ class Sender(SocketHolder, SenderCore):
 
     @classmethod
     def from_socket(
-        cls, sock: socket.socket, *, segment: bool | None = None, timeout: float | None = None, engine: str = "auto"
+        cls,
+        sock: socket.socket,
+        *,
+        segment: bool | None = None,
+        rate: RateLike | None = None,
+        burst: int = 1,
+        rate_counts: str = "payload",
+        timeout: float | None = None,
+        engine: str = "auto",
     ) -> Self:
         """Take over a connected IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
         No option is changed: where IP_RECVERR is not set on it, Linux drops what finds the device's queue full in
-        silence, and late_errors counts those errors only that a later datagram met. Raises TypeError for what is not a
-        socket, ValueError for one of another family or type, or that is closed or not connected.
+        silence, and late_errors counts those errors only that a later datagram met. rate_counts="wire" takes the MTU to
+        be 1500. Raises TypeError for what is not a socket, ValueError for one of another family or type, or that is
+        closed or not connected.
         """
+        pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
         check_datagram_socket(sock, "Sender.from_socket")
         _check_segment(segment=segment)
         try:
@@ -123,15 +156,23 @@ class Sender(SocketHolder, SenderCore):
             raise ValueError("Sender.from_socket: the socket is not connected; connect it first") from None
         self = cls.__new__(cls)
         self._prepare(sock.family, engine=engine, timeout=timeout)
-        self._take(sock, None, segment=segment, engine=engine)
+        self._keep_pace(pace, 0)
+        self._take(sock, None, segment=segment, engine=engine, is_ours=False)
         return self
 
-    def _take(self, sock: socket.socket, interface: Interface | None, *, segment: bool | None, engine: str) -> None:
+    def _keep_pace(self, pace: Pace | None, mtu: int) -> None:
+        if pace is not None:
+            known = mtu if mtu >= _LEAST_MTU else _COMMON_MTU
+            self._set_pace(pace.units, pace.span, counts=pace.counts, burst=pace.burst, mtu=known)
+
+    def _take(
+        self, sock: socket.socket, interface: Interface | None, *, segment: bool | None, engine: str, is_ours: bool
+    ) -> None:
         if segment is not False and (obstacle := self._obstacle_to_trains(sock, engine)):
             if segment:
                 raise UnsupportedError(f"segment=True: {obstacle}")
             segment = False
-        self._hold(sock)
+        self._hold(sock, is_ours=is_ours)
         self._interface = interface
         self._destination: SocketAddress = sock.getpeername()
         self._open(sock.fileno(), segment)

@@ -7,7 +7,7 @@ import socket
 import warnings
 from typing import Self, TypeAlias
 
-from mcastfast._core import Gate
+from mcastfast._core import Gate, begin_socket, end_socket
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """(host, port), IPv6 (host, port, flow information, scope), as the socket module gives it."""
@@ -25,6 +25,20 @@ def check_datagram_socket(sock: object, call: str) -> None:
         )
 
 
+def bound_port(sock: socket.socket) -> int:
+    """The port of a socket, 0 where it has none; Windows does not tell the address of one that is not bound."""
+    try:
+        port: int = sock.getsockname()[1]
+    except OSError:
+        return 0
+    return port
+
+
+def let_go(sock: socket.socket) -> None:
+    """Make a socket what it was before somebody held it: one whose calls wait, or not."""
+    end_socket(sock.fileno(), sock.gettimeout() is None)
+
+
 class SocketHolder(Gate):
     """The socket of a Receiver or a Sender, and its end; str() says which it is."""
 
@@ -32,7 +46,8 @@ class SocketHolder(Gate):
     _socket: socket.socket
     _end_way: object
 
-    def _hold(self, sock: socket.socket) -> None:
+    def _hold(self, sock: socket.socket, *, is_ours: bool) -> None:
+        begin_socket(sock.fileno(), is_ours)
         self._socket = sock
         self._address = sock.getsockname()
 
@@ -69,6 +84,7 @@ class SocketHolder(Gate):
         except BaseException:
             self._end_way = "close"
             raise
+        let_go(self._socket)
         return self._socket
 
     def _end(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcastfast import ENGINES
 from mcastfast.binding import BIND_MODES
+from mcastfast.rate import COUNTS, Rate
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -18,19 +18,6 @@ _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _SIZE = re.compile(_NUMBER + r"([kmg]?)(?:i?b)?", re.IGNORECASE)
-_RATE = re.compile(_NUMBER + r"([kmg]?)(bit/s|bits/s|bps|/s|pps)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How fast to send: so many datagrams, or bits of payload, each second."""
-
-    value: float
-    in_bits: bool = False
-
-    def datagrams(self, size: int) -> float:
-        """Datagrams of `size` bytes each second."""
-        return self.value / (8 * size) if self.in_bits else self.value
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -65,7 +52,7 @@ def add_quiet_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) -> None:
-    """Keywords of Receiver that any receiving command has."""
+    """Keywords of Receiver that any receiving command has, but for the engine."""
     parser.add_argument(
         "-s", "--source", action="append", metavar="ADDRESS", help="join this source only (SSM); may be repeated"
     )
@@ -97,13 +84,19 @@ def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) 
         metavar="SIZE",
         help="bytes; longer datagrams are cut (default: %(default)s)",
     )
-    add_engine_option(parser)
-
-
-def add_engine_option(parser: argparse.ArgumentParser) -> None:
-    """How the system is asked."""
     parser.add_argument(
-        "--engine", choices=("auto", *ENGINES), default="auto", help="system calls to use (default: auto)"
+        "--background",
+        type=size,
+        metavar="SIZE",
+        help="receive into so much memory in a thread of its own, such as 256M, so that a slow display or disk loses "
+        "nothing before it is full",
+    )
+
+
+def add_engine_option(parser: argparse.ArgumentParser, *further: str) -> None:
+    """How the system is asked; `further` engines that only this command may have."""
+    parser.add_argument(
+        "--engine", choices=("auto", *ENGINES, *further), default="auto", help="system calls to use (default: auto)"
     )
 
 
@@ -122,6 +115,26 @@ def add_sender_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="send runs of datagrams of one size in one piece, which the kernel cuts (UDP_SEGMENT): many times as "
         "fast, but a full queue of the device may then drop part of a piece without a word",
+    )
+
+
+def add_rate_options(parser: argparse.ArgumentParser) -> None:
+    """Keywords of Sender that pace it."""
+    parser.add_argument(
+        "-r", "--rate", type=rate, metavar="RATE", help='1000, 10k or 100_000/s datagrams a second, or "8 Mbit/s"'
+    )
+    parser.add_argument(
+        "--burst",
+        type=count,
+        default=1,
+        metavar="N",
+        help="datagrams of --rate that may go at once (default: 1, each apart from the next)",
+    )
+    parser.add_argument(
+        "--rate-counts",
+        choices=tuple(COUNTS),
+        default="payload",
+        help="which bits a --rate in bits counts: those of the payload (default), or all that an Ethernet carries",
     )
 
 
@@ -155,11 +168,8 @@ def size(text: str) -> int:
 
 
 def rate(text: str) -> Rate:
-    """Datagrams or bits each second, such as 1000, 10k or 8Mbit/s, where k is 1000."""
-    match = _RATE.fullmatch(text)
-    number = float(match[1]) * _DECIMAL[match[2].lower()] if match else 0
-    if not number:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a rate, such as 1000 or 10k (datagrams each second) or 8Mbit/s (of payload)"
-        )
-    return Rate(number, in_bits=bool(match and match[3] and match[3].lower().startswith("b")))
+    """What Sender takes for a rate, such as 1000, 10k or 8Mbit/s."""
+    try:
+        return Rate.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("rate=")) from None

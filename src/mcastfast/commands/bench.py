@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import AF_INET
 from typing import TYPE_CHECKING, Any
 
 from mcastfast.commands import arguments
@@ -9,6 +10,8 @@ from mcastfast.commands.bench_methods import BASE, METHODS, Method
 from mcastfast.commands.output import print_json, print_table
 from mcastfast.commands.progress import announce, choose_display, in_bytes
 from mcastfast.commands.stopping import Stop
+from mcastfast.errors import CURRENT, UnsupportedError
+from mcastfast.options import MEMORY
 
 if TYPE_CHECKING:
     import argparse
@@ -62,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.size > _LARGEST_PAYLOAD:
         raise ValueError(f"--size {args.size} is over what a datagram carries, {_LARGEST_PAYLOAD} bytes")
+    if not MEMORY.supported(AF_INET):
+        raise UnsupportedError(f"bench counts what the system dropped, and {CURRENT} does not tell: it runs on Linux")
     group = f"239.255.{random.randrange(256)}.{random.randrange(1, 255)}:{random.randrange(20000, 30000)}"
     setting = Setting(group, args.size, args.engine, args.duration, args.count)
     with Stop() as stop:

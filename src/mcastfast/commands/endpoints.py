@@ -64,8 +64,14 @@ def open_receiver(text: str, args: argparse.Namespace) -> Receiver:
     unicast = parse_unicast(text)
     if unicast is None:
         return open_groups([text], args)
-    for option, value in (("--interface", args.interface), ("--source", args.source)):
-        if value is not None:
+    chosen = {
+        "--interface": args.interface is not None,
+        "--source": args.source is not None,
+        "--bind": args.bind != "auto",
+        "--no-strict": args.no_strict,
+    }
+    for option, is_given in chosen.items():
+        if is_given:
             raise ValueError(f"{option} goes with a multicast group, and {text} is unicast")
     sock = _open_socket(unicast, passive=True)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mcastfast import interfaces
 from mcastfast.commands import arguments
 from mcastfast.commands.output import print_json, print_table
 from mcastfast.hostgroups import HostMembership, host_memberships
@@ -39,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
     """List them."""
     found = sorted(host_memberships(), key=lambda membership: membership.index)
     if args.interface is not None:
+        known = {interface.name for interface in interfaces()}
+        if args.interface not in known:
+            raise ValueError(f"unknown interface {args.interface!r}: this host has {', '.join(sorted(known))}")
         found = [membership for membership in found if membership.interface == args.interface]
     if args.json:
         print_json([_as_object(membership) for membership in found])

@@ -24,7 +24,12 @@ DEFAULT_BUFFER = 8 * 2**20
 
 
 def open_groups(
-    groups: Iterable[str], args: argparse.Namespace, *, port: int | None = None, metadata: Iterable[str] = ()
+    groups: Iterable[str],
+    args: argparse.Namespace,
+    *,
+    port: int | None = None,
+    ring: int | None = None,
+    metadata: Iterable[str] = (),
 ) -> Receiver:
     """A receiver of groups, as the options say."""
     with warnings.catch_warnings():
@@ -40,6 +45,8 @@ def open_groups(
             batch_size=args.batch_size,
             max_datagram=args.max_datagram,
             engine=args.engine,
+            background=args.background,
+            ring=ring,
             receive_buffer=args.buffer or DEFAULT_BUFFER,
             strict=not args.no_strict,
         )
@@ -51,7 +58,13 @@ def open_bound(sock: socket.socket, args: argparse.Namespace) -> Receiver:
         if args.buffer is None:
             warnings.simplefilter("ignore", BufferClampedWarning)
         set_buffer(sock, RECEIVE_BUFFER, args.buffer or DEFAULT_BUFFER)
-    return Receiver.from_socket(sock, batch_size=args.batch_size, max_datagram=args.max_datagram, engine=args.engine)
+    return Receiver.from_socket(
+        sock,
+        batch_size=args.batch_size,
+        max_datagram=args.max_datagram,
+        engine=args.engine,
+        background=args.background,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +107,9 @@ class Intake:
 
 def losses(stats: ReceiverStats) -> tuple[tuple[str, int], ...]:
     """What did not come through, as the progress shows it."""
-    return ("kernel drops", stats.kernel_drops), ("foreign", stats.foreign), ("truncated", stats.truncated)
+    always = ("kernel drops", stats.kernel_drops), ("foreign", stats.foreign), ("truncated", stats.truncated)
+    further = ("overrun", stats.overrun), ("fragments", stats.fragments), ("bad checksums", stats.bad_checksums)
+    return always + tuple(loss for loss in further if loss[1])
 
 
 def describe_joins(receiver: Receiver) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -48,11 +49,22 @@ class _Input:
         self._stop = stop
 
     def read_more(self) -> bool:
-        """Wait for more; False at the end, or when a signal came."""
+        """Wait for more; False at the end, or when the command is to end."""
+        if not self._has_more():
+            return False
         more = self._stop.interruptibly(lambda: self._stream.read1(_READ_SIZE), b"")
         self.pending += more
         self.ended = not more
         return bool(more)
+
+    def _has_more(self) -> bool:
+        """Wait for more, or the end, unless the command is to end before."""
+        if not hasattr(select, "poll"):  # Windows knows readiness of sockets alone: there the read waits
+            return True
+        while not self._stop.now:
+            if select.select([self._stream], [], [], self._stop.wait)[0]:
+                return True
+        return False
 
 
 class Pieces:

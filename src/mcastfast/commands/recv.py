@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from mcastfast.commands import arguments
 from mcastfast.commands.intake import Intake, describe_joins, losses, open_groups
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
 from mcastfast.commands.stopping import Stop
 from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
+from mcastfast.reception import available
 
 if TYPE_CHECKING:
     import argparse
 
     from mcastfast import Receiver
     from mcastfast.commands.arguments import Subparsers
-    from mcastfast.commands.writers import Writer
 
 _DETAILS = """\
 --json writes an object for each datagram, one a line, with the keys
@@ -33,8 +33,13 @@ _DETAILS = """\
 
 Rate and losses go to standard error: live on a terminal, else a line a second.
   kernel drops       lost because the receive buffer was full: see --buffer
+                     and --background
+  overrun            lost because the memory of --background was full
   foreign            came for another group or interface, and was left out
   truncated          longer than --max-datagram, and cut
+  fragments          came in pieces, which --engine packet leaves out
+  bad checksums      left out by --engine packet, elsewhere by the kernel
+Counts of what an option brings are shown where they are not 0.
 Ctrl-C ends it with a summary and exit code 0.
 
 examples:
@@ -42,6 +47,7 @@ examples:
   mcastfast recv 10.0.0.7@232.1.2.3:5000 --interface eth0 --json | jq .source
   mcastfast recv '[ff15::1%eth0]:5000' --output stream.ts --duration 60
   mcastfast recv 239.1.2.3:5004 --output - | ffplay -
+  mcastfast recv 239.1.2.3:5000 --background 1G --output capture
 """
 
 
@@ -61,6 +67,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "-i", "--interface", metavar="NAME", help='name, index or address, or "all" (default: the route decides)'
     )
     arguments.add_receiver_options(parser, max_datagram=2048)
+    arguments.add_engine_option(parser, "packet")
+    parser.add_argument(
+        "--ring", type=arguments.size, metavar="SIZE", help="memory of --engine packet's ring (default: 16M)"
+    )
     arguments.add_quiet_option(parser)
     return parser
 
@@ -69,10 +79,13 @@ def run(args: argparse.Namespace) -> int:
     """Receive until the end."""
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        writer = _make_writer(args, stack)
+        kind = _choose_writer(args)
         receiver = stack.enter_context(
-            open_groups(args.groups, args, port=args.port, metadata=writer.metadata if writer else ())
+            open_groups(
+                args.groups, args, port=args.port, ring=args.ring, metadata=available(kind.metadata) if kind else ()
+            )
         )
+        writer = kind(_open_output(args, stack)) if kind else None  # only now: a mistyped group empties no file
         announce(describe_joins(receiver), quiet=args.quiet)
         display = choose_display(quiet=args.quiet, data_on_stdout=writer is not None and args.output in (None, "-"))
         progress = stack.enter_context(Progress(lambda: _sample(receiver), display))
@@ -88,13 +101,15 @@ def _sample(receiver: Receiver) -> Sample:
     return Sample((Flow("received", stats.datagrams, stats.bytes),), losses(stats))
 
 
-def _make_writer(args: argparse.Namespace, stack: contextlib.ExitStack) -> Writer | None:
+def _choose_writer(args: argparse.Namespace) -> type[HexWriter | JsonWriter | PayloadWriter] | None:
     if args.hex:
-        return HexWriter(sys.stdout)
+        return HexWriter
     if args.json:
-        return JsonWriter(sys.stdout)
-    if args.output == "-":
-        return PayloadWriter(sys.stdout.buffer)
-    if args.output:
-        return PayloadWriter(stack.enter_context(Path(args.output).open("wb")))
-    return None
+        return JsonWriter
+    return PayloadWriter if args.output else None
+
+
+def _open_output(args: argparse.Namespace, stack: contextlib.ExitStack) -> IO[Any]:
+    if args.output in (None, "-"):
+        return sys.stdout.buffer if args.output else sys.stdout
+    return stack.enter_context(Path(args.output).open("wb"))

@@ -26,6 +26,7 @@ host:port ([fd00::7]:port). FROM may be :port, any IPv4 address of this host.
 
 Payloads pass unchanged and in order; source address and TTL become new.
   kernel drops        lost because the receive buffer was full: see --buffer
+  overrun             lost because the memory of --background was full
   foreign             came for another group or interface, and was left out
   truncated           longer than --max-datagram, and cut
   device queue full   how often the way out was full; what it refused was sent
@@ -59,6 +60,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument("-O", "--out-interface", metavar="NAME", help="interface of TO (default: the route decides)")
     arguments.add_end_options(parser)
     arguments.add_receiver_options(parser, max_datagram=_LARGEST_DATAGRAM)
+    arguments.add_engine_option(parser)
     arguments.add_sender_options(parser)
     parser.add_argument("--send-buffer", type=arguments.size, metavar="SIZE", help="send buffer to ask the kernel for")
     arguments.add_quiet_option(parser)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 from mcastfast import TTL, Sender
 from mcastfast.commands import arguments
 from mcastfast.commands.outlet import Outlet
-from mcastfast.commands.pacing import Pacer
 from mcastfast.commands.payloads import Generated, Lines, Pieces
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
 from mcastfast.commands.stopping import Stop
@@ -25,6 +24,13 @@ if TYPE_CHECKING:
     from mcastfast.commands.payloads import Payloads
 
 _BATCH = 64
+_LARGEST_DATAGRAM = 65507
+_MOST_OVERHEAD = 86
+"""Octets on an Ethernet besides the payload."""
+_HOLD = 0.05
+"""Seconds that a batch of several datagrams may take at the rate, in which the command looks for nothing else."""
+_OWN_WAIT = 0.002
+"""Seconds: the end of a wait is left to the sender, which is exact."""
 
 _DETAILS = """\
 what is sent:
@@ -36,8 +42,10 @@ what is sent:
              generated datagrams of --size bytes: a number that counts up from
              0 (8 bytes, big-endian), then zeros
 --lines makes a datagram of each line of the input, without its end.
---rate counts datagrams (1000, 10k) or bits of payload (8Mbit/s) a second.
-Without it, datagrams go as fast as they can.
+--rate is the most that is sent: datagrams (1000, 10k, 100_000/s) or bits
+(8Mbit/s, "1 Gbit/s") a second, evenly spaced; --burst lets so many go at once.
+What is late is made up for at 1.1 times the rate, up to a second's worth.
+Without --rate, datagrams go as fast as they can.
 
 What a full device queue refuses is sent again.
 Ctrl-C ends it with a summary and exit code 0.
@@ -65,7 +73,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="bytes a datagram (default: %(default)s, seven MPEG-TS packets)",
     )
     parser.add_argument("--lines", action="store_true", help="send each line of the input as a datagram")
-    parser.add_argument("-r", "--rate", type=arguments.rate, metavar="RATE", help="1000, 10k, or 8Mbit/s")
+    arguments.add_rate_options(parser)
     arguments.add_end_options(parser)
     parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port, if the group names none")
     parser.add_argument("-i", "--interface", metavar="NAME", help="name, index or address (default: the route decides)")
@@ -78,8 +86,6 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> int:
     """Send until there is no more to send."""
-    if args.lines and args.rate and args.rate.in_bits:
-        raise ValueError("--lines goes with a --rate in datagrams each second: lines have no fixed size")
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         payloads, what = _open_payloads(args, stack, stop)
@@ -94,6 +100,9 @@ def run(args: argparse.Namespace) -> int:
                 fragment=not args.no_fragment,
                 send_buffer=args.buffer,
                 segment=args.segment,
+                rate=args.rate,
+                burst=args.burst,
+                rate_counts=args.rate_counts,
                 engine=args.engine,
             )
         )
@@ -101,23 +110,32 @@ def run(args: argparse.Namespace) -> int:
         announce(f"sending {what} to {sender}", quiet=args.quiet)
         progress = stack.enter_context(Progress(lambda: _sample(outlet), choose_display(quiet=args.quiet)))
         stop.end_after(args.duration)
-        pacer = Pacer(args.rate.datagrams(args.size) if args.rate else None)
-        _send(outlet, payloads, pacer, stop, progress, args.count)
+        _send(outlet, payloads, _at_once(args), stop, progress, args.count)
     return 0
 
 
-def _send(outlet: Outlet, payloads: Payloads, pacer: Pacer, stop: Stop, progress: Progress, count: int | None) -> None:
+def _at_once(args: argparse.Namespace) -> int:
+    """How many datagrams to hand to the sender at once: a burst, or as many as go in the time that nobody looks."""
+    if not args.rate:
+        return _BATCH
+    size = _LARGEST_DATAGRAM if args.lines else args.size
+    if args.rate_counts == "wire":
+        size += _MOST_OVERHEAD
+    burst: int = args.burst
+    return max(burst, min(int(args.rate.datagrams(size) * _HOLD), _BATCH))
+
+
+def _send(outlet: Outlet, payloads: Payloads, at_once: int, stop: Stop, progress: Progress, count: int | None) -> None:
     left = count
     while not stop.now and left != 0:
-        due = pacer.due(_BATCH if left is None else min(left, _BATCH))
-        if due == 0:
-            time.sleep(min(pacer.pause(), stop.wait, progress.wait))
+        delay = outlet.sender.delay
+        if delay > _OWN_WAIT:
+            time.sleep(min(delay - _OWN_WAIT, stop.wait, progress.wait))
             progress.tick(active=False)
             continue
-        batch = payloads.take(due)
-        if not batch or stop.requested:
+        batch = payloads.take(at_once if left is None else min(left, at_once))
+        if not batch or stop.now:
             return
-        pacer.spend(len(batch))
         if left is not None:
             left -= len(batch)
         outlet.send(batch, stop)

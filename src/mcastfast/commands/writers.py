@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from datetime import UTC, datetime
+from time import time_ns
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _ROW = 16
 
 
 class Writer(Protocol):
-    """Writes datagrams somewhere; `metadata` is what it needs a Receiver to ask for."""
+    """Writes datagrams somewhere; `metadata` is what it wants a Receiver to ask for, where the system has it."""
 
     metadata: tuple[str, ...]
 
@@ -92,8 +93,8 @@ def _as_object(datagram: Datagram, dropped: int) -> dict[str, Any]:
 
 
 def _time(nanoseconds: int | None, form: str, *, local: bool = False) -> str:
-    """A kernel timestamp with all its digits, which a datetime cannot hold."""
-    seconds, fraction = divmod(nanoseconds or 0, 10**9)
+    """A kernel timestamp, or where there is none the time now, with all its digits, which a datetime cannot hold."""
+    seconds, fraction = divmod(time_ns() if nanoseconds is None else nanoseconds, 10**9)
     time = datetime.fromtimestamp(seconds, UTC)
     return f"{(time.astimezone() if local else time).strftime(form)}.{fraction:09}"
 

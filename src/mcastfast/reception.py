@@ -1,0 +1,236 @@
+"""How datagrams come: what is told of each, in what memory they lie, and who fetches them from the system."""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from mcastfast import _core, options
+from mcastfast.background import Background, read_background
+from mcastfast.errors import Operation, UnsupportedError, os_error
+from mcastfast.ring import Ring, plan_ring
+from mcastfast.sizes import Size, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+DEFAULT_BATCH = 64
+"""batch_size unless given, datagrams; with coalescing and in a ring it is MAX_BATCH."""
+
+DEFAULT_MEMORY = 256 * 1024 * 1024
+"""max_memory unless given, bytes."""
+
+LONGEST_SPIN = 60.0
+"""Seconds."""
+
+_OWNED = (
+    "Whoever owns the port gets what completes there, as asyncio's Proactor event loop does, and a socket leaves its "
+    'port only when it is closed: pass one that was used with none, made for overlapped calls, or engine="socket".'
+)
+
+_METADATA = {
+    "destination": options.PACKET_INFO,
+    "timestamp": options.TIMESTAMPS,
+    "hardware_timestamp": options.HARDWARE_TIMESTAMPS,
+    "drops": options.DROP_COUNTER,
+    "hops": options.RECEIVE_HOPS,
+    "tos": options.RECEIVE_TOS,
+}
+
+
+class Reception(NamedTuple):
+    """What a receiver was asked for, checked: see Receiver. busy_poll is in microseconds."""
+
+    metadata: frozenset[str]
+    batch_size: int
+    max_datagram: int
+    max_memory: int
+    memory: frozenset[str]
+    engine: str
+    coalesce: bool
+    background: Background | None
+    spin: float
+    busy_poll: int | None
+    ring: Ring | None
+
+    def filtering(self) -> Reception:
+        """The same with the destination of each datagram told, by which to filter; a ring looks at packets instead."""
+        return self if self.ring else self._replace(metadata=self.metadata | {"destination"})
+
+    def check(self, sock: socket.socket) -> None:
+        """Raise ValueError for a socket that somebody else prepared and that cannot be received on in this way."""
+        if not self.coalesce and _takes_trains(sock):
+            raise ValueError(
+                "Receiver.from_socket: the socket takes trains (UDP_GRO), each of which would pass for one datagram; "
+                "pass coalesce=True or switch that off"
+            )
+
+    def equip(self, core: _core.ReceiverCore, family: int) -> None:
+        """Make the memory. ValueError for a size out of range, OSError where the system refuses what memory= asks."""
+        core._prepare(
+            family,
+            engine=self.engine,
+            coalesce=self.coalesce,
+            metadata=_mask(self.metadata, _core.METADATA),
+            batch_size=self.batch_size,
+            max_datagram=self.max_datagram,
+            max_memory=self.max_memory,
+            memory_name="background" if self.background else "max_memory",
+            spin=round(self.spin * 1e9),
+        )
+        if self.memory:
+            try:
+                core._reserve(_mask(self.memory, _core.MEMORY))
+            except OSError as error:
+                asked = ", ".join(sorted(self.memory))
+                raise os_error(Operation.RESERVE, f"{self.max_memory} bytes ({asked})", error) from error
+
+    def configure(self, sock: socket.socket) -> None:
+        """Set the options of the socket that this needs."""
+        wanted = {_METADATA[name] for name in self.metadata}
+        if self.ring:
+            self.ring.guard(sock, on=True)
+            wanted = wanted - {options.DROP_COUNTER} | {options.PACKET_INFO}
+        for option in sorted(wanted, key=lambda option: option.role):
+            options.set_option(sock, option, True)
+        if self.coalesce:
+            options.set_option(sock, options.COALESCE, True)
+        if self.busy_poll is not None:
+            options.set_option(sock, options.BUSY_POLL, self.busy_poll)
+            with suppress(OSError):  # it takes CAP_NET_ADMIN and Linux 5.11, and the polling works without
+                options.set_option(sock, options.PREFER_BUSY_POLL, True)
+
+    def restore(self, sock: socket.socket) -> None:
+        """Switch off what whoever gets the socket would not expect: they would take each train for a datagram."""
+        if self.coalesce:
+            options.set_option(sock, options.COALESCE, False)
+        if self.ring:
+            self.ring.guard(sock, on=False)
+
+    def open(self, core: _core.ReceiverCore, sock: socket.socket, *, drops: int, is_ours: bool) -> None:
+        """Receive on a bound socket from now on. OSError with the remedy where the engine cannot have it."""
+        try:
+            core._open(sock.fileno(), sock.getsockname()[1], drops=drops, is_ours=is_ours)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            operands = f"completion port for {sock.getsockname()}"
+            refusal = os_error(Operation.OPEN, operands, error, reason="the socket belongs to another one (error 87)")
+            refusal.add_note(_OWNED)
+            raise refusal from error
+
+    def start(self, core: _core.ReceiverCore) -> None:
+        """Start the thread, if there is to be one."""
+        if self.background:
+            self.background.start(core)
+
+
+def plan_reception(
+    family: int,
+    *,
+    metadata: Iterable[str],
+    batch_size: int | None,
+    max_datagram: int,
+    max_memory: int | None,
+    memory: Iterable[str],
+    engine: str,
+    coalesce: bool | None,
+    background: Background | Size | None,
+    spin: float,
+    busy_poll: float | None,
+    ring: Size | None,
+) -> Reception:
+    """Check what is asked for. Raises ValueError, TypeError or UnsupportedError."""
+    planned_ring = plan_ring(engine, ring, background=background, coalesce=coalesce, busy_poll=busy_poll)
+    if background is not None and max_memory is not None:
+        raise ValueError("background= and max_memory= are the same memory: give the first alone")
+    thread = read_background(background)
+    if thread and not _core.is_watchable(engine):
+        raise ValueError(
+            f"background={background!r} does not go with engine={engine!r}: datagrams land in memory while Python is "
+            "busy as it is; batch_size= says how many, receive_buffer= how many more wait in the socket"
+        )
+    coalesces = _coalesces(family, engine, coalesce=coalesce, background=thread is not None)
+    if batch_size is None:
+        batch_size = _core.MAX_BATCH if coalesces or planned_ring else DEFAULT_BATCH
+    if not (math.isfinite(spin) and 0 <= spin <= LONGEST_SPIN):
+        raise ValueError(f"spin={spin!r} is not in 0 to {LONGEST_SPIN} seconds")
+    if thread:
+        max_memory = parse_size(thread.size, what="background")
+    names = _names("metadata", metadata, _METADATA)
+    if "hardware_timestamp" in names:
+        # By SO_TIMESTAMPING alone what comes before the kernel has begun to take times, which it does later, has none;
+        # SO_TIMESTAMPNS gives it that of its reading (__sock_recv_timestamp in net/socket.c).
+        names |= {"timestamp"}
+    return Reception(
+        metadata=names,
+        batch_size=batch_size,
+        max_datagram=max_datagram,
+        max_memory=DEFAULT_MEMORY if max_memory is None else max_memory,
+        memory=_names("memory", memory, _core.MEMORY),
+        engine=engine,
+        coalesce=coalesces,
+        background=thread,
+        spin=spin,
+        busy_poll=None if busy_poll is None else _microseconds(busy_poll),
+        ring=planned_ring,
+    )
+
+
+def available(metadata: Iterable[str]) -> tuple[str, ...]:
+    """Those of these names that can be asked for on this system."""
+    return tuple(name for name in metadata if _METADATA[name].supported(socket.AF_INET))
+
+
+def _names(keyword: str, given: Iterable[str], known: Mapping[str, object]) -> frozenset[str]:
+    names = frozenset({given} if isinstance(given, str) else given)
+    if unknown := names - known.keys():
+        names_of_them = ", ".join(map(repr, sorted(unknown)))
+        raise ValueError(f"{keyword} {names_of_them} is not known; known are {', '.join(map(repr, known))}")
+    return names
+
+
+def _mask(names: Iterable[str], bits: Mapping[str, int]) -> int:
+    return sum(bits[name] for name in names)
+
+
+def _microseconds(busy_poll: float) -> int:
+    if not (math.isfinite(busy_poll) and 0 < busy_poll <= 1):
+        raise ValueError(f"busy_poll={busy_poll!r} is not above 0 and up to 1 second")
+    return math.ceil(busy_poll * 1e6)
+
+
+def _coalesces(family: int, engine: str, *, coalesce: bool | None, background: bool) -> bool:
+    """Whether datagrams come in trains. UnsupportedError where that is insisted on and cannot be had."""
+    if not isinstance(coalesce, bool | None):
+        raise TypeError(f"coalesce is True, False or None, not {coalesce!r}")
+    if coalesce is False or (coalesce is None and not background):
+        return False
+    obstacle = _obstacle_to_coalescing(engine, family)
+    if obstacle and coalesce:
+        raise UnsupportedError(f"coalesce=True: {obstacle}")
+    return not obstacle
+
+
+def _obstacle_to_coalescing(engine: str, family: int) -> str | None:
+    """Why datagrams cannot arrive in trains here, None if they can."""
+    if not _core.can_coalesce(engine):
+        return f"engine {engine!r} receives each datagram by itself"
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            options.set_option(probe, options.COALESCE, True)
+    except (OSError, UnsupportedError) as error:
+        return str(error)
+    return None
+
+
+def _takes_trains(sock: socket.socket) -> bool:
+    """Whether somebody made this socket coalesce."""
+    if not options.COALESCE.supported(sock.family):
+        return False
+    with suppress(OSError, UnsupportedError):  # a kernel without trains
+        return options.get_option(sock, options.COALESCE)
+    return False
