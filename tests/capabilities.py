@@ -7,18 +7,20 @@ without such a list.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import functools
 import importlib.util
+import mmap
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
 import netlab
-from pyroute2 import NetlinkError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +52,8 @@ def _ipv6() -> str | None:
 def _token_bucket() -> str | None:
     if missing := _namespaces():
         return missing
+    from pyroute2 import NetlinkError
+
     with netlab.namespaces(1) as (fresh,):
         try:
             fresh.ip.tc("add", kind="tbf", index=1, handle=0x10000, rate="1gbit", burst=100_000, limit=100_000)
@@ -68,6 +72,16 @@ def _tun() -> str | None:
     return None
 
 
+def _packet_socket() -> str | None:
+    if missing := _namespaces():
+        return missing
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+    except OSError as error:
+        return f"no packet socket: {error}"
+    return None
+
+
 def _kernel_headers() -> str | None:
     if missing := [name for name in KERNEL_HEADERS if not os.path.exists(name)]:
         return f"no {', '.join(missing)}"
@@ -82,6 +96,15 @@ def _forced_buffer() -> str | None:
             trial.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4096)
         except OSError as error:
             return f"SO_RCVBUFFORCE needs CAP_NET_ADMIN on the host: {error}"
+    return None
+
+
+def _locked_memory() -> str | None:
+    """Whether 64 MiB may be locked in memory: mlock(2)."""
+    memory = mmap.mmap(-1, 64 << 20)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if ctypes.CDLL(None, use_errno=True).mlock(ctypes.c_void_p(address), ctypes.c_size_t(64 << 20)):
+        return f"no 64 MiB may be locked in memory (ulimit -l): {os.strerror(ctypes.get_errno())}"
     return None
 
 
@@ -126,8 +149,10 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "namespaces": _namespaces,
     "ipv6": _ipv6,
     "forced_buffer": _forced_buffer,
+    "locked_memory": _locked_memory,
     "token_bucket": _token_bucket,
     "tun": _tun,
+    "packet_socket": _packet_socket,
     "kernel_headers": _kernel_headers,
     "iperf": _iperf,
     "socat": functools.partial(_program, "socat"),
@@ -137,14 +162,21 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "asan": functools.partial(_sanitizer, "address,undefined"),
     "tsan": functools.partial(_sanitizer, "thread"),
     "numpy": functools.partial(_module, "numpy"),
+    "cibuildwheel": functools.partial(_module, "cibuildwheel"),
     "uvloop": functools.partial(_module, "uvloop"),
 }
 """Each capability's probe: None, or the reason why the host lacks it."""
 
 
+LINUX_ONLY = frozenset({"forced_buffer", "locked_memory", "token_bucket", "tun", "packet_socket", "kernel_headers"})
+"""Capabilities that only Linux can have, and that its calls find out."""
+
+
 @functools.cache
 def reason_missing(name: str) -> str | None:
     """None where the host has the capability, else why not, which may be that its probe failed."""
+    if name in LINUX_ONLY and sys.platform != "linux":
+        return f"{name} is Linux'"
     probe = PROBES[name]
     try:
         return probe()

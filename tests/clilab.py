@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,11 @@ TIMEOUT = 20.0
 """Seconds that any one step may take."""
 
 
+def _text(octets: bytes) -> str:
+    """What was written as text, whatever the system ends its lines with."""
+    return octets.decode().replace(os.linesep, "\n")
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """How a command ended."""
@@ -30,14 +36,14 @@ class Result:
 
     @property
     def text(self) -> str:
-        return self.stdout.decode()
+        return _text(self.stdout)
 
 
 def run(namespace: Namespace | None, *args: str, stdin: bytes = b"") -> Result:
     """Run a command to its end; without a namespace in that of the tests."""
     with namespace or contextlib.nullcontext():
         done = subprocess.run([*COMMAND, *args], input=stdin, capture_output=True, timeout=TIMEOUT, check=False)
-    result = Result(done.returncode, done.stdout, done.stderr.decode())
+    result = Result(done.returncode, done.stdout, _text(done.stderr))
     assert "Traceback" not in result.stderr, result.stderr
     return result
 
@@ -54,7 +60,7 @@ class Running:
         """Read standard error up to the line that matches; that line. AssertionError if the command ends without it."""
         assert self.process.stderr
         for raw in self.process.stderr:
-            line = raw.decode()
+            line = _text(raw)
             self.seen += line
             if re.search(pattern, line):
                 return line
@@ -65,7 +71,7 @@ class Running:
         if sent is not None:
             self.process.send_signal(sent)
         stdout, stderr = self.process.communicate(timeout=TIMEOUT)
-        result = Result(self.process.returncode, stdout, self.seen + stderr.decode())
+        result = Result(self.process.returncode, stdout, self.seen + _text(stderr))
         assert "Traceback" not in result.stderr, result.stderr
         return result
 

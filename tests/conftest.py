@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import gc
-import os
+import importlib
+import sys
 from typing import TYPE_CHECKING
 
-import capabilities
-import netlab
 import pytest
+
+# Tests import one of these as netlab: namespaces of their own or, where there are none, the host as it is.
+LABS = {"linux": "netlab"}
+netlab = sys.modules["netlab"] = importlib.import_module(LABS.get(sys.platform, "hostlab"))
+
+import capabilities  # noqa: E402 # it imports netlab
+import portable  # noqa: E402
+from wine import gaps  # noqa: E402
+
+from mcastfast.commands.selftest_machine import wine_version  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from netlab import Lan, Lan3, Link, Namespace
 
 _REQUIRED = pytest.StashKey[frozenset[str]]()
 _FAILED = pytest.StashKey[bool]()
+
+TREE = ("test_bench_*.py", "test_c_core.py", "test_package_*.py", "test_sanitizers.py", "test_source_rules.py")
+"""Tests of the source tree and its tools: what is left without them is run against every wheel, on every system."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,6 +38,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAMES",
         help="capabilities that must be there, comma-separated or 'all': a test that needs one and lacks it fails "
         "instead of being skipped (default: MCASTFAST_REQUIRE; all if CI=true)",
+    )
+    parser.addoption(
+        "--installed",
+        action="store_true",
+        help="leave out tests of the source tree and its tools",
     )
 
 
@@ -40,6 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
         capabilities.refusal = str(error)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files about one system are for that system, those about the source tree not for what is installed."""
+    is_of_the_tree = config.getoption("--installed") and any(map(collection_path.match, TREE))
+    return is_of_the_tree or portable.is_elsewhere(collection_path.name) or None
+
+
 def pytest_report_header() -> str:
     missing = [reason for name in capabilities.PROBES if (reason := capabilities.reason_missing(name))]
     return (
@@ -49,6 +75,8 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        for reason in portable.marks(item):
+            item.add_marker(reason)
         for mark in item.iter_markers("needs"):
             try:
                 capabilities.check_known(frozenset(mark.args))
@@ -64,10 +92,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("engine", ENGINES)
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
     for mark in item.iter_markers("needs"):
         for name in mark.args:
             _need(item.config, name)
+    with portable.skipping_what_is_unsupported(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    with portable.forgetting_what_must_fail(item), portable.skipping_what_is_unsupported(item):
+        yield
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,28 +123,25 @@ def _need(config: pytest.Config, name: str) -> None:
     pytest.skip(reason)
 
 
-def _descriptors() -> dict[str, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except FileNotFoundError:  # the one that listed the directory
-            continue
-    return found
-
-
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a descriptor open."""
-    before = _descriptors()
+    before = netlab.descriptors()
     yield
     if request.node.stash.get(_FAILED, False):  # its traceback keeps what it had open
         return
-    leaked = _descriptors().items() - before.items()
+    leaked = netlab.descriptors().items() - before.items()
     if leaked:
         gc.collect()
-        leaked = _descriptors().items() - before.items()
+        leaked = netlab.descriptors().items() - before.items()
     assert not leaked, f"descriptors left open: {sorted(leaked)}"
+
+
+@pytest.fixture(autouse=True)
+def _swapped_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under Wine, which hands on a struct ip_mreq_source as it is, though Linux has its last two members swapped."""
+    if wine_version():
+        monkeypatch.setattr("mcastfast.requests.set_option", gaps.set_swapped)
 
 
 @pytest.fixture
@@ -117,14 +151,23 @@ def isolated(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def namespace(isolated: None) -> Iterator[netlab.Namespace]:
+def watchable(request: pytest.FixtureRequest) -> None:
+    """Skips a test for engines whose sockets select(2) and its kin do not see: test_windows_iocp.py."""
+    from mcastfast import _core
+
+    if "engine" in request.fixturenames and not _core.is_watchable(request.getfixturevalue("engine")):
+        pytest.skip("nothing to watch")
+
+
+@pytest.fixture
+def namespace(isolated: None) -> Iterator[Namespace]:
     """A fresh namespace, lo up; the test enters it itself."""
     with netlab.namespaces(1) as (fresh,):
         yield fresh
 
 
 @pytest.fixture
-def loopback(namespace: netlab.Namespace) -> Iterator[netlab.Link]:
+def loopback(namespace: Namespace) -> Iterator[Link]:
     """The lo of a fresh namespace with routes for multicast of both families; the test runs inside."""
     link = netlab.loopback(namespace)
     link.route_multicast()
@@ -133,14 +176,14 @@ def loopback(namespace: netlab.Namespace) -> Iterator[netlab.Link]:
 
 
 @pytest.fixture
-def lan(isolated: None) -> Iterator[netlab.Lan]:
+def lan(isolated: None) -> Iterator[Lan]:
     """Two namespaces joined by a veth pair, IPv4 and IPv6."""
-    with netlab.namespaces(2) as (receiver, sender):
-        yield netlab.Lan(*netlab.connect(receiver, sender))
+    with netlab.lan() as found:
+        yield found
 
 
 @pytest.fixture
-def lan3(isolated: None) -> Iterator[netlab.Lan3]:
+def lan3(isolated: None) -> Iterator[Lan3]:
     """A receiver and two sources, each in its namespace, on one network of IPv4 and IPv6."""
-    with netlab.namespaces(4) as (switch, *hosts):
-        yield netlab.Lan3(*netlab.join_by_switch(switch, hosts))
+    with netlab.lan3() as found:
+        yield found

@@ -36,6 +36,9 @@ _ADDR_GEN_MODE_NONE = 1
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GLINK = 10
 
+# poll and ppoll: x86-64, arm64 and riscv64, i386 and arm.
+_POLL = {"7", "271", "73", "168", "309", "336"}
+
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)  # os.unshare and os.setns exist from Python 3.12 only
 
@@ -326,6 +329,79 @@ def _wait_for_carrier(namespace: Namespace, name: str) -> None:
         raise OSError(errno.ENETDOWN, f"{name}: no carrier although both ends are up")
 
 
+def descriptors() -> dict[str, str]:
+    """What this process has open, by number."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed the directory
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def is_asleep(task: str) -> bool:
+    """Whether the thread of this /proc directory sleeps in a system call other than waiting for a lock (the GIL)."""
+    with open(f"{task}/stat") as stat, open(f"{task}/wchan") as channel:
+        return stat.read().rpartition(")")[2].split()[0] == "S" and not channel.read().startswith("futex")
+
+
+def is_blocked(thread: threading.Thread) -> Callable[[], bool]:
+    """A question to be asked until the answer is yes: whether the thread, which has begun, sleeps in the kernel."""
+    return lambda: is_asleep(f"/proc/self/task/{thread.native_id}")
+
+
+def in_poll(thread: threading.Thread) -> Callable[[], bool]:
+    """The same for a thread that waits for sockets: it is in poll(2) or ppoll(2)."""
+
+    def look() -> bool:
+        with open(f"/proc/self/task/{thread.native_id}/syscall") as file:
+            return file.read().split()[0] in _POLL
+
+    return look
+
+
+def require_signals() -> None:
+    """Skip a test of handlers that run in the middle of a call where the system has no signals; here it has."""
+
+
+def egress(link: Link) -> bytes:
+    """What IP_MULTICAST_IF takes: a struct ip_mreqn."""
+    return bytes(4) + socket.inet_aton(link.ipv4) + struct.pack("=i", link.index)
+
+
+def join_request(group: str, index: int) -> bytes:
+    """What IP_ADD_MEMBERSHIP takes: a struct ip_mreqn."""
+    return socket.inet_aton(group) + struct.pack("=4xi", index)
+
+
+def source_behind(link: Link) -> Any:
+    """None: every link is in a namespace that tests can enter; see hostlab."""
+
+
+def receiver_behind(link: Link, group: str, **options: Any) -> Any:
+    """None, as source_behind()."""
+
+
+def receiving_first(lan: Lan) -> tuple[Link, Link]:
+    """The link on which a test of senders receives, and the one on which it sends."""
+    return lan
+
+
+def scaled(count: int) -> int:
+    """How many datagrams a test sends that sends many; see hostlab."""
+    return count
+
+
+@contextlib.contextmanager
+def one_processor() -> Iterator[None]:
+    """Keep this process on one processor."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def wait_until(predicate: Callable[[], object], timeout: float = 10.0, *, what: str = "") -> None:
     """Return when the predicate holds; TimeoutError after `timeout` seconds. For states that other processes reach."""
     deadline = time.monotonic() + timeout
@@ -340,3 +416,17 @@ def namespaces(count: int) -> Iterator[list[Namespace]]:
     """So many fresh namespaces, closed in the end."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(contextlib.closing(Namespace())) for _ in range(count)]
+
+
+@contextlib.contextmanager
+def lan() -> Iterator[Lan]:
+    """Two namespaces joined by a veth pair, IPv4 and IPv6."""
+    with namespaces(2) as (receiver, sender):
+        yield Lan(*connect(receiver, sender))
+
+
+@contextlib.contextmanager
+def lan3() -> Iterator[Lan3]:
+    """A receiver and two sources, each in its namespace, on one network of IPv4 and IPv6."""
+    with namespaces(4) as (switch, *hosts):
+        yield Lan3(*join_by_switch(switch, hosts))

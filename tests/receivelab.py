@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import netlab
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from mcastfast import Receiver
 
 T = TypeVar("T")
+
+descriptors = netlab.descriptors
 
 PORT = 5000
 TIMEOUT = 20.0
@@ -75,8 +76,7 @@ def plain_socket(family: socket.AddressFamily, *, port: int | None = None, host:
 def plain_join(sock: socket.socket, group: str, index: int) -> None:
     """Join by interface index, with the oldest options: what other programs do."""
     if sock.family == socket.AF_INET:
-        request = socket.inet_aton(group) + struct.pack("=4xi", index)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, netlab.join_request(group, index))
     else:
         request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("=I", index)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
@@ -119,11 +119,7 @@ class Source:
         with link.namespace:
             self._sockets = {family.number: plain_socket(family.number) for family in FAMILIES}
         ipv4, ipv6 = self._sockets[socket.AF_INET], self._sockets[socket.AF_INET6]
-        ipv4.setsockopt(
-            socket.IPPROTO_IP,
-            socket.IP_MULTICAST_IF,
-            bytes(4) + socket.inet_aton(link.ipv4) + struct.pack("=i", link.index),
-        )
+        ipv4.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, netlab.egress(link))
         ipv6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, link.index)
         ipv4.bind((link.ipv4, 0))
         ipv6.bind((link.ipv6, 0))
@@ -149,7 +145,7 @@ class Source:
 def sources(*links: netlab.Link) -> Iterator[list[Source]]:
     """A Source behind each of the links."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(contextlib.closing(Source(link))) for link in links]
+        yield [stack.enter_context(contextlib.closing(netlab.source_behind(link) or Source(link))) for link in links]
 
 
 def receive(receiver: Receiver, count: int) -> list[bytes]:
@@ -211,22 +207,6 @@ def dropped_by_all(link: netlab.Link, family: Family) -> int:
     return sum(int(line.split()[-1]) for line in text.splitlines()[1:])
 
 
-def descriptors() -> dict[str, str]:
-    """What this process has open, by number."""
-    numbers = os.listdir("/proc/self/fd")
-    found = {}
-    for number in numbers:
-        with contextlib.suppress(FileNotFoundError):  # the one that listed the directory
-            found[number] = os.readlink(f"/proc/self/fd/{number}")
-    return found
-
-
-def is_blocked(task: str) -> bool:
-    """Whether the thread of this /proc directory sleeps in a system call other than waiting for a lock (the GIL)."""
-    state = Path(task, "stat").read_text().rpartition(")")[2].split()[0]
-    return state == "S" and not Path(task, "wchan").read_text().startswith("futex")
-
-
 class Worker(threading.Thread, Generic[T]):
     """A thread that runs one call and keeps what became of it."""
 
@@ -247,9 +227,11 @@ class Worker(threading.Thread, Generic[T]):
 
     def wait_until_blocked(self) -> None:
         """Return when the call sleeps in the kernel; whatever it waits for has not come by then."""
-        netlab.wait_until(lambda: self._outcome.qsize() or is_blocked(f"/proc/self/task/{self.native_id}"), TIMEOUT)
+        is_blocked = netlab.is_blocked(self)
+        netlab.wait_until(lambda: self._outcome.qsize() or is_blocked(), TIMEOUT)
         if self._outcome.qsize():
-            raise AssertionError(f"the call did not block, it gave {self._outcome.get()}")
+            value, error = self._outcome.get()
+            raise error or AssertionError(f"the call did not block, it gave {value!r}")
 
     def result(self) -> T:
         """What the call returned or raised; queue.Empty if it is not done in time."""
@@ -285,20 +267,25 @@ def interrupt(call: Callable[[], object], step: int) -> bool:
 
 
 @contextlib.contextmanager
-def handler(call: Callable[[], object], when: Callable[[], object] | None = None) -> Iterator[threading.Event]:
+def handler(
+    call: Callable[[], object], when: Callable[[], object] | None = None, *, interrupts: bool = True
+) -> Iterator[threading.Event]:
     """Have a signal handler of the main thread make a call, once, when `when` says so; by default when it is blocked.
 
-    SIGUSR1, since pytest-timeout needs SIGALRM. The event is set when the signal has been sent.
+    SIGUSR1, since pytest-timeout needs SIGALRM; without `interrupts` another thread gets it, and the main thread's
+    system call goes on. The event is set when the signal has been sent.
     """
+    netlab.require_signals()
     main = threading.main_thread()
+    is_blocked = netlab.is_blocked(main)
     sent = threading.Event()
     stopped = threading.Event()
 
     def send() -> None:
         while not stopped.is_set():
-            if (when or (lambda: is_blocked(f"/proc/self/task/{main.native_id}")))():
+            if (when or is_blocked)():
                 sent.set()
-                signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+                signal.pthread_kill((main.ident if interrupts else None) or threading.get_ident(), signal.SIGUSR1)
                 return
             stopped.wait(0.001)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any, Self
 
+import netlab
 from receivelab import TIMEOUT, at
 
 from mcastfast import Receiver, Sender
@@ -38,25 +38,24 @@ class Wire:
     def __init__(self, lan: Lan, family: Family, engine: str) -> None:
         self.family = family
         self.engine = engine
-        self.link = lan.sender
-        self.group = at(family.group, lan.sender)
+        there, self.link = netlab.receiving_first(lan)
+        self.group = at(family.group, self.link)
         self._stack = contextlib.ExitStack()
-        with lan.receiver.namespace:
-            self.receiver = self._stack.enter_context(
-                Receiver(
-                    at(family.group, lan.receiver),
-                    metadata=("destination", "hops", "tos"),
-                    batch_size=16,
-                    max_datagram=65535,
-                    receive_buffer=212_992,  # what systems grant to anyone
-                    engine=engine,
-                )
-            )
+        options: dict[str, Any] = {
+            "metadata": ("destination", "hops", "tos"),
+            "batch_size": 16,
+            "max_datagram": 65535,
+            "receive_buffer": 212_992,  # what systems grant to anyone
+            "engine": engine,
+        }
+        receiver = netlab.receiver_behind(there, family.group, **options)
+        if receiver is None:
+            with there.namespace:
+                receiver = Receiver(at(family.group, there), **options)
+        self.receiver = self._stack.enter_context(receiver)
 
     def __enter__(self) -> Self:
-        allowed = os.sched_getaffinity(0)
-        self._stack.callback(os.sched_setaffinity, 0, allowed)
-        os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
+        self._stack.enter_context(netlab.one_processor())
         return self
 
     def __exit__(self, *_: object) -> None:

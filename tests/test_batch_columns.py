@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import os
 import select
 import socket
 import struct
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from traffic import PATIENCE, Feed, bound_socket, connected_sender, feed
+from traffic import PATIENCE, Feed, bound_socket, connected_sender, duplicate, feed
 
 from mcastfast import Batch, DatagramFlag, Receiver
 from mcastfast.options import PACKET_INFO, RECEIVE_HOPS, RECEIVE_TOS, TIMESTAMPS, set_option
@@ -54,7 +53,7 @@ def _mapped(address: str) -> list[int]:
 
 def _mark(feed: Feed, family: int, hops: int, tos: int) -> None:
     """Make the sender's datagrams tell this hop limit and traffic class."""
-    with socket.socket(fileno=os.dup(feed.sender.fileno())) as sock:
+    with duplicate(feed.sender.fileno()) as sock:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)

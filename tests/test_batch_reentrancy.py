@@ -75,6 +75,14 @@ def test_argument_that_releases_the_batch_gets_an_error(use: Callable[[Batch, Da
         assert _outcome(lambda: use(batch, datagram, Ender(batch))) in (STALE, b"kept")
 
 
+def test_timeout_that_releases_the_batch_to_be_filled_gets_an_error() -> None:
+    with feed() as quiet:
+        batch = Batch(bytearray(4096))
+        quiet.send(b"kept")
+        assert _outcome(lambda: quiet.receiver.recv_batch_into(batch, Ender(batch))) == STALE  # type: ignore[arg-type]
+        assert quiet.receiver.recv_batch(PATIENCE).payloads() == [b"kept"]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__ in Python is new in 3.12")
 def test_comparison_that_releases_the_batch_gets_an_error() -> None:
     with feed() as quiet:

@@ -61,6 +61,17 @@ def test_a_turn_that_lost_something_ends_it_and_names_the_contestant(turn: Turn,
     assert gc.isenabled()
 
 
+def test_a_contest_of_losses_ends_with_them() -> None:
+    records = compete({"leaky": lambda: Turn(1.0, 64, 60, 4)}, rounds=3, may_lose=True)
+    assert (records["leaky"].offered, records["leaky"].received, records["leaky"].dropped) == (192, 180, 12)
+
+
+def test_each_percentile_is_the_median_of_that_of_the_turns() -> None:
+    turns = [Turn(1.0, percentiles={"50": half, "99": 10 * half}) for half in (3.0, 1.0, 2.0)]
+    assert Record(tuple(turns)).percentiles == {"50": 2.0, "99": 20.0}
+    assert record(1.0).percentiles == {}
+
+
 def test_every_contestant_has_one_turn_a_round_and_the_warm_up_does_not_count() -> None:
     log: list[str] = []
     clock: Iterator[float] = iter(range(1, 1000))
@@ -111,6 +122,16 @@ def test_a_contestant_of_twice_the_cost_has_half_the_rate(target: Target, figure
 )
 def test_a_target_says_its_bound_and_what_it_is_against(target: Target, text: str) -> None:
     assert str(target) == text
+
+
+@pytest.mark.parametrize(("cost", "reached"), [(39.0, True), (41.0, False), (20.0, True)])
+def test_of_several_targets_all_have_to_be_reached(cost: float, reached: bool) -> None:
+    records = {"coalescing-socket": record(cost), "batch1-recv_into": record(1000.0), "trains-c": record(30.0)}
+    verdict = judge("trains-v4-256B", "coalescing-socket", records)
+    assert verdict is not None
+    assert verdict.target == "rate >= 25 x batch1-recv_into, rate >= 0.75 x trains-c"
+    assert verdict.figure == f"{1000 / cost:.4g}, {30 / cost:.4g}"
+    assert verdict.reached is reached
 
 
 def test_the_target_of_a_contestant_is_that_of_its_work() -> None:

@@ -11,6 +11,7 @@ from receivelab import FAMILIES, PORT, V4, V6, Family, at, family_name
 
 from mcastfast import Group, Receiver
 from mcastfast.binding import Binding, plan_binding
+from mcastfast.errors import Platform, UnsupportedError
 from mcastfast.interface import Interface
 
 if TYPE_CHECKING:
@@ -48,13 +49,14 @@ ANY = Binding(filters=True)
 )
 def test_each_mode_binds_what_it_promises(wanted: Any, auto: Binding, group: Binding | str) -> None:
     planned = joins(*wanted)
-    assert plan_binding("any", planned) == ANY
-    assert plan_binding("auto", planned) == auto
+    linux = Platform.LINUX
+    assert plan_binding("any", planned, platform=linux) == ANY
+    assert plan_binding("auto", planned, platform=linux) == auto
     if group == "refused":
         with pytest.raises(ValueError, match='bind="group" binds'):
-            plan_binding("group", planned)
+            plan_binding("group", planned, platform=linux)
     else:
-        assert plan_binding("group", planned) == (auto if group == "as auto" else group)
+        assert plan_binding("group", planned, platform=linux) == (auto if group == "as auto" else group)
 
 
 @pytest.fixture
@@ -139,3 +141,12 @@ def test_names_indexes_and_addresses_mean_the_same_interface(links: list[Link]) 
             receiver.leave(V4.group, interface=named)
             receiver.join(V4.group, interface=named)
         assert [joined.interface.name for joined in receiver.memberships] == [far.name]
+
+
+@pytest.mark.parametrize("wanted", [[(V4.group, (ETH0,))], [(V6.group, (ETH0,))], [(V4.group, (ETH0, ETH1))]])
+def test_no_group_is_bound_where_the_system_would_refuse_it(wanted: Any) -> None:
+    planned = joins(*wanted)
+    assert plan_binding("auto", planned, platform=Platform.WINDOWS) == ANY
+    assert plan_binding("any", planned, platform=Platform.WINDOWS) == ANY
+    with pytest.raises(UnsupportedError, match=r'bind="group" is not available on windows, .* use bind="any"'):
+        plan_binding("group", planned, platform=Platform.WINDOWS)

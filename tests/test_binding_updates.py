@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from receivelab import (
@@ -20,6 +20,7 @@ from receivelab import (
 )
 
 from mcastfast import Receiver, ReceiverSet
+from mcastfast.membership import Memberships
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+
+
+ENGINES_AND_PACKET = ["socket", pytest.param("packet", marks=pytest.mark.needs("packet_socket"))]
 
 
 @pytest.fixture
@@ -88,6 +92,29 @@ def test_joins_and_leaves_under_traffic_lose_nothing_of_what_stays(
         received = [payload for payload in reader.result() if payload != b"changed"]
         assert received == [b"%d" % number for number in range(count)]
         assert [str(joined.group) for joined in receiver.memberships] == [family.group]
+
+
+@pytest.mark.parametrize("chosen", ENGINES_AND_PACKET)
+@families
+def test_a_leave_of_another_thread_closes_no_door_that_a_join_has_opened(
+    family: Family, chosen: str, link: Link, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a join lets in may come before the join has returned."""
+    left, joined = (family.pattern % number for number in (1, 2))
+    with Receiver(at(family.group, link), at(left, link), bind="any", engine=chosen) as receiver:
+        join = Memberships.join
+
+        def join_beside_a_leave(self: Memberships, *args: Any, **options: Any) -> None:
+            receiver.leave(left)
+            join(self, *args, **options)
+            source.send(joined, b"early")
+            assert receiver.recv_batch(TIMEOUT).payloads() == [b"early"]
+
+        monkeypatch.setattr(Memberships, "join", join_beside_a_leave)
+        receiver.join(at(joined, link))
+        source.send(left, b"left")
+        source.send(joined, b"joined")
+        assert receiver.recv_batch(TIMEOUT).payloads() == [b"joined"]
 
 
 FLOOD = 20_000

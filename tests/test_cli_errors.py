@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from netlab import Lan
 
 GROUP = "239.1.2.3:5000"
-COMMANDS = ("recv", "send", "relay", "interfaces", "groups", "bench")
+COMMANDS = ("recv", "send", "relay", "interfaces", "groups", "bench", "selftest")
 
 
 def error_of(stderr: str) -> str:
@@ -61,7 +61,11 @@ def error_of(stderr: str) -> str:
         (("recv", GROUP, "239.1.2.4:6000", "-i", "lo"), "a Receiver has one port and one family, not"),
         (("send", "239.1.2.3", "-c", "1"), "group '239.1.2.3': a destination needs a port"),
         (("send", GROUP, "--rate", "fast"), "send: argument -r/--rate: 'fast' is not a rate"),
-        (("send", GROUP, "--lines", "--rate", "8Mbit/s"), "--lines goes with a --rate in datagrams each second"),
+        (("send", GROUP, "--rate", "0"), "send: argument -r/--rate: '0' is not a rate of 0.001 to 1,000,000,000 data"),
+        (("send", GROUP, "--burst", "0"), "send: argument --burst: '0' is not a positive number"),
+        (("send", GROUP, "-i", "lo", "--rate", "1", "--burst", "2000"), "--burst 2000 is not in 1 to 1024 datagrams"),
+        (("send", GROUP, "-i", "lo", "--burst", "2"), "--burst 2 goes with a --rate: 1000, '100_000/s', '10k' (data"),
+        (("send", GROUP, "--rate", "9", "--rate-counts", "wire"), "--rate-counts 'wire' goes with a rate in bits, suc"),
         (("send", GROUP, "-c", "1", "-i", "lo", "--ttl", "256"), "TTL or hop limit of multicast must be from 0 to 255"),
         (("relay", GROUP), "relay: the following arguments are required: TO"),
         (("bench", "--size", "70000"), "--size 70000 is over what a datagram carries, 65507 bytes"),

@@ -74,6 +74,12 @@ def test_groups_are_listed_by_interface(lan: Lan) -> None:
     assert groups["239.1.2.4"]["excluded"] == ["10.0.0.9"]
 
 
+def test_groups_of_an_interface_that_does_not_exist_are_wrong_usage(lan: Lan) -> None:
+    result = run(lan.receiver.namespace, "groups", "-i", "nosuch0")
+    assert result.code == 2
+    assert f"unknown interface 'nosuch0': this host has lo, {lan.receiver.name}" in result.stderr
+
+
 @pytest.mark.needs("ipv6")
 def test_ipv6_groups_are_listed_too(lan: Lan) -> None:
     name = lan.receiver.name

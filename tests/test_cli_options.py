@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import netlab
 import pytest
 from clilab import TIMEOUT, running
+from traffic import duplicate
 
 from mcastfast import Receiver, Sender
 from mcastfast.cli import main
@@ -117,7 +118,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, socket.socket]]:
     close = SocketHolder.close
 
     def keep_and_close(holder: SocketHolder) -> None:
-        kept[type(holder).__name__] = socket.socket(fileno=os.dup(holder.fileno()))
+        kept[type(holder).__name__] = duplicate(holder.fileno())
         close(holder)
 
     monkeypatch.setattr(SocketHolder, "close", keep_and_close)
@@ -181,6 +182,42 @@ def test_batch_size_is_how_many_datagrams_a_call_receives(
     monkeypatch.setattr(Receiver, "recv_batch", note_size, raising=False)
     assert main([*command, "--batch-size", "5", "--count", "20"]) == 0
     assert received == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    "command", [("recv", GROUP), ("relay", GROUP, "239.1.2.4:5001"), ("relay", ":5000", "239.1.2.4:5001")], ids=" ".join
+)
+def test_background_receives_what_the_command_has_no_time_for(
+    loopback: Link, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    recv_batch = Receiver.recv_batch
+    gathered = False
+
+    def wait_until_all_are_in(receiver: Receiver, timeout: float | None = None) -> Batch:
+        nonlocal gathered
+        if not gathered:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(20):
+                    sock.sendto(b"x", (GROUP.partition(":")[0] if command[1] == GROUP else "127.0.0.1", 5000))
+            netlab.wait_until(lambda: receiver.stats.datagrams == 20)
+            gathered = True
+        return recv_batch(receiver, timeout)
+
+    monkeypatch.setattr(Receiver, "recv_batch", wait_until_all_are_in, raising=False)
+    assert main([*command, "--background", "16M", "--count", "20", "--batch-size", "5"]) == 0
+    assert gathered
+
+
+@pytest.mark.needs("packet_socket")
+def test_the_packet_engine_has_a_ring_of_the_size_that_was_asked_for(lan: Lan) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--engine", "packet", "--ring", "2M", "-o", "-", "-c", "1")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        maps = Path(f"/proc/{command.process.pid}/maps").read_text(encoding="ascii").splitlines()
+        rings = [line.split()[0].split("-") for line in maps if "socket:" in line]
+        assert [int(end, 16) - int(start, 16) for start, end in rings] == [2 << 20]
+        send(lan.sender, b"off the link")
+        result = command.finish()
+    assert (result.code, result.stdout) == (0, b"off the link")
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -92,6 +92,14 @@ def test_output_is_the_payloads_to_the_byte(lan: Lan, tmp_path: Path) -> None:
     assert path.read_bytes() == b"".join(PAYLOADS)
 
 
+@pytest.mark.parametrize("args", [("239.1.2.3",), (GROUP, "-i", "nosuch0")], ids=["no port", "no interface"])
+def test_a_file_stays_as_it_is_when_nothing_can_be_received(lan: Lan, tmp_path: Path, args: tuple[str, ...]) -> None:
+    path = tmp_path / "kept"
+    path.write_bytes(b"recorded before")
+    assert run(lan.receiver.namespace, "recv", *args, "-o", str(path)).code == 2
+    assert path.read_bytes() == b"recorded before"
+
+
 def test_output_dash_is_standard_output(lan: Lan) -> None:
     with running(
         lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "-o", "-", "-c", "100", until="joined"

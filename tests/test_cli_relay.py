@@ -99,9 +99,11 @@ def test_unicast_to_multicast(lan: Lan, host: str) -> None:
         lan.sender.namespace,
         Receiver(SECOND, interface=lan.sender.name) as receiver,
     ):
-        with lan.receiver.namespace, unicast_socket("127.0.0.1") as sock:
+        # Which family a name has is the host's to say.
+        family, *_, address = socket.getaddrinfo(host or "127.0.0.1", 5002, type=socket.SOCK_DGRAM)[0]
+        with lan.receiver.namespace, socket.socket(family, socket.SOCK_DGRAM) as sock:
             for payload in PAYLOADS:
-                sock.sendto(payload, ("127.0.0.1", 5002))
+                sock.sendto(payload, address)
         assert collect(receiver, 100) == PAYLOADS
 
 
@@ -214,6 +216,8 @@ def test_a_relay_to_itself_is_refused(lan: Lan, target: str) -> None:
     ("args", "error"),
     [
         ((":5000", SECOND, "-O", "lo", "-s", "10.0.0.7"), "--source goes with a multicast group, and :5000 is unicast"),
+        ((":5000", SECOND, "-O", "lo", "--bind", "any"), "--bind goes with a multicast group, and :5000 is unicast"),
+        ((":5000", SECOND, "-O", "lo", "--no-strict"), "--no-strict goes with a multicast group, and :5000 is unicast"),
         ((FIRST, "127.0.0.1:5002", "-i", "lo", "-O", "lo"), "--out-interface goes with a multicast group, and"),
         ((FIRST, "239.1.2.300:5002", "-i", "lo"), "group address '239.1.2.300' is not an IPv4 or IPv6 address"),
         ((FIRST, "127.0.0.1:70000", "-i", "lo"), "port 70000 is not in 1 to 65535"),

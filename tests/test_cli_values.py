@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcastfast.commands import arguments
-from mcastfast.commands.arguments import Rate
 from mcastfast.commands.endpoints import Unicast, parse_unicast
 
 if TYPE_CHECKING:
@@ -36,27 +35,6 @@ def test_sizes_are_binary(text: str, value: int) -> None:
 @pytest.mark.parametrize(("text", "value"), [("1", 1), ("10k", 10_000), ("1,000", 1000), ("2M", 2_000_000)])
 def test_counts_are_decimal(text: str, value: int) -> None:
     assert arguments.count(text) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1000", Rate(1000)),
-        ("10k", Rate(10_000)),
-        ("0.5", Rate(0.5)),
-        ("10k/s", Rate(10_000)),
-        ("3pps", Rate(3)),
-        ("8Mbit/s", Rate(8e6, in_bits=True)),
-        ("1.5gbps", Rate(1.5e9, in_bits=True)),
-    ],
-)
-def test_rates_are_in_datagrams_or_bits(text: str, value: Rate) -> None:
-    assert arguments.rate(text) == value
-
-
-def test_rate_in_bits_becomes_datagrams_of_a_size() -> None:
-    assert Rate(8e6, in_bits=True).datagrams(1000) == 1000
-    assert Rate(50).datagrams(1000) == 50
 
 
 @pytest.mark.parametrize(("text", "value"), [("2.5", 2.5), ("10s", 10.0)])

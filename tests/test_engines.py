@@ -157,8 +157,34 @@ with Receiver(group) as receiver, Sender(group, **options) as sender:
 
 
 @families
-@pytest.mark.parametrize(("form", "trains"), [("list", 2), ("array", 1), ("batch", 2)])
-def test_a_train_is_one_sendmsg(loopback: netlab.Link, shim: str, family: Family, form: str, trains: int) -> None:
+@pytest.mark.parametrize("chosen", [*ENGINES, "auto"])
+def test_after_lone_datagrams_a_receive_waits_before_it_asks(
+    loopback: netlab.Link, shim: str, family: Family, chosen: str
+) -> None:
+    """On a quiet feed nothing is there yet, and asking for it first would be a call for nothing, each time."""
+    program = """
+def wait():
+    try:
+        receiver.recv_batch(timeout=0.001)
+    except TimeoutError:
+        return "timed out"
+
+with Receiver(group, **options) as receiver:
+    for turn in range(40):
+        queue(1)
+        assert len(receiver.recv_batch(timeout=0)) == 1
+        if turn < 39:
+            assert wait() == "timed out"
+    calls("timed out", wait)
+"""
+    assert calls_made(shim, program, at(family.group, loopback), chosen) == {}
+
+
+@families
+@pytest.mark.parametrize(("form", "call"), [("list", "sendmmsg"), ("array", "sendmsg"), ("batch", "sendmmsg")])
+def test_all_trains_of_a_batch_leave_in_one_call(
+    loopback: netlab.Link, shim: str, family: Family, form: str, call: str
+) -> None:
     """Ten payloads of one byte and 54 of two, or 64 rows of one size."""
     program = f"""
 with Receiver(group) as receiver, Sender(group) as sender:
@@ -166,7 +192,7 @@ with Receiver(group) as receiver, Sender(group) as sender:
     received = receiver.recv_batch(timeout=0)
     calls(64, sender.send_batch, {SENDS[form]})
 """
-    assert calls_made(shim, program, at(family.group, loopback), None) == {"sendmsg": trains}
+    assert calls_made(shim, program, at(family.group, loopback), None) == {call: 1}
 
 
 @families
@@ -177,3 +203,37 @@ with Sender(group, **options) as sender:
     calls(None, sender.send, b"payload")
 """
     assert calls_made(shim, program, at(family.group, loopback), chosen) == {"send": 1}
+
+
+CARRIED = {
+    "recv_batch": "calls(48, lambda: sum(len(receiver.recv_batch(timeout=0)) for _ in range(3)))",
+    "waiting": "calls(48, lambda: sum(len(receiver.recv_batch()) for _ in range(3)))",
+    "recv_batch_into": "calls(48, lambda: sum(receiver.recv_batch_into(own, 0) for _ in range(3)))",
+    "iteration": "calls(48, lambda: sum(len(batch) for _, batch in zip(range(3), receiver)))",
+    "datagrams": "calls(48, lambda: len(list(zip(range(48), receiver.datagrams()))))",
+    "set": "with ReceiverSet([receiver]) as both: calls(48, lambda: sum(len(both.recv_batch(0)[1]) for _ in range(3)))",
+}
+
+
+@families
+@pytest.mark.parametrize("receive", CARRIED)
+def test_the_rest_of_a_train_costs_no_call(loopback: netlab.Link, shim: str, family: Family, receive: str) -> None:
+    program = f"""
+own = Batch(bytearray(16 * 2048))
+with Receiver(group, batch_size=16, coalesce=True) as receiver:
+    queue(64)
+    assert len(receiver.recv_batch(timeout=0)) == 16
+    {CARRIED[receive]}
+"""
+    assert calls_made(shim, program, at(family.group, loopback), None) == {}
+
+
+@families
+@pytest.mark.parametrize("receive", RECEIVES)
+def test_two_trains_cost_one_recvmmsg(loopback: netlab.Link, shim: str, family: Family, receive: str) -> None:
+    program = f"""
+with Receiver(group, **options) as receiver:
+    queue(64)
+    {RECEIVES[receive]}
+"""
+    assert calls_made(shim, program, at(family.group, loopback), None, coalesce=True) == {"recvmmsg": 1}

@@ -8,7 +8,6 @@ import signal
 import socket
 import time
 import traceback
-import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
 def in_child(function: Callable[[], object]) -> Callable[[], None]:
     """Fork; the child runs the function and ends. The result waits for it and raises AssertionError if it failed."""
     reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12: the process has threads, which is the point
-        pid = os.fork()
+    pid = os.fork()
     if pid == 0:
         code = 1
         try:

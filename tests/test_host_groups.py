@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 import threading
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcastfast.errors import UnsupportedError
+from mcastfast import hostgroups
+from mcastfast.errors import Platform, UnsupportedError
 from mcastfast.hostgroups import (
     HostMembership,
     SourceFilter,
@@ -107,8 +107,8 @@ def test_empty_files_are_no_rows() -> None:
 
 
 def test_another_system_is_told_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(UnsupportedError, match=r"darwin .*netstat -g"):
+    monkeypatch.setattr(hostgroups, "CURRENT", Platform.MACOS)
+    with pytest.raises(UnsupportedError, match=r"macos .*netstat -g"):
         host_memberships()
 
 

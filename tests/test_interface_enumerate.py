@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import resource
 import socket
 import struct
 import threading
@@ -130,6 +128,8 @@ def test_a_deleted_interface_is_gone(lan: Lan) -> None:
 
 @pytest.mark.needs("tun")
 def test_a_point_to_point_interface_shows_its_own_address_not_the_peers(namespace: Namespace) -> None:
+    import fcntl
+
     with namespace:
         tunnel = os.open("/dev/net/tun", os.O_RDWR)
         try:
@@ -169,6 +169,8 @@ def test_many_addresses_on_one_interface_are_all_there(lan: Lan) -> None:
 
 
 def test_out_of_descriptors_is_an_oserror() -> None:
+    import resource
+
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:

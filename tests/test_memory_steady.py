@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import resource
 from typing import TYPE_CHECKING
 
 import pytest
+from memorylab import SANITIZED, least_growth, reserved
 from traffic import PATIENCE, feed
 
 from mcastfast import Batch
@@ -15,21 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from traffic import Feed
-
-PAGE = resource.getpagesize()
-SANITIZED = "MCASTFAST_SANITIZED" in os.environ
-
-
-def _resident() -> int:
-    """Bytes of this process in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * PAGE
-
-
-def _reserved() -> int:
-    """Bytes of this process's address space."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[0]) * PAGE
 
 
 def _iterate(quiet: Feed) -> None:
@@ -100,29 +84,23 @@ def test_memory_does_not_grow_with_what_was_received(engine: str, way: str) -> N
     use, rounds = WAYS[way]
     with feed(engine=engine, batch_size=8) as quiet:
 
-        def run(count: int) -> None:
-            for _ in range(count):
+        def run() -> None:
+            for _ in range(rounds // 3):
                 quiet.send(b"12345678")
                 use(quiet)
 
-        run(rounds // 4)
-        before = _resident()
-        run(rounds)
-        assert _resident() - before < 64 * PAGE
+        assert least_growth(run) < 16
         assert quiet.receiver.stats.arenas <= 2
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps freed memory back")
 def test_memory_does_not_grow_with_receivers_opened_and_closed(engine: str) -> None:
-    def run(count: int) -> None:
-        for _ in range(count):
+    def run() -> None:
+        for _ in range(150):
             with feed(engine=engine, batch_size=64) as quiet:
                 quiet.batch(b"x")
 
-    run(100)
-    before = _resident()
-    run(400)
-    assert _resident() - before < 64 * PAGE
+    assert least_growth(run) < 16
 
 
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps freed memory back")
@@ -141,9 +119,9 @@ def test_arenas_go_with_the_last_of_receiver_and_batches(engine: str) -> None:
                 batch.release()
 
     run(4)
-    before = _reserved()
+    before = reserved()
     run(30)
-    assert _reserved() - before < 4 * size
+    assert reserved() - before < 4 * size
 
 
 def test_arenas_never_exceed_two_over_a_million_datagrams(engine: str) -> None:

@@ -80,6 +80,9 @@ ON_EVERY_SYSTEM = [
     (options.FORCED_SEND_BUFFER, 4096, IPV4, (1, 32, 4096), None, None),
     (options.HARDWARE_TIMESTAMPS, True, IPV4, (1, 37, 92), None, None),
     (options.SEGMENT, 1400, IPV6, (17, 103, 1400), None, None),
+    (options.COALESCE, True, IPV4, (17, 104, 1), None, None),
+    (options.BUSY_POLL, 50, IPV4, (1, 46, 50), None, None),
+    (options.PREFER_BUSY_POLL, True, IPV6, (1, 69, 1), None, None),
 ]
 
 # The same with all octets, for values that are no integers and options that are only read.

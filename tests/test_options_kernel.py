@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from capabilities import KERNEL_HEADERS
 
-from mcastfast import options
+from mcastfast import Receiver, options, receiver
+from mcastfast.errors import Platform
 from mcastfast.options import Option, get_option, set_option
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.requests import INDEPENDENT_REQUESTS, SPECIFIC_REQUESTS
@@ -143,3 +144,19 @@ def test_meminfo_counts_every_datagram_that_found_no_room(loopback: netlab.Link,
         assert 0 < received < 200
         assert received + memory.drops == 200
         assert memory.receive_buffer == 2 * 8192
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"), [(Platform.LINUX, (1, 0)), (Platform.MACOS, (1, 1))], ids=["linux", "macos"]
+)
+def test_a_receiver_shares_its_port_as_its_system_wants_it(
+    loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch, platform: Platform, expected: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(receiver, "CURRENT", platform)
+    with Receiver("239.1.2.3:5000", interface="lo") as shared:
+        sock = shared.detach()
+        with sock:
+            found = [
+                sock.getsockopt(socket.SOL_SOCKET, option) for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            ]
+    assert found == list(expected)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from traffic import PATIENCE, Feed, assert_all, feed, number_of, payload
+from netlab import scaled
+from traffic import PATIENCE, Feed, ahead, assert_all, feed, number_of, payload
 
 if TYPE_CHECKING:
     from mcastfast import Batch, Datagram
@@ -35,7 +36,7 @@ def _fill(feed: Feed) -> list[Batch]:
 def test_lone_datagrams_share_an_arena(engine: str) -> None:
     with feed(engine=engine, batch_size=8) as quiet:
         kept = [quiet.batch(payload(number)) for number in range(5)]
-        assert quiet.receiver.stats.arenas == 1
+        assert quiet.receiver.stats.arenas == 1 + ahead(engine)
         assert_all(kept, [payload(number) for number in range(5)])
 
 
@@ -46,7 +47,7 @@ def test_loop_that_drops_each_batch_runs_on_two_arenas_for_ever(engine: str) -> 
             busy.send(*[b"x"] * (1 + number % 4))
             batch = busy.receiver.recv_batch(PATIENCE)
         assert batch is not None
-        assert busy.receiver.stats.arenas == 2
+        assert busy.receiver.stats.arenas == 2 + ahead(engine)
 
 
 def test_loop_that_drops_each_batch_allocates_nothing(engine: str) -> None:
@@ -64,12 +65,12 @@ def test_loop_that_drops_each_batch_allocates_nothing(engine: str) -> None:
         try:
             run(1000)
             before, _ = tracemalloc.get_traced_memory()
-            run(20_000)
+            run(scaled(20_000))
             after, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
         assert after - before < 4096
-        assert receiver.stats.arenas <= 2
+        assert receiver.stats.arenas <= 2 + ahead(engine)
 
 
 def test_receiving_never_gives_the_collector_work(engine: str) -> None:
@@ -84,13 +85,13 @@ def test_receiving_never_gives_the_collector_work(engine: str) -> None:
         gc.collect()
         gc.callbacks.append(note)
         try:
-            for _ in range(50_000):
+            for _ in range(scaled(50_000)):
                 send(b"datagram")
                 for datagram in receiver.recv_batch(PATIENCE):
                     total += len(datagram)
         finally:
             gc.callbacks.remove(note)
-        assert total == 50_000 * len(b"datagram")
+        assert total == scaled(50_000) * len(b"datagram")
         assert collections == []
 
 
@@ -107,7 +108,7 @@ def test_pool_grows_while_batches_are_kept_and_is_reused_when_they_go(engine: st
     with feed(engine=engine, batch_size=2, max_datagram=256) as busy:
         kept = [busy.batch(payload(2 * number), payload(2 * number + 1)) for number in range(100)]
         grown = busy.receiver.stats.arenas
-        assert grown > 2
+        assert grown > 3
         assert_all(kept, [payload(number) for number in range(200)])
         del kept
         again = [busy.batch(b"a", b"b") for _ in range(100)]
@@ -158,7 +159,7 @@ def test_what_is_left_of_the_last_arena_is_used_before_the_budget_refuses(engine
             arena += address - last != SLOT
             last = address
             fills[arena] += 1
-        assert fills[-1] > fills[0]
+        assert fills[-1] == LIMIT["batch_size"]
 
 
 def test_budget_holds_for_refused_and_resumed_receives(engine: str) -> None:
@@ -167,7 +168,7 @@ def test_budget_holds_for_refused_and_resumed_receives(engine: str) -> None:
         arenas = busy.receiver.stats.arenas
         busy.receive(1)
         for _ in range(5):
-            assert len(_fill(busy)) == most
+            assert most - ahead(engine) <= len(_fill(busy)) <= most  # a row that is posted ahead serves once
             busy.receive(1)
         assert busy.receiver.stats.arenas == arenas
 
@@ -200,7 +201,7 @@ def test_one_datagram_keeps_its_arena(engine: str) -> None:
         kept = quiet.batch(payload(0))[0]
         for number in range(1, 10):
             quiet.batch(payload(number))
-        assert quiet.receiver.stats.arenas == 2
+        assert quiet.receiver.stats.arenas == 2 + ahead(engine)
         assert kept == payload(0)
 
 
@@ -213,7 +214,7 @@ def test_one_kept_datagram_a_batch_stays_within_the_budget_for_100000_batches(en
         receiver, send = busy.receiver, busy.sender.send_batch
         kept: deque[tuple[int, Datagram]] = deque()
         sent = received = refusals = 0
-        for _ in range(100_000):
+        for _ in range(scaled(100_000)):
             if sent - received < batch_size:
                 count = choice.randrange(1, batch_size + 1)
                 send([payload(number) for number in range(sent, sent + count)])
@@ -237,8 +238,8 @@ def test_one_kept_datagram_a_batch_stays_within_the_budget_for_100000_batches(en
             assert datagram == payload(number)
         assert refusals > 10
         assert receiver.stats.arenas == most
-        assert receiver.stats.batches == 100_000
-        assert receiver.stats.datagrams == received >= 100_000 * min(batch_size, 2)
+        assert receiver.stats.batches == scaled(100_000)
+        assert receiver.stats.datagrams == received >= scaled(100_000) * min(batch_size, 2)
 
 
 def test_100000_kept_datagrams_are_all_intact_when_the_budget_allows_them(engine: str) -> None:
@@ -246,32 +247,32 @@ def test_100000_kept_datagrams_are_all_intact_when_the_budget_allows_them(engine
         receiver, send = busy.receiver, busy.sender.send
         kept = []
         with contextlib.suppress(BufferError):
-            for number in range(100_000):
+            for number in range(scaled(100_000)):
                 send(payload(number))
                 kept.append(receiver.recv_batch(PATIENCE)[0])
-        assert len(kept) == 100_000
+        assert len(kept) == scaled(100_000)
         assert all(datagram == payload(number) for number, datagram in enumerate(kept))
 
 
 def _arena_size(engine: str, batch_size: int, max_datagram: int) -> int:
-    """Bytes of one arena, by what the refusal of a budget says that two need."""
+    """Bytes of one arena, by what the refusal of a budget says that the least number needs."""
     text = rf"max_memory=1 is too small: batch_size={batch_size} .* needs \d+ bytes"
     with (
         pytest.raises(ValueError, match=text) as error,
         feed(engine=engine, batch_size=batch_size, max_datagram=max_datagram, max_memory=1),
     ):
         pass
-    return int(str(error.value).split()[-2]) // 2
+    return int(str(error.value).split()[-2]) // (2 + ahead(engine))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1024])
-def test_smallest_budget_is_two_arenas(engine: str, batch_size: int) -> None:
-    least = 2 * _arena_size(engine, batch_size, 300)
+def test_smallest_budget_is_two_arenas_and_what_is_filled_ahead(engine: str, batch_size: int) -> None:
+    least = (2 + ahead(engine)) * _arena_size(engine, batch_size, 300)
     with feed(engine=engine, batch_size=batch_size, max_datagram=300, max_memory=least) as busy:
         for number in range(50):
             batch = busy.batch(payload(number))
         assert batch.payloads() == [payload(49)]
-        assert busy.receiver.stats.arenas <= 2
+        assert busy.receiver.stats.arenas <= 2 + ahead(engine)
     less = least - 1
     with (
         pytest.raises(ValueError, match="max_memory"),

@@ -74,7 +74,7 @@ def test_sdist_has_every_source_test_and_page(artifacts: Artifacts) -> None:
     wanted |= below("csrc", "*.c", "*.h")
     wanted |= below("src", "*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "py.typed")
     wanted |= below("tests", "*.py", "*.c", "*.h") | below("bench", "*.py", "*.c", "*.h")
-    wanted |= below("docs", "*.md", "conf.py")
+    wanted |= below("docs", "*.md", "*.toml", "conf.py")
     assert wanted - artifacts.sdist_names == set()
 
 

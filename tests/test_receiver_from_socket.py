@@ -36,6 +36,8 @@ pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 
+UDP_GRO = 104
+
 
 @families
 def test_unicast_is_received(family: Family, engine: str, loopback: Link) -> None:
@@ -122,7 +124,7 @@ def test_a_socket_that_was_ours_waits_as_any_socket_after_detach(engine: str, lo
         receiver.recv_batch(0.01)
     with receiver.detach() as sock, sources(loopback) as (source,):
         assert sock.gettimeout() is None
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
+        assert not any(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16))
         blocked = Worker(sock.recv, 100)
         blocked.wait_until_blocked()
         source.send(V4.group, b"payload")
@@ -184,6 +186,18 @@ def test_drops_before_the_takeover_are_not_the_receivers(engine: str, loopback: 
             (last,) = receiver.recv_batch(TIMEOUT).dropped
             assert last == 0
             assert receiver.stats.kernel_drops == 0
+
+
+def test_one_that_fails_leaves_the_socket_as_it_was(loopback: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(sock: socket.socket) -> None:
+        raise OSError(errno.EMFILE, f"no room for {sock}")
+
+    monkeypatch.setattr("mcastfast.receiver.Memberships", fail)
+    with loopback.namespace, plain_socket(socket.AF_INET, port=PORT) as sock:
+        with pytest.raises(OSError, match="no room"):
+            Receiver.from_socket(sock, coalesce=True)
+        assert sock.getsockopt(socket.IPPROTO_UDP, UDP_GRO) == 0
+        assert sock.fileno() >= 0
 
 
 @pytest.mark.parametrize("name", ["destination", "timestamp", "drops", "hops", "tos"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
     from netlab import Link
     from receivelab import Source
+
+pytestmark = pytest.mark.usefixtures("watchable")
 
 
 @pytest.fixture
@@ -359,6 +360,8 @@ def test_a_receiver_of_another_set_is_a_value_error(loopback: Link, source: Sour
 
 
 def test_the_receivers_of_a_set_that_could_not_be_made_are_free(loopback: Link) -> None:
+    import resource
+
     members = opened(loopback, 2, "auto")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))

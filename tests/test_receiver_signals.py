@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from netlab import wait_until
-from receivelab import TIMEOUT, V4, at, handler, is_blocked, script, sources
+from netlab import is_asleep, wait_until
+from receivelab import TIMEOUT, V4, at, handler, script, sources
 
 from mcastfast import Batch, Receiver, ReceiverSet
 
@@ -65,6 +65,12 @@ def test_a_handler_that_raises_leaves_the_receiver_usable(call: Callable[[], Any
     with sources(loopback) as (source,):
         source.send(V4.group, b"payload")
         assert call() == b"payload"
+
+
+def test_a_signal_that_interrupts_nothing_is_handled_during_the_wait(call: Callable[[], Any]) -> None:
+    """As one that comes when the interpreter has looked for the last time, and the wait has not begun."""
+    with handler(interrupt, interrupts=False), pytest.raises(InterruptionError):
+        call()
 
 
 def test_a_handler_may_send_what_the_receive_waits_for(call: Callable[[], Any], loopback: Link) -> None:
@@ -221,7 +227,7 @@ def test_ctrl_c_ends_a_program_that_waits(engine: str, loopback: Link, name: str
     with script(PROGRAM, name, engine, namespace=loopback.namespace) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        wait_until(lambda: is_blocked(f"/proc/{process.pid}"), TIMEOUT, what="the program to wait")
+        wait_until(lambda: is_asleep(f"/proc/{process.pid}"), TIMEOUT, what="the program to wait")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=TIMEOUT)
     assert output == "interrupted\n"

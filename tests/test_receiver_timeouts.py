@@ -35,14 +35,16 @@ def receiver(loopback: Link, engine: str) -> Iterator[Receiver]:
 @pytest.fixture(params=CALLS)
 def call(request: pytest.FixtureRequest, receiver: Receiver) -> Iterator[Call]:
     """One of the calls that take a timeout; it returns how many datagrams came."""
+    if request.param == "set":
+        with ReceiverSet([receiver]) as receivers:
+            yield lambda timeout=None: len(receivers.recv_batch(timeout)[1])
+        return
     batch = Batch(bytearray(64 * 2048))
-    with ReceiverSet([receiver]) as receivers:
-        calls: dict[str, Call] = {
-            "recv_batch": lambda timeout=None: len(receiver.recv_batch(timeout)),
-            "recv_batch_into": lambda timeout=None: receiver.recv_batch_into(batch, timeout),
-            "set": lambda timeout=None: len(receivers.recv_batch(timeout)[1]),
-        }
-        yield calls[request.param]
+    calls: dict[str, Call] = {
+        "recv_batch": lambda timeout=None: len(receiver.recv_batch(timeout)),
+        "recv_batch_into": lambda timeout=None: receiver.recv_batch_into(batch, timeout),
+    }
+    yield calls[request.param]
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -0.0, False])
@@ -54,10 +56,10 @@ def test_zero_returns_at_once(call: Call, timeout: float) -> None:
 
 @pytest.mark.parametrize("timeout", [1e-12, 0.001, 0.05, 1])
 def test_a_positive_timeout_is_waited_out_and_not_longer(call: Call, timeout: float) -> None:
-    started = time.monotonic()
+    started = time.perf_counter()
     with pytest.raises(TimeoutError, match=r"recv_batch.* on .*: timed out$"):
         call(timeout)
-    assert timeout <= time.monotonic() - started < timeout + TIMEOUT / 2
+    assert timeout <= time.perf_counter() - started < timeout + TIMEOUT / 2
 
 
 @pytest.mark.parametrize("timeout", [0.005, 0.015, 0.025, 0.045])
@@ -67,10 +69,10 @@ def test_a_timeout_is_waited_out_also_while_datagrams_come_fast(call: Call, loop
         for _ in range(3):
             source.send(V4.group, b"busy")
             assert call(TIMEOUT) == 1
-            started = time.monotonic()
+            started = time.perf_counter()
             with pytest.raises(TimeoutError):
                 call(timeout)
-            assert time.monotonic() - started >= timeout
+            assert time.perf_counter() - started >= timeout
 
 
 def test_a_timeout_is_an_error_of_the_socket_module(call: Call) -> None:

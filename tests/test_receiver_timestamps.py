@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import warnings
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from netlab import Lan, Link
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
+SO_TIMESTAMPNS, SO_TIMESTAMPING = 35, 37
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 
 
@@ -45,6 +47,16 @@ def test_a_device_without_a_clock_leaves_the_kernels_time(
         "its datagrams carry the kernel's timestamps"
     )
     assert warning.filename == __file__
+
+
+def test_the_first_datagram_may_come_before_the_kernel_takes_times(loopback: Link) -> None:
+    """It begins some time after it was asked to. Of the two options only the other one says when such a datagram came."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KernelTimestampWarning)
+        receiver = Receiver(at(V4.group, loopback), metadata="hardware_timestamp")
+    with receiver.detach() as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS) == 1
+        assert sock.getsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING) != 0
 
 
 def test_a_later_join_warns_too(lan: Lan) -> None:

@@ -70,10 +70,10 @@ def test_what_was_sent_before_the_timeout_arrives_and_the_rest_does_not(
     wire: Wire, timeout: float, kind: type[OSError], text: str, form: Callable[[list[bytes]], Any]
 ) -> None:
     sender = wire.sender(send_buffer=1, timeout=timeout)
-    start = time.monotonic()
+    start = time.perf_counter()
     with pytest.raises(kind) as caught:
         sender.send_batch(form(PAYLOADS))
-    assert time.monotonic() - start >= timeout
+    assert time.perf_counter() - start >= timeout
     assert text.format(sender) in str(caught.value)
     number = sent(caught.value)
     assert 0 < number < len(PAYLOADS)
@@ -124,10 +124,10 @@ def test_a_lone_send_times_out(wire: Wire) -> None:
     sender = wire.sender(send_buffer=1, timeout=0.02)
     with pytest.raises(TimeoutError):
         sender.send_batch(PAYLOADS)
-    start = time.monotonic()
+    start = time.perf_counter()
     with pytest.raises(TimeoutError, match=r"send on .*: timed out") as caught:
         sender.send(b"never")
-    assert time.monotonic() - start >= 0.02
+    assert time.perf_counter() - start >= 0.02
     assert sent(caught.value) == 0
 
 

@@ -9,7 +9,8 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from receivelab import FAMILIES, TIMEOUT, Family, at, family_name, plain_socket
+from netlab import wait_until
+from receivelab import FAMILIES, TIMEOUT, Family, Worker, at, family_name, plain_socket
 from sendlab import LARGE, Wire, sent
 
 from mcastfast import Receiver, Sender
@@ -62,6 +63,20 @@ def test_close_gives_back_every_descriptor(wire: Wire) -> None:
     assert sender.closed
     assert sender.fileno() == -1
     assert repr(sender) == f"<Sender {sender} (closed)>"
+
+
+@pytest.mark.parametrize("rate", [None, 10_000_000], ids=["unpaced", "behind its pace"])
+def test_close_ends_a_long_batch(wire: Wire, rate: float | None) -> None:
+    """Though the socket has room all the time, and nothing waits."""
+    rows = memoryview(bytes(4_000_000)).cast("B", (4_000_000, 1))
+    sender = wire.sender(rate=rate)
+    batch = Worker(sender.send_batch, rows)
+    wait_until(lambda: sender.stats.datagrams > 0, TIMEOUT)
+    sender.close()
+    with pytest.raises(OSError, match="it is closed") as caught:
+        batch.result()
+    assert caught.value.errno == errno.EBADF
+    assert 0 < sent(caught.value) < 4_000_000
 
 
 def test_a_sender_whose_making_was_interrupted_is_closed(wire: Wire) -> None:

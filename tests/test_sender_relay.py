@@ -44,8 +44,8 @@ def fetch(source: Receiver, payloads: list[bytes]) -> Batch:
 
 
 def feed(source: Receiver, payloads: list[bytes]) -> None:
-    host, port = source.address[:2]
-    with Sender(f"{host}:{port}", interface="lo") as sender:
+    (joined,) = source.memberships
+    with Sender(joined.group, port=source.address[1], interface=joined.interface) as sender:
         sender.send_batch(payloads)
 
 

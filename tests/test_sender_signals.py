@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from netlab import wait_until
-from receivelab import FAMILIES, TIMEOUT, Worker, family_name, is_blocked
+from netlab import is_blocked, wait_until
+from receivelab import FAMILIES, TIMEOUT, Worker, family_name
 from sendlab import LARGE, Wire, sent
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def signalled_when_blocked(handler: Callable[[], None]) -> Iterator[None]:
     """When the body blocks in the kernel, a signal comes whose handler this is."""
     main = threading.main_thread()
     assert main.ident is not None
-    identity, task = main.ident, f"/proc/self/task/{main.native_id}"
+    identity = main.ident
 
     def send_signal() -> None:
-        wait_until(lambda: is_blocked(task), TIMEOUT)
+        wait_until(is_blocked(main), TIMEOUT)
         signal.pthread_kill(identity, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, lambda *_: handler())

@@ -8,6 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 import numpy as np
+from netlab import scaled
 from traffic import PATIENCE, Worker, feed, number_of, payload
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def test_many_threads_read_one_batch(engine: str) -> None:
 
 
 def test_batches_handed_to_workers_are_intact_and_die_there(engine: str) -> None:
-    rounds = 20_000
+    rounds = scaled(20_000)
     work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
     results: list[int] = []
 

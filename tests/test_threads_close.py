@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from netlab import wait_until
-from receivelab import is_blocked
+from netlab import is_asleep, wait_until
 from traffic import PATIENCE, Worker, bound_socket, connected_sender, feed, payload, wait_until_blocked
 
 from mcastfast import Batch, Receiver, ReceiverSet
@@ -204,7 +203,7 @@ def test_shut_down_socket_holds_up_neither_deadline_nor_close(engine: str) -> No
 def _is_blocked_inside_its_receive(thread: threading.Thread) -> bool:
     """Once the thread is blocked: it has not yet gone on to poll(2), as it does after some milliseconds."""
     task = f"/proc/self/task/{thread.native_id}"
-    wait_until(lambda: is_blocked(task), PATIENCE)
+    wait_until(lambda: is_asleep(task), PATIENCE)
     return "poll" not in Path(task, "wchan").read_text()
 
 

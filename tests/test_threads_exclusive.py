@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from traffic import PATIENCE, Worker, feed, payload, wait_until_blocked
+from netlab import scaled
+from traffic import PATIENCE, Worker, ahead, feed, payload, wait_until_blocked
 
 from mcastfast import Batch
 
@@ -48,7 +49,7 @@ def test_reading_the_receiver_goes_on_while_a_receive_is_blocked(engine: str) ->
         assert quiet.receiver.stats.datagrams == 1
         assert quiet.receiver.address
         assert quiet.receiver.memberships == ()
-        assert quiet.receiver.fileno() >= 0
+        assert ahead(engine) or quiet.receiver.fileno() >= 0
         assert not quiet.receiver.closed
         assert batch.payloads() == [b"x"]
         quiet.send(b"y")
@@ -56,7 +57,7 @@ def test_reading_the_receiver_goes_on_while_a_receive_is_blocked(engine: str) ->
 
 
 def test_many_threads_that_compete_get_each_datagram_once_or_a_refusal(engine: str) -> None:
-    count = 3000
+    count = scaled(3000)
     with feed(engine=engine, batch_size=2) as quiet:
         numbers: list[bytes] = []
         refusals = 0

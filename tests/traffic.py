@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
 import struct
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netlab import wait_until
+from netlab import in_poll, wait_until
 
 from mcastfast import Batch, Receiver, Sender
 
@@ -23,9 +22,6 @@ PATIENCE = 20.0
 """Seconds after which something that must happen has not."""
 
 HOSTS = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
-
-# poll and ppoll: x86-64, arm64 and riscv64, i386 and arm.
-_POLL = {"7", "271", "73", "168", "309", "336"}
 
 _HEADER = struct.Struct("<Q")
 _PATTERN = bytes(range(256)) * 8
@@ -40,6 +36,11 @@ def payload(number: int) -> bytes:
 def number_of(data: Buffer) -> int:
     """The number of the datagram that payload() made."""
     return int(_HEADER.unpack_from(data)[0])
+
+
+def ahead(engine: str) -> int:
+    """How many arenas are being filled before anyone asks for what is in them."""
+    return int(engine == "iocp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,15 @@ def connected_sender(address: tuple[Any, ...], family: int = socket.AF_INET) -> 
     sock = socket.socket(family, socket.SOCK_DGRAM)
     sock.connect(address)
     return Sender.from_socket(sock)
+
+
+def duplicate(fileno: int) -> socket.socket:
+    """A further socket object, and descriptor, for an open socket."""
+    original = socket.socket(fileno=fileno)
+    try:
+        return original.dup()
+    finally:
+        original.detach()
 
 
 @contextlib.contextmanager
@@ -130,12 +140,7 @@ class Worker(threading.Thread):
 def wait_until_blocked(*threads: threading.Thread) -> None:
     """Return when each of these threads waits in poll(2), by the kernel's own account."""
     for thread in threads:
-        wait_until(functools.partial(_in_poll, thread), PATIENCE, what=f"{thread} blocks")
-
-
-def _in_poll(thread: threading.Thread) -> bool:
-    with open(f"/proc/self/task/{thread.native_id}/syscall") as file:
-        return file.read().split()[0] in _POLL
+        wait_until(in_poll(thread), PATIENCE, what=f"{thread} blocks")
 
 
 def assert_all(batches: Iterable[Batch], expected: list[bytes]) -> None:

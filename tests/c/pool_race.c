@@ -1,6 +1,6 @@
 /* One thread takes arenas and hands out references; many retain, read and release them; the pool is closed in between.
  * Run under ThreadSanitizer, and under AddressSanitizer with its leak check. */
-#include "mcf_batch.h"
+#include "mcf_pool.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -9,6 +9,8 @@
 #include "race.h"
 
 enum { HOLDERS = 4, QUEUE = 64, LONG_LIVES = 10, SHORT_LIVES = 10000, SLOTS = 4, MAX_DATAGRAM = 32, KEPT = 2 };
+
+static const mcf_shape shape = {.rows = SLOTS, .max_datagram = MAX_DATAGRAM, .data_size = SLOTS * MAX_DATAGRAM};
 
 /* A mailbox for each holder: a ring that only the taker writes and only the holder reads. */
 typedef struct {
@@ -86,8 +88,8 @@ static void fill(mcf_arena *arena, uint32_t stamp)
 /* A receiver's life: takes, fills, hands out, refused now and then by the budget, and closes while arenas are held. */
 static void serve(uint32_t budget, uint32_t takes)
 {
-    size_t size = mcf_arena_size(SLOTS, MAX_DATAGRAM);
-    mcf_pool *pool = mcf_pool_new(SLOTS, MAX_DATAGRAM, budget * size);
+    size_t size = mcf_arena_size(&shape);
+    mcf_pool *pool = mcf_pool_new(&shape, budget * size);
     CHECK(pool);
     for (uint32_t stamp = 1; stamp <= takes; stamp++) {
         mcf_arena *arena;
@@ -98,7 +100,7 @@ static void serve(uint32_t budget, uint32_t takes)
             sched_yield();
             continue;
         }
-        CHECK(arena->used == 0);
+        CHECK(arena->used_rows == 0 && arena->used_data == 0);
         CHECK(mcf_arena_is_sole(arena));
         fill(arena, stamp);
         for (int i = 0; i < HOLDERS; i++) {
@@ -116,7 +118,7 @@ static void serve(uint32_t budget, uint32_t takes)
 static void refuse(void)
 {
     mcf_arena *first, *second, *third;
-    mcf_pool *pool = mcf_pool_new(SLOTS, MAX_DATAGRAM, 2 * mcf_arena_size(SLOTS, MAX_DATAGRAM));
+    mcf_pool *pool = mcf_pool_new(&shape, 2 * mcf_arena_size(&shape));
     CHECK(pool);
     CHECK(mcf_pool_take(pool, &first) == 0);
     CHECK(mcf_pool_take(pool, &second) == 0);

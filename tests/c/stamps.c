@@ -35,7 +35,7 @@ static const struct timespec kernel = {1, 10}, own[3] = {{2, 20}}, device[3] = {
 static void check(uint32_t metadata, int64_t time, uint16_t flags)
 {
     mcf_receiver receiver = {.metadata = metadata};
-    mcf_arena *arena = mcf_arena_new(NULL, 1, 64);
+    mcf_arena *arena = mcf_arena_new(&(mcf_shape){.rows = 1, .max_datagram = 64, .data_size = 64});
     arena->timestamps[0] = -1;
     assert(mcf_control_read(&receiver, &header, arena, 0) == flags);
     assert(arena->timestamps[0] == time);

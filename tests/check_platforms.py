@@ -1,0 +1,351 @@
+"""Compile and link what users of every system get, from Linux: `make check-platforms`.
+
+For each target, with warnings as errors: the numbers and layouts of Python's tables against the system's own headers
+(tests/c/platform_facts.c), the C core, and the generated extension. The C programs of the tests are also run for
+another processor, under QEMU. Compiled is not run: what a system does with it is not seen here.
+
+Python's headers are this Python's: on the targets built with them every size in pyconfig.h is the same. For Windows
+they are others, and so the extension is left to `make test-wine`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import clab
+import netlab
+
+from mcastfast import errors, options, packing, requests
+from mcastfast.errors import Platform
+from mcastfast.interface import Interface
+from mcastfast.packing import MembershipRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = clab.TESTS.parent
+BUILD = ROOT / "build/platforms"
+PYTHON_HEADERS = BUILD / "python"
+
+# One level for all that is linked: Zig builds its libraries for each.
+LEVEL = ("-O1", "-fno-sanitize=undefined")
+STANDARD = ("-std=c11", "-fvisibility=hidden", "-Wall", "-Werror")
+OURS = ("-Wextra", "-Wshadow", "-Wconversion")
+
+
+class Target(NamedTuple):
+    """What to compile for: Zig's name, sys.platform there, and what compiler and linker are told beyond."""
+
+    name: str
+    system: str
+    compile: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    qemu: str = ""
+
+
+# What Python brings is found when the extension is loaded; `-bundle` would silently make an empty file.
+_MACOS = Target("", "darwin", compile=("-fPIC",), link=("-Wl,-undefined,dynamic_lookup",))
+_WINDOWS = Target("", "win32", link=("-lws2_32", "-liphlpapi"))
+_GLIBC = Target("", "linux", compile=("-fPIC",))
+# musl's CMSG_NXTHDR compares a size with a difference.
+_MUSL = Target("", "linux", compile=("-fPIC", "-Wno-sign-compare"))
+TARGETS = (
+    _MACOS._replace(name="x86_64-macos.11.0"),
+    _MACOS._replace(name="aarch64-macos.11.0"),
+    _WINDOWS._replace(name="x86_64-windows-gnu"),
+    _WINDOWS._replace(name="aarch64-windows-gnu"),
+    _GLIBC._replace(name="aarch64-linux-gnu.2.28"),
+    _MUSL._replace(name="aarch64-linux-musl", qemu="qemu-aarch64"),
+    _MUSL._replace(name="x86_64-linux-musl"),
+)
+
+PLATFORMS = {"darwin": Platform.MACOS, "win32": Platform.WINDOWS, "linux": Platform.LINUX}
+
+HEADERS = {
+    "darwin": ("netinet/in.h", "netinet/udp.h", "sys/socket.h"),
+    "linux": ("netinet/in.h", "netinet/udp.h", "sys/socket.h"),
+    "win32": ("winsock2.h", "ws2tcpip.h", "mswsock.h"),
+}
+"""Where each system has its numbers."""
+
+QEMU_PROGRAMS = ("pace", "turns", "stamps", "frame", "pool_race")
+"""Of tests/c: QEMU has its own answers to socket filters and to joins by index, and no time for background_race."""
+
+
+def zig(target: Target, *arguments: str | Path) -> list[str]:
+    """Zig's C compiler for a target."""
+    return [sys.executable, "-m", "ziglang", "cc", "-target", target.name, *LEVEL, *map(str, arguments)]
+
+
+def run(command: Sequence[str]) -> None:
+    """A command that says nothing; RuntimeError with all that it said instead."""
+    cache = str(BUILD / "cache")
+    environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT, env=environment
+    )
+    if result.returncode or result.stderr:
+        raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
+
+
+# The numbers
+
+
+def facts(platform: Platform) -> Iterator[str]:
+    """What facts.h says: one assertion a line."""
+    numbers: dict[str, int] = {}
+    tables: list[Any] = [value for value in vars(options).values() if isinstance(value, options.Option)]
+    tables += [*requests.INDEPENDENT_REQUESTS.values(), *requests.SPECIFIC_REQUESTS.values()]
+    for option in tables:
+        for row in option.rows:
+            if (number := row.number(platform)) is not None:
+                numbers[row.name] = number
+    numbers |= {name: code for code, name in _error_codes(platform)}
+    numbers |= {
+        "SOL_SOCKET": options._SOL_SOCKET[platform],
+        "IPPROTO_IP": options._IPPROTO_IP,
+        "IPPROTO_IPV6": options._IPPROTO_IPV6,
+        "IPPROTO_UDP": options._IPPROTO_UDP,
+        "AF_INET": packing._AF_INET,
+        "AF_INET6": packing._AF_INET6[platform],
+    }
+    for name, number in sorted(numbers.items()):
+        yield f'static_assert({name} == {number}, "{name}");'
+    yield from _layouts(platform)
+
+
+def _error_codes(platform: Platform) -> Iterator[tuple[int, str]]:
+    for code, name in errors._CODES[platform].items():
+        if platform is not Platform.WINDOWS:
+            yield code, name
+        elif code > 10000:
+            yield code, f"WSA{name}"
+
+
+def _layouts(platform: Platform) -> Iterator[str]:
+    """Where the parts of requests lie in what Python packs."""
+    interface = Interface("eth7", 0x01020304, (ip_interface("10.11.12.13/24"), ip_interface("fd00::1/64")))
+    group, source = ip_address("232.1.2.3"), ip_address("10.0.0.7")
+    plain, sourced = MembershipRequest(group, None, interface), MembershipRequest(group, source, interface)
+
+    def layout(name: str, packed: bytes, **members: bytes) -> Iterator[str]:
+        yield f'static_assert(sizeof(struct {name}) == {len(packed)}, "{name}");'
+        for member, value in members.items():
+            at = packed.index(value)
+            yield f'static_assert(offsetof(struct {name}, {member}) == {at}, "{name}: {member}");'
+
+    def codec(option: Any, value: MembershipRequest, family: int = socket.AF_INET) -> bytes:
+        packed: bytes = option.pack(value, family, platform)
+        return packed
+
+    action = requests.Action.JOIN
+    start = packing._sockaddr(group, platform)[:8]
+    independent = requests.INDEPENDENT_REQUESTS
+    yield from layout("group_req", codec(independent[action, False], plain), gr_group=start)
+    yield from layout(
+        "group_source_req",
+        codec(independent[action, True], sourced),
+        gsr_group=start,
+        gsr_source=packing._sockaddr(source, platform)[:8],
+    )
+    address = interface.local_address(socket.AF_INET)
+    assert address
+    specific = requests.SPECIFIC_REQUESTS
+    index = interface.index.to_bytes(4, sys.byteorder)
+    whole = codec(specific[action, False], plain)
+    if platform is Platform.LINUX:
+        yield from layout("ip_mreqn", whole, imr_multiaddr=group.packed, imr_address=address.packed, imr_ifindex=index)
+    else:
+        yield from layout("ip_mreq", whole, imr_multiaddr=group.packed, imr_interface=address.packed)
+    yield from layout(
+        "ip_mreq_source",
+        codec(specific[action, True], sourced),
+        imr_multiaddr=group.packed,
+        imr_sourceaddr=source.packed,
+        imr_interface=address.packed,
+    )
+    group6 = ip_address("ff3e::8000:1")
+    packed = codec(specific[action, False], MembershipRequest(group6, None, interface), socket.AF_INET6)
+    yield from layout("ipv6_mreq", packed, ipv6mr_multiaddr=group6.packed, ipv6mr_interface=index)
+    if platform is Platform.MACOS:
+        egress = packing.EGRESS_MREQN.pack
+        assert egress
+        yield from layout("ip_mreqn", egress(packing.Egress(interface.index, address), platform), imr_ifindex=index)
+        yield 'static_assert(offsetof(struct sockaddr_in, sin_len) == 0, "lengths come first");'
+        yield 'static_assert(offsetof(struct sockaddr_in, sin_family) == 1, "families come second");'
+    sizes = {Platform.LINUX: 12, Platform.WINDOWS: 8, Platform.MACOS: 12}
+    yield f'static_assert(sizeof({_PACKET_INFO[platform]}) == {sizes[platform]}, "packet information");'
+
+
+_PACKET_INFO = {
+    Platform.LINUX: "struct in_pktinfo",
+    Platform.WINDOWS: "IN_PKTINFO",
+    Platform.MACOS: "struct in_pktinfo",
+}
+
+
+def check_facts(target: Target, folder: Path) -> Path:
+    """Compile platform_facts.c; the object."""
+    platform = PLATFORMS[target.system]
+    (folder / "facts.h").write_text("\n".join(facts(platform)) + "\n")
+    (folder / "facts_headers.h").write_text("".join(f"#include <{header}>\n" for header in HEADERS[target.system]))
+    made = folder / "platform_facts.o"
+    run(zig(target, *STANDARD, f"-I{folder}", "-c", clab.TESTS / "c/platform_facts.c", "-o", made))
+    return made
+
+
+# The code
+
+
+def check_core(target: Target, folder: Path, pool: ThreadPoolExecutor) -> list[Path]:
+    """Compile csrc for a target; the objects."""
+    sources = clab.core_sources(target.system)
+    made = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
+    commands = [
+        zig(target, *STANDARD, *OURS, *target.compile, f"-I{clab.CSRC}", "-c", source, "-o", name)
+        for source, name in zip(sources, made, strict=True)
+    ]
+    list(pool.map(run, commands))
+    return made
+
+
+def check_extension(target: Target, folder: Path, core: Sequence[Path]) -> None:
+    """Compile and link the extension; it must hold the C core whole and show its entry."""
+    made = folder / "_core.so"
+    include = (f"-I{clab.CSRC}", f"-I{PYTHON_HEADERS}")
+    generated = folder / "_core.o"
+    run(zig(target, *STANDARD, "-O0", *target.compile, *include, "-c", BUILD / "_core.c", "-o", generated))
+    run(zig(target, "-shared", "-s", *target.link, "-o", made, generated, *core))
+    content = made.read_bytes()
+    if b"PyInit__core\0" not in content:
+        raise RuntimeError(f"{made} has no PyInit__core")
+    wanted = _wanted_macho(content) if target.system == "darwin" else _wanted_elf(content)
+    if wanted:
+        raise RuntimeError(f"{clab.backends()[target.system]} of csrc lack {', '.join(wanted)}")
+
+
+def _wanted_elf(content: bytes) -> list[str]:
+    """Functions of csrc that are to come from elsewhere: a stripped library names no others."""
+    return [name.decode() for name in re.findall(rb"(?<=\0)mcf_\w+(?=\0)", content)]
+
+
+def _wanted_macho(content: bytes) -> list[str]:
+    """The same: <mach-o/loader.h>, <mach-o/nlist.h>."""
+    symbol_table, undefined_mask = 2, 0x0E
+    count, *_ = struct.unpack_from("<I", content, 16)
+    at, found = 32, []
+    for _ in range(count):
+        command, size, symbols, number, strings, _ = struct.unpack_from("<6I", content, at)
+        if command == symbol_table:
+            for position in range(symbols, symbols + 16 * number, 16):
+                name, kind = struct.unpack_from("<IB", content, position)
+                if not kind & undefined_mask:
+                    found.append(content[strings + name : content.index(b"\0", strings + name)].decode())
+        at += size
+    if not any(name.startswith("_Py") for name in found):
+        raise RuntimeError("the library wants nothing of Python")
+    return [name for name in found if name.startswith("_mcf_")]
+
+
+def check_programs(target: Target, folder: Path, core: Sequence[Path], pool: ThreadPoolExecutor) -> None:
+    """Run the C programs of the tests on another processor."""
+
+    def program(name: str) -> None:
+        made = folder / name
+        source = clab.TESTS / f"c/{name}.c"
+        run(zig(target, *STANDARD, "-UNDEBUG", f"-I{clab.CSRC}", "-static", "-o", made, source, *core))
+        run([target.qemu, str(made)])
+
+    list(pool.map(program, QEMU_PROGRAMS))
+
+
+def prepare() -> None:
+    """Generate the extension's C, and copy Python's headers with the pyconfig.h that is this build's."""
+    shutil.rmtree(PYTHON_HEADERS, ignore_errors=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    run([sys.executable, "-m", "cython", "-3", "src/mcastfast/_core.pyx", "-o", str(BUILD / "_core.c")])
+    include = Path(sysconfig.get_path("include"))
+    shutil.copytree(include, PYTHON_HEADERS)
+    # Debian keeps the real one by architecture, behind one that knows only Debian's own.
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    real = include.parent / multiarch / include.name / "pyconfig.h"
+    if real.is_file():
+        shutil.copy(real, PYTHON_HEADERS / "pyconfig.h")
+
+
+def check(target: Target, pool: ThreadPoolExecutor) -> str:
+    """All of it for one target; what was done."""
+    folder = BUILD / target.name
+    folder.mkdir(parents=True, exist_ok=True)
+    done = ["numbers and layouts"]
+    assertions = check_facts(target, folder)
+    if target.system in clab.backends():
+        core = check_core(target, folder, pool)
+        # As a program nothing may be missing of what the parts of the C core want of each other.
+        run(zig(target, "-o", folder / "core", assertions, *core, *(f for f in target.link if f.startswith("-l"))))
+        done.append("C core")
+        if target.system != "win32":
+            check_extension(target, folder, core)
+            done.append("extension")
+        if target.qemu:
+            check_programs(target, folder, core, pool)
+            done.append(f"{len(QEMU_PROGRAMS)} C programs run by {target.qemu}")
+    else:
+        done.append("no backend to compile")
+    return ", ".join(done)
+
+
+def check_types() -> None:
+    """Nothing in Python is used that a system's Python does not have, as far as its stubs know."""
+    for system in clab.backends():
+        result = subprocess.run(
+            [sys.executable, "-m", "mypy", "--platform", system, "src"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+        if result.returncode:
+            raise RuntimeError(f"mypy --platform {system}\n{result.stdout}{result.stderr}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", metavar="target", help="those whose names begin so (default: all)")
+    chosen = parser.parse_args().targets
+    targets = [target for target in TARGETS if not chosen or target.name.startswith(tuple(chosen))]
+    began = time.monotonic()
+    netlab.enter_private_network()
+    prepare()
+    failed = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for target in targets:
+            try:
+                print(f"{target.name}: {check(target, pool)} ({time.monotonic() - began:.0f} s)", flush=True)
+            except (RuntimeError, FileNotFoundError, subprocess.TimeoutExpired) as error:
+                failed += 1
+                print(f"{target.name}: FAILED\n{error}", file=sys.stderr, flush=True)
+    try:
+        check_types()
+        print(f"types for {', '.join(clab.backends())} ({time.monotonic() - began:.0f} s)")
+    except RuntimeError as error:
+        failed += 1
+        print(error, file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""engine="packet" shows what a plain receiver shows of the same traffic, byte for byte, each datagram once."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from packetlab import METADATA, Frames, families, needs_packet, packet_receiver, send_train, shown_until
+from receivelab import TIMEOUT, V4, V6, Family, at, sources
+
+from mcastfast import Receiver
+
+if TYPE_CHECKING:
+    from netlab import Lan, Link
+    from receivelab import Source
+
+pytestmark = needs_packet
+
+FRAGMENTED = b"fragmented" + bytes(3000)
+END = b"end"
+
+
+def _send_all(source: Source, family: Family) -> None:
+    source.send(family.group, b"", b"one", b"x" * 1400, b"another")
+    source.send(family.group, b"another port", port=5001)
+    source.send(family.other, b"another group")
+    send_train(source, family.group, b"train1train2tra3", 6)
+    send_train(source, family.group, bytes(range(200)) * 60, 200)
+    source.send(family.group, FRAGMENTED)
+
+
+def _send_frames(frames: Frames, family: Family) -> None:
+    frames.send(frames.ip(frames.udp(b"whole")))
+    frames.send(frames.ip(frames.udp(b"padded")) + bytes(20))
+    frames.send(frames.ip(frames.udp(b"wrong sum", 0x5555)))
+    frames.send(frames.ip(frames.udp(b"no sum", 0)))
+    frames.send(frames.ip(frames.udp(b"priority tag")), [0xA000])
+    frames.send(frames.ip(frames.udp(b"vlan")), [6])
+    if family is V4:
+        frames.send(frames.ip(frames.udp(b"options"), options=b"\x94\x04\0\0"))
+    else:
+        hop, last = b"\x3c\0\1\4\0\0\0\0", b"\x11\0\1\4\0\0\0\0"
+        frames.send(frames.ip(hop + last + frames.udp(b"extensions"), protocol=0))
+
+
+@families
+@pytest.mark.parametrize("metadata", [(), METADATA], ids=["bare", "all"])
+def test_of_another_host_and_of_this_one(lan: Lan, family: Family, metadata: tuple[str, ...]) -> None:
+    options: dict[str, Any] = {"metadata": metadata, "bind": "any", "max_datagram": 1000}
+    with lan.receiver.namespace:
+        plain = Receiver(at(family.group, lan.receiver), **options)
+    with (
+        plain,
+        packet_receiver(family.group, lan.receiver, **options) as ring,
+        sources(lan.receiver, lan.sender) as (local, remote),
+        contextlib.closing(Frames(lan.sender, family)) as frames,
+    ):
+        local.send(family.group, b"this host's own", b"", b"x" * 1300)
+        _send_all(remote, family)
+        _send_frames(frames, family)
+        remote.send(family.group, END)
+        expected, found = shown_until(plain, END), shown_until(ring, END)
+        payloads = {entry[0] for entry in expected}
+        assert {b"", b"train1", b"tra3", b"whole", b"priority tag", b"this host's own"} <= payloads
+        if not metadata:  # the plain one needs the destination for bind="any"
+            expected, found = (
+                type(found)((entry[0], entry[1], entry[-1]) for entry in one) for one in (expected, found)
+            )
+        assert expected - found == type(found)({entry: 1 for entry in expected if entry[0] == FRAGMENTED[:1000]}), (
+            "the ring lacks more than the fragmented one"
+        )
+        assert not found - expected
+        assert ring.stats.truncated == plain.stats.truncated - 1
+
+
+@families
+def test_of_this_host_over_loopback(loopback: Link, family: Family) -> None:
+    with (
+        Receiver(at(family.group, loopback), metadata=METADATA) as plain,
+        packet_receiver(family.group, loopback, metadata=METADATA) as ring,
+        sources(loopback) as (source,),
+    ):
+        source.send(family.group, *(b"%d" % number for number in range(60)))
+        send_train(source, family.group, bytes(500), 10)
+        source.send(family.group, END)
+        assert shown_until(ring, END) == shown_until(plain, END)
+
+
+@families
+@pytest.mark.parametrize(
+    ("bind", "expected"), [("auto", [b"unicast", END]), ("any", [b"unicast", END]), ("group", [END])]
+)
+def test_unicast_to_the_port_comes_unless_the_group_is_bound(
+    lan: Lan, family: Family, bind: str, expected: list[bytes]
+) -> None:
+    with packet_receiver(family.group, lan.receiver, bind=bind) as ring, sources(lan.sender) as (source,):
+        source.send(family.address(lan.receiver), b"unicast")
+        source.send(family.group, END)
+        received: list[bytes] = []
+        while len(received) < len(expected):
+            received += ring.recv_batch(TIMEOUT).payloads()
+        assert sorted(received) == sorted(expected)
+        assert ring.stats.foreign == 0
+
+
+def test_of_a_link_local_source(lan: Lan) -> None:
+    with lan.receiver.namespace:
+        plain = Receiver(at(V6.group, lan.receiver), metadata=METADATA)
+    with (
+        plain,
+        packet_receiver(V6.group, lan.receiver, metadata=METADATA) as ring,
+        lan.sender.namespace,
+        socket.socket(V6.number, socket.SOCK_DGRAM) as sender,
+    ):
+        sender.bind((lan.sender.link_local, 0, 0, lan.sender.index))
+        sender.sendto(END, (V6.group, 5000, 0, lan.sender.index))
+        (expected,) = shown_until(plain, END)
+        assert expected[1][3] == lan.receiver.index
+        assert list(shown_until(ring, END)) == [expected]
+
+
+@families
+def test_a_group_that_others_joined_is_not_delivered(lan: Lan, family: Family) -> None:
+    with lan.receiver.namespace:
+        other = Receiver(at(family.other, lan.receiver))
+    with other, packet_receiver(family.group, lan.receiver) as ring, sources(lan.receiver, lan.sender) as both:
+        for source in both:
+            source.send(family.other, b"foreign")
+            source.send(family.group, END)
+        received: list[bytes] = []
+        while received.count(END) < 2:
+            received += ring.recv_batch(TIMEOUT).payloads()
+        assert received == [END, END]

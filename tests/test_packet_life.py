@@ -1,0 +1,167 @@
+"""A receiver with engine="packet" waits, ends, forks and joins sets as every other does."""
+
+from __future__ import annotations
+
+import errno
+import select
+from typing import TYPE_CHECKING
+
+import pytest
+from packetlab import families, mappings, needs_packet, packet_receiver, send_train
+from receivelab import END, TIMEOUT, V4, V6, Family, Worker, at, handler, receive, sources
+from test_fork_receiver import in_child
+
+from mcastfast import Batch, Receiver, ReceiverSet
+
+if TYPE_CHECKING:
+    from netlab import Lan, Link
+
+pytestmark = needs_packet
+
+
+@pytest.mark.parametrize("spin", [0.0, 0.001])
+def test_timeouts(loopback: Link, spin: float) -> None:
+    with packet_receiver(V4.group, loopback, spin=spin) as ring, sources(loopback) as (source,):
+        with pytest.raises(BlockingIOError):
+            ring.recv_batch(0)
+        with pytest.raises(TimeoutError):
+            ring.recv_batch(0.01)
+        worker = Worker(ring.recv_batch, TIMEOUT)
+        source.send(V4.group, b"payload")
+        assert worker.result().payloads() == [b"payload"]
+
+
+def test_close_ends_a_blocked_receive(loopback: Link) -> None:
+    ring = packet_receiver(V4.group, loopback)
+    worker = Worker(ring.recv_batch)
+    worker.wait_until_blocked()
+    ring.close()
+    with pytest.raises(OSError, match="it is closed") as caught:
+        worker.result()
+    assert caught.value.errno == errno.EBADF
+    assert not mappings()
+    ring.close()
+
+
+def test_close_ends_an_iteration(loopback: Link) -> None:
+    ring = packet_receiver(V4.group, loopback)
+    worker = Worker(lambda: list(ring))
+    worker.wait_until_blocked()
+    ring.close()
+    assert worker.result() == []
+
+
+def test_signal_handlers_run_while_it_is_blocked(loopback: Link) -> None:
+    with packet_receiver(V4.group, loopback) as ring, sources(loopback) as (source,):
+        with handler(lambda: source.send(V4.group, b"payload")) as sent:
+            assert ring.recv_batch(TIMEOUT).payloads() == [b"payload"]
+        assert sent.is_set()
+
+
+def test_it_is_readable_while_there_is_something_from_the_link_or_from_this_host(lan: Lan) -> None:
+    with packet_receiver(V4.group, lan.receiver) as ring, sources(lan.receiver, lan.sender) as both:
+        for source in both:
+            assert ring.fileno() >= 0
+            assert not select.select([ring], [], [], 0)[0]
+            source.send(V4.group, b"payload")
+            assert select.select([ring], [], [], TIMEOUT)[0] == [ring]
+            assert ring.recv_batch(0).payloads() == [b"payload"]
+            with pytest.raises(BlockingIOError):
+                ring.recv_batch(0)
+    assert ring.fileno() == -1
+
+
+@families
+def test_in_a_set_beside_plain_receivers(loopback: Link, family: Family) -> None:
+    ring = packet_receiver(family.group, loopback, batch_size=2)
+    plain = Receiver(at(family.other, loopback, 5001))
+    with ReceiverSet([ring, plain]) as receivers, sources(loopback) as (source,):
+        send_train(source, family.group, bytes(80), 10)
+        source.send(family.other, END, port=5001)
+        received: dict[Receiver, int] = {ring: 0, plain: 0}
+        while sum(received.values()) < 9:
+            receiver, batch = receivers.recv_batch(TIMEOUT)
+            received[receiver] += len(batch)
+        assert received == {ring: 8, plain: 1}
+        with pytest.raises(TimeoutError):
+            receivers.recv_batch(0.01)
+
+
+def test_a_child_keeps_what_it_holds_and_does_not_receive(loopback: Link) -> None:
+    with packet_receiver(V4.group, loopback, ring="1 MiB") as ring, sources(loopback) as (source,):
+        source.send(V4.group, b"held")
+        held = ring.recv_batch(TIMEOUT)
+
+        def child() -> None:
+            with pytest.raises(RuntimeError, match="the ring that it receives from is the parent process's"):
+                ring.recv_batch(0)
+            with pytest.raises(RuntimeError, match="the ring"):
+                ring.recv_batch_into(Batch(bytearray(2048)), 0)
+            assert held.payloads() == [b"held"]
+            held.release()
+            ring.close()
+            assert ring.stats.datagrams == 1
+
+        in_child(child)()
+        source.send(V4.group, b"on")
+        assert ring.recv_batch(TIMEOUT).payloads() == [b"on"]
+        assert ring.stats.held_blocks == 1
+        assert held.payloads() == [b"held"]
+
+
+def test_what_a_child_holds_stays_while_the_parent_goes_on(loopback: Link) -> None:
+    with packet_receiver(V4.group, loopback, ring="1 MiB") as ring, sources(loopback) as (source,):
+        source.send(V4.group, b"held")
+        held = ring.recv_batch(TIMEOUT)
+
+        def child() -> None:
+            assert receive(plain, 1) == [b"go"]
+            assert held.payloads() == [b"held"]
+
+        with Receiver(at(V4.group, loopback, 5001)) as plain:
+            wait = in_child(child)
+            held.release()
+            for number in range(12):
+                source.send(V4.group, b"%d" % number)
+                assert ring.recv_batch(TIMEOUT).payloads() == [b"%d" % number]
+            source.send(V4.group, b"go", port=5001)
+            wait()
+
+
+@families
+def test_an_interface_that_goes_is_an_error_once(lan: Lan, family: Family) -> None:
+    with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):
+        source.send(family.group, b"payload")
+        held = ring.recv_batch(TIMEOUT)
+        worker = Worker(ring.recv_batch, TIMEOUT)
+        worker.wait_until_blocked()
+        lan.receiver.namespace.ip.link("del", index=lan.receiver.index)
+        with pytest.raises(OSError, match="Network is down") as caught:
+            worker.result()
+        assert caught.value.errno == errno.ENETDOWN
+        with pytest.raises(TimeoutError):
+            ring.recv_batch(0.01)
+        assert held.payloads() == [b"payload"]
+        ring.leave(family.group)
+        assert ring.memberships == ()
+
+
+def test_one_that_is_dropped_while_a_batch_is_held(loopback: Link) -> None:
+    ring = packet_receiver(V6.group, loopback)
+    with sources(loopback) as (source,):
+        source.send(V6.group, b"payload")
+        batch = ring.recv_batch(TIMEOUT)
+    with pytest.warns(ResourceWarning, match="unclosed <Receiver"):
+        del ring
+    assert batch.payloads() == [b"payload"]
+    del batch
+    assert not mappings()
+
+
+def test_memory_that_is_there_from_the_start(loopback: Link) -> None:
+    with (
+        packet_receiver(V4.group, loopback, max_memory=2_000_000, memory="prefault") as ring,
+        sources(loopback) as (source,),
+    ):
+        source.send(V4.group, b"payload")
+        assert ring.recv_batch(TIMEOUT).payloads() == [b"payload"]

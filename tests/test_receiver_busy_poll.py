@@ -1,0 +1,72 @@
+"""busy_poll= has the kernel poll the device: SO_BUSY_POLL and SO_PREFER_BUSY_POLL of socket(7), for those who may."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+from receivelab import FAMILIES, TIMEOUT, V4, Family, at, family_name, receive, script, sources
+
+from mcastfast import Receiver
+
+if TYPE_CHECKING:
+    import netlab
+
+SO_BUSY_POLL, SO_PREFER_BUSY_POLL = 46, 69
+
+
+@pytest.mark.needs("forced_buffer")  # by the same privilege
+@pytest.mark.parametrize(("seconds", "microseconds"), [(50e-6, 50), (1, 1_000_000), (1e-9, 1)])
+def test_it_is_set_in_microseconds(loopback: netlab.Link, seconds: float, microseconds: int) -> None:
+    with Receiver(at(V4.group, loopback), busy_poll=seconds) as receiver:
+        sock = receiver.detach()
+        with sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, SO_BUSY_POLL) == microseconds
+            assert sock.getsockopt(socket.SOL_SOCKET, SO_PREFER_BUSY_POLL) == 1
+
+
+@pytest.mark.needs("forced_buffer")
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_datagrams_come_as_ever(lan: netlab.Lan, family: Family) -> None:
+    with lan.receiver.namespace, Receiver(at(family.group, lan.receiver), busy_poll=20e-6) as receiver:
+        with sources(lan.sender) as (source,):
+            source.send(family.group, b"one", b"two")
+        assert receive(receiver, 2) == [b"one", b"two"]
+
+
+def test_without_it_nothing_is_switched_on(loopback: netlab.Link) -> None:
+    with Receiver(at(V4.group, loopback)) as receiver, receiver.detach() as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, SO_PREFER_BUSY_POLL) == 0
+
+
+ORDINARY = """
+import os, mcastfast.receiver
+if os.geteuid() == 0:
+    try:
+        os.setresuid(65534, 65534, 65534)
+    except OSError:  # a user namespace of one user, whose root has no such right
+        pass
+try:
+    with mcastfast.Receiver("239.1.2.3:5000", interface="lo", busy_poll=50e-6) as receiver:
+        print("polls", receiver.detach().getsockopt(1, 46))
+except PermissionError as error:
+    print(error, *error.__notes__)
+"""
+
+
+def test_who_may_not_prefer_it_polls_all_the_same_or_learns_what_it_takes(loopback: netlab.Link) -> None:
+    with script(ORDINARY, namespace=loopback.namespace) as process:
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert "Traceback" not in err
+    if not out.startswith("polls 50"):  # a kernel that wants CAP_NET_ADMIN for both
+        assert "SO_BUSY_POLL" in out
+        assert "CAP_NET_ADMIN" in out
+
+
+@pytest.mark.parametrize("busy_poll", [0, -1, math.nan, math.inf, 1.1])
+def test_other_values_are_refused_before_there_is_a_socket(busy_poll: float) -> None:
+    with pytest.raises(ValueError, match=r"^busy_poll=.* is not above 0 and up to 1 second$"):
+        Receiver("239.1.2.3:5000", interface="lo", busy_poll=busy_poll)

@@ -1,0 +1,115 @@
+"""spin= watches the socket for a bounded time before it sleeps, and keeps nobody out meanwhile."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import traffic
+from netlab import wait_until
+from receivelab import FAMILIES, TIMEOUT, Family, Worker, at, family_name, handler, sources
+
+from mcastfast import Batch, Receiver
+
+if TYPE_CHECKING:
+    import threading
+
+    import netlab
+
+LONG = 60.0
+"""Seconds: three times as long as any step of a test may take."""
+
+pytestmark = pytest.mark.usefixtures("isolated")
+
+
+def _processor_time(worker: threading.Thread) -> int:
+    """Clock ticks that the thread ran: utime and stime of proc_pid_stat(5)."""
+    fields = Path(f"/proc/self/task/{worker.native_id}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _wait_until_spinning(worker: threading.Thread) -> None:
+    wait_until(lambda: _processor_time(worker) >= 3, TIMEOUT, what="the thread spins")
+
+
+def test_it_runs_instead_of_sleeping_and_takes_what_comes(engine: str) -> None:
+    with traffic.feed(engine=engine, spin=LONG) as feed:
+        worker = Worker(feed.receiver.recv_batch)
+        _wait_until_spinning(worker)
+        feed.send(b"one", b"two")
+        assert worker.result().payloads()[0] == b"one"
+
+
+def test_trains_are_watched_for_too() -> None:
+    with traffic.feed(spin=LONG, coalesce=True) as feed:
+        worker = Worker(feed.receiver.recv_batch)
+        _wait_until_spinning(worker)
+        feed.send(b"one", b"two")
+        assert worker.result().payloads()[0] == b"one"
+
+
+def test_after_its_time_it_sleeps_and_wakes_up_all_the_same(engine: str) -> None:
+    with traffic.feed(engine=engine, spin=0.001) as feed:
+        worker = Worker(feed.receiver.recv_batch)
+        worker.wait_until_blocked()
+        feed.send(b"late")
+        assert worker.result().payloads() == [b"late"]
+
+
+def test_each_wait_spins_anew() -> None:
+    with traffic.feed(spin=0.001) as feed:
+        for number in range(3):
+            worker = Worker(feed.receiver.recv_batch)
+            worker.wait_until_blocked()
+            feed.send(b"%d" % number)
+            assert worker.result().payloads() == [b"%d" % number]
+        feed.receiver.close()
+
+
+def test_close_ends_it(engine: str) -> None:
+    with traffic.feed(engine=engine, spin=LONG) as feed:
+        worker = Worker(feed.receiver.recv_batch)
+        _wait_until_spinning(worker)
+        feed.receiver.close()
+        with pytest.raises(OSError, match="it is closed"):
+            worker.result()
+
+
+def test_timeouts_end_it() -> None:
+    with traffic.feed(spin=LONG) as feed:
+        with pytest.raises(TimeoutError):
+            feed.receiver.recv_batch(timeout=0.02)
+        with pytest.raises(TimeoutError):
+            feed.receiver.recv_batch_into(Batch(bytearray(2048)), timeout=0.02)
+        with pytest.raises(BlockingIOError):
+            feed.receiver.recv_batch(timeout=0)
+
+
+def test_signal_handlers_run_meanwhile() -> None:
+    with traffic.feed(spin=LONG) as feed, handler(lambda: feed.send(b"from the handler"), lambda: True):
+        assert feed.receiver.recv_batch().payloads() == [b"from the handler"]
+
+
+def test_a_thread_of_its_own_spins_too_and_ends() -> None:
+    with traffic.feed(spin=LONG, background="16 MiB") as feed:
+        assert feed.batch(b"one").payloads() == [b"one"]
+        feed.receiver.close()
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_multicast_from_another_host_is_watched_for(lan: netlab.Lan, family: Family, engine: str) -> None:
+    with lan.receiver.namespace, Receiver(at(family.group, lan.receiver), spin=LONG, engine=engine) as receiver:
+        worker = Worker(receiver.recv_batch, namespace=lan.receiver.namespace)
+        _wait_until_spinning(worker)
+        with sources(lan.sender) as (source,):
+            source.send(family.group, b"from afar")
+            assert worker.result().payloads() == [b"from afar"]
+
+
+@pytest.mark.parametrize("spin", [-1, -1e-9, math.nan, math.inf, 61])
+def test_other_values_are_refused_before_there_is_a_socket(spin: float) -> None:
+    with pytest.raises(ValueError, match=r"^spin=.* is not in 0 to 60\.0 seconds$"):
+        Receiver("239.1.2.3:5000", interface="lo", spin=spin)

