@@ -20,7 +20,8 @@
 
 enum {
     SLOTS = 64,
-    SLOT_SIZE = 2048,
+    TRAIN_SLOTS = 8,
+    TRAIN_SLOT_SIZE = 65536,
     CONTROL_SIZE = 256,
     LARGEST_TRAIN = 65507, /* bytes of payload in one IPv4 datagram */
 };
@@ -30,12 +31,16 @@ struct limit {
     struct mmsghdr addressed[SLOTS];
     struct mmsghdr described[SLOTS];
     struct mmsghdr outgoing[SLOTS];
+    struct mmsghdr trains[TRAIN_SLOTS];
     struct iovec slots[SLOTS];
+    struct iovec train_slots[TRAIN_SLOTS];
     struct iovec payloads[SLOTS];
     struct sockaddr_in6 names[SLOTS];
     _Alignas(struct cmsghdr) unsigned char controls[SLOTS][CONTROL_SIZE];
-    unsigned char data[SLOTS][SLOT_SIZE];
     unsigned char train[LARGEST_TRAIN];
+    unsigned char train_data[TRAIN_SLOTS][TRAIN_SLOT_SIZE];
+    size_t slot_size;
+    unsigned char data[]; /* SLOTS of slot_size bytes */
 };
 
 static int64_t clock_now(clockid_t clock)
@@ -45,15 +50,17 @@ static int64_t clock_now(clockid_t clock)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-/* Returns NULL without memory. The caller frees it with limit_free. */
-struct limit *limit_new(void)
+/* slot_size: the longest datagram that is received whole. Returns NULL without memory. The caller frees it with
+ * limit_free. */
+struct limit *limit_new(size_t slot_size)
 {
-    struct limit *limit = calloc(1, sizeof *limit);
+    struct limit *limit = calloc(1, sizeof *limit + SLOTS * slot_size);
     if (limit == NULL)
         return NULL;
-    for (int i = 0; i < SLOTS; i++) {
-        limit->slots[i] = (struct iovec){limit->data[i], SLOT_SIZE};
-        limit->payloads[i] = (struct iovec){limit->data[i], 0};
+    limit->slot_size = slot_size;
+    for (size_t i = 0; i < SLOTS; i++) {
+        limit->slots[i] = (struct iovec){limit->data + i * slot_size, slot_size};
+        limit->payloads[i] = (struct iovec){limit->data + i * slot_size, 0};
         limit->bare[i].msg_hdr = (struct msghdr){.msg_iov = &limit->slots[i], .msg_iovlen = 1};
         limit->addressed[i].msg_hdr = limit->bare[i].msg_hdr;
         limit->addressed[i].msg_hdr.msg_name = &limit->names[i];
@@ -62,6 +69,11 @@ struct limit *limit_new(void)
         limit->described[i].msg_hdr.msg_control = limit->controls[i];
         limit->described[i].msg_hdr.msg_controllen = CONTROL_SIZE;
         limit->outgoing[i].msg_hdr = (struct msghdr){.msg_iov = &limit->payloads[i], .msg_iovlen = 1};
+    }
+    for (int i = 0; i < TRAIN_SLOTS; i++) {
+        limit->train_slots[i] = (struct iovec){limit->train_data[i], TRAIN_SLOT_SIZE};
+        limit->trains[i].msg_hdr = limit->described[i].msg_hdr;
+        limit->trains[i].msg_hdr.msg_iov = &limit->train_slots[i];
     }
     return limit;
 }
@@ -83,11 +95,11 @@ int64_t limit_clock_cost(void)
     return least;
 }
 
-/* Offers count datagrams of size bytes in trains that the kernel cuts (UDP_SEGMENT): single sends leave the sender's
- * caches in a state that makes the drains after them noisier. Each datagram starts with its number. */
-int limit_fill(struct limit *limit, int fd, int count, int size)
+/* Offers count datagrams of size bytes in trains of up to that many segments, which the kernel cuts (UDP_SEGMENT):
+ * single sends (segments = 1) leave the sender's caches in a state that makes the drains after them noisier. What is
+ * sent is rows, count times size bytes; without it each datagram starts with its number. */
+int limit_fill(struct limit *limit, int fd, int count, int size, int segments, const unsigned char *rows)
 {
-    int segments = LARGEST_TRAIN / size < SLOTS ? LARGEST_TRAIN / size : SLOTS;
     uint16_t segment = (uint16_t)size;
     _Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(sizeof segment)] = {0};
     struct iovec vector = {limit->train, 0};
@@ -98,11 +110,17 @@ int limit_fill(struct limit *limit, int fd, int count, int size)
     header->cmsg_type = UDP_SEGMENT;
     header->cmsg_len = CMSG_LEN(sizeof segment);
     memcpy(CMSG_DATA(header), &segment, sizeof segment);
+    if (segments > LARGEST_TRAIN / size)
+        segments = LARGEST_TRAIN / size;
     for (int offered = 0; offered < count;) {
         int now = count - offered < segments ? count - offered : segments;
-        for (int i = 0; i < now; i++) {
-            uint32_t number = (uint32_t)(offered + i);
-            memcpy(limit->train + (size_t)i * (size_t)size, &number, sizeof number);
+        if (rows != NULL) {
+            vector.iov_base = (unsigned char *)rows + (size_t)offered * (size_t)size;
+        } else {
+            for (int i = 0; i < now; i++) {
+                uint32_t number = (uint32_t)(offered + i);
+                memcpy(limit->train + (size_t)i * (size_t)size, &number, sizeof number);
+            }
         }
         vector.iov_len = (size_t)now * (size_t)size;
         if (sendmsg(fd, &message, 0) < 0)
@@ -116,7 +134,7 @@ int limit_recv(struct limit *limit, int fd, int count, int64_t *elapsed)
 {
     int received = 0;
     int64_t start = clock_now(CLOCK_MONOTONIC);
-    while (received < count && recv(fd, limit->data[0], SLOT_SIZE, MSG_DONTWAIT) >= 0)
+    while (received < count && recv(fd, limit->data, limit->slot_size, MSG_DONTWAIT) >= 0)
         received++;
     *elapsed = clock_now(CLOCK_MONOTONIC) - start;
     return received < count && errno != EAGAIN ? -errno : received;
@@ -160,11 +178,31 @@ int limit_recvmmsg_control(struct limit *limit, int fd, int count, int64_t *elap
     return drain(limit->described, fd, count, true, true, elapsed);
 }
 
+/* From a socket with UDP_GRO: trains as they are, with the source's address and the size of their segments left
+ * unparsed; size is what the datagrams are known to have. */
+int limit_recvmmsg_trains(struct limit *limit, int fd, int count, int size, int64_t *elapsed)
+{
+    int received = 0;
+    int64_t start = clock_now(CLOCK_MONOTONIC);
+    while (received < count) {
+        int got = recvmmsg(fd, limit->trains, TRAIN_SLOTS, MSG_DONTWAIT, NULL);
+        if (got < 0)
+            break;
+        for (int i = 0; i < got; i++) {
+            limit->trains[i].msg_hdr.msg_namelen = sizeof(struct sockaddr_in6);
+            limit->trains[i].msg_hdr.msg_controllen = CONTROL_SIZE;
+            received += (int)((limit->trains[i].msg_len + (unsigned)size - 1) / (unsigned)size);
+        }
+    }
+    *elapsed = clock_now(CLOCK_MONOTONIC) - start;
+    return received < count && errno != EAGAIN ? -errno : received;
+}
+
 int limit_send(struct limit *limit, int fd, int count, int size, int64_t *elapsed)
 {
     int sent = 0;
     int64_t start = clock_now(CLOCK_MONOTONIC);
-    while (sent < count && send(fd, limit->data[sent % SLOTS], (size_t)size, MSG_DONTWAIT) >= 0)
+    while (sent < count && send(fd, limit->payloads[sent % SLOTS].iov_base, (size_t)size, MSG_DONTWAIT) >= 0)
         sent++;
     *elapsed = clock_now(CLOCK_MONOTONIC) - start;
     return sent < count && errno != EAGAIN ? -errno : sent;
@@ -187,6 +225,29 @@ int limit_sendmmsg(struct limit *limit, int fd, int count, int size, int64_t *el
     return sent < count && errno != EAGAIN ? -errno : sent;
 }
 
+/* In batches of height rows of size bytes, each batch in trains of up to that many segments; the option that cuts them
+ * is set once. */
+int limit_send_trains(struct limit *limit, int fd, int count, int size, const unsigned char *rows, int height,
+                      int segments, int64_t *elapsed)
+{
+    (void)limit;
+    int sent = 0;
+    if (segments > LARGEST_TRAIN / size)
+        segments = LARGEST_TRAIN / size;
+    if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size) < 0)
+        return -errno;
+    int64_t start = clock_now(CLOCK_MONOTONIC);
+    while (sent < count) {
+        int row = sent % height;
+        int now = height - row < segments ? height - row : segments;
+        if (send(fd, rows + (size_t)row * (size_t)size, (size_t)now * (size_t)size, MSG_DONTWAIT) < 0)
+            break;
+        sent += now;
+    }
+    *elapsed = clock_now(CLOCK_MONOTONIC) - start;
+    return sent < count && errno != EAGAIN ? -errno : sent;
+}
+
 /* A quiet feed: sends one datagram, then times its receive alone, count times. The clock's own cost is in *elapsed. */
 int limit_lone(struct limit *limit, int fd, int sender, int count, int size, int64_t *elapsed)
 {
@@ -197,13 +258,69 @@ int limit_lone(struct limit *limit, int fd, int sender, int count, int size, int
         struct sockaddr_in6 name;
         socklen_t length = sizeof name;
         int64_t start = clock_now(CLOCK_MONOTONIC);
-        ssize_t got = recvfrom(fd, limit->data[0], SLOT_SIZE, MSG_DONTWAIT, (struct sockaddr *)&name, &length);
+        ssize_t got = recvfrom(fd, limit->data, limit->slot_size, MSG_DONTWAIT, (struct sockaddr *)&name, &length);
         total += clock_now(CLOCK_MONOTONIC) - start;
         if (got < 0)
             return -errno;
     }
     *elapsed = total;
     return count;
+}
+
+/* One end of a ping-pong: sends one datagram, waits for the answer, count times; half of each round trip goes to
+ * latencies. */
+int limit_ping(struct limit *limit, int fd, int sender, int count, int size, int64_t *latencies)
+{
+    for (int i = 0; i < count; i++) {
+        struct sockaddr_in6 name;
+        socklen_t length = sizeof name;
+        int64_t start = clock_now(CLOCK_MONOTONIC);
+        if (send(sender, limit->train, (size_t)size, 0) < 0 ||
+            recvfrom(fd, limit->data, limit->slot_size, 0, (struct sockaddr *)&name, &length) < 0)
+            return -errno;
+        latencies[i] = (clock_now(CLOCK_MONOTONIC) - start) / 2;
+    }
+    return count;
+}
+
+/* The other end: answers until a call fails. */
+int limit_pong(struct limit *limit, int fd, int sender, int size)
+{
+    for (;;) {
+        struct sockaddr_in6 name;
+        socklen_t length = sizeof name;
+        if (recvfrom(fd, limit->data, limit->slot_size, 0, (struct sockaddr *)&name, &length) < 0 ||
+            send(sender, limit->train, (size_t)size, 0) < 0)
+            return -errno;
+    }
+}
+
+/* A feed that never ends, blocking: *received says how many datagrams came so far, to whoever reads it meanwhile. */
+int limit_consume(struct limit *limit, int fd, int64_t *received)
+{
+    for (;;) {
+        int got = recvmmsg(fd, limit->addressed, SLOTS, MSG_WAITFORONE, NULL);
+        if (got < 0)
+            return -errno;
+        for (int i = 0; i < got; i++)
+            limit->addressed[i].msg_hdr.msg_namelen = sizeof(struct sockaddr_in6);
+        __atomic_fetch_add(received, got, __ATOMIC_RELAXED);
+    }
+}
+
+/* The same from a socket with UDP_GRO; size is what the datagrams are known to have. */
+int limit_consume_trains(struct limit *limit, int fd, int size, int64_t *received)
+{
+    for (;;) {
+        int got = recvmmsg(fd, limit->trains, TRAIN_SLOTS, MSG_WAITFORONE, NULL);
+        if (got < 0)
+            return -errno;
+        for (int i = 0; i < got; i++) {
+            limit->trains[i].msg_hdr.msg_namelen = sizeof(struct sockaddr_in6);
+            limit->trains[i].msg_hdr.msg_controllen = CONTROL_SIZE;
+            __atomic_fetch_add(received, (limit->trains[i].msg_len + size - 1) / size, __ATOMIC_RELAXED);
+        }
+    }
 }
 
 /* A quiet feed, blocking: *cpu is the thread's processor time from the first datagram to the last. */
@@ -213,7 +330,7 @@ int limit_wait(struct limit *limit, int fd, int count, int64_t *cpu)
     for (int received = 0; received < count; received++) {
         struct sockaddr_in6 name;
         socklen_t length = sizeof name;
-        if (recvfrom(fd, limit->data[0], SLOT_SIZE, 0, (struct sockaddr *)&name, &length) < 0)
+        if (recvfrom(fd, limit->data, limit->slot_size, 0, (struct sockaddr *)&name, &length) < 0)
             return -errno;
         if (received == 0)
             start = clock_now(CLOCK_THREAD_CPUTIME_ID);
@@ -222,17 +339,17 @@ int limit_wait(struct limit *limit, int fd, int count, int64_t *cpu)
     return count;
 }
 
-/* The same, noting how old each datagram was on arrival: they start with the CLOCK_MONOTONIC time of their sending. */
+/* A quiet feed, noting how old each datagram was on arrival: they start with the CLOCK_MONOTONIC time of sending. */
 int limit_wait_latency(struct limit *limit, int fd, int count, int64_t *latencies)
 {
     for (int received = 0; received < count; received++) {
         struct sockaddr_in6 name;
         socklen_t length = sizeof name;
         int64_t sent;
-        if (recvfrom(fd, limit->data[0], SLOT_SIZE, 0, (struct sockaddr *)&name, &length) < 0)
+        if (recvfrom(fd, limit->data, limit->slot_size, 0, (struct sockaddr *)&name, &length) < 0)
             return -errno;
         int64_t arrived = clock_now(CLOCK_MONOTONIC);
-        memcpy(&sent, limit->data[0], sizeof sent);
+        memcpy(&sent, limit->data, sizeof sent);
         latencies[received] = arrived - sent;
     }
     return count;

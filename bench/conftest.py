@@ -1,14 +1,17 @@
-"""The session's rig, in a network of its own, and the table at the end."""
+"""The session's rig, in a network of its own, and the table and the charts at the end."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bench import charts, machine
 from bench.namespace import enter_private_network
-from bench.report import print_table
+from bench.report import RESULTS, Results, print_table
 from bench.rig import Rig
 
 if TYPE_CHECKING:
@@ -44,5 +47,15 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:
-    if _RIG in config.stash and (rig := config.stash[_RIG]).rows and not rig.smoke:
-        print_table(rig.rows)
+    if _RIG not in config.stash or not (rig := config.stash[_RIG]).rows:
+        return
+    results = Results(machine.block(rig.granted), machine.missing(), rig.rows)
+    if rig.smoke:
+        # Drawn all the same, where nobody looks: the smoke test is of everything.
+        with TemporaryDirectory() as directory:
+            charts.draw(results, Path(directory))
+        return
+    print_table(rig.rows)
+    results.save(RESULTS)
+    for file in (RESULTS, *charts.draw(results, RESULTS.parent)):
+        print(file)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.climit import SLOTS
+from bench.climit import SLOT_SIZE, SLOTS
 from bench.contest import Contestant, Turn
 from bench.feed import Feed
 
@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 Drain = Callable[[int], tuple[int, int]]
 Way = Callable[["Rig", "ExitStack", "Feed"], Drain]
 
-SLOT_SIZE = 2048  # as in climit.c, and mcastfast's default max_datagram
 CONTROL_SIZE = 256
 TIMED_DRAINS = 3  # of one turn
 
 
 def enter(
-    rig: Rig, stack: ExitStack, ways: Mapping[str, Way], size: int, family: socket.AddressFamily = socket.AF_INET
+    rig: Rig,
+    stack: ExitStack,
+    ways: Mapping[str, Way],
+    size: int,
+    family: socket.AddressFamily = socket.AF_INET,
+    segments: int = SLOTS,
 ) -> dict[str, Contestant]:
-    """Give every way to drain a feed of its own."""
+    """Give every way to drain a feed of its own, which is filled by trains of up to that many segments."""
     contestants = {}
     for name, open_way in ways.items():
-        feed = Feed(rig.limit, size, family=family)
+        feed = Feed(rig.limit, size, family=family, segments=segments)
         stack.callback(feed.close)
         contestants[name] = contestant(feed, rig.depth(size), open_way(rig, stack, feed))
     return contestants
@@ -64,6 +68,12 @@ def contestant(feed: Feed, depth: int, drain: Drain) -> Contestant:
 def c_loop(rig: Rig, feed: Feed, loop: str) -> Drain:
     descriptor = feed.receiver.fileno()
     return lambda count: rig.limit.drain(loop, descriptor, count)
+
+
+def c_loop_over_trains(rig: Rig, feed: Feed) -> Drain:
+    feed.coalesce()
+    descriptor, size = feed.receiver.fileno(), feed.size
+    return lambda count: rig.limit.drain_trains(descriptor, count, size)
 
 
 def recv_into(feed: Feed) -> Drain:
@@ -114,9 +124,11 @@ def recvmsg_into(feed: Feed) -> Drain:
     return drain
 
 
-def receiver(stack: ExitStack, feed: Feed, engine: str, metadata: tuple[str, ...] = ()) -> mcastfast.Receiver:
+def receiver(
+    stack: ExitStack, feed: Feed, engine: str, metadata: tuple[str, ...] = (), **arguments: Any
+) -> mcastfast.Receiver:
     """Return a receiver in place of the feed's socket, which it closes with the stack."""
-    made = feed.receive_by(engine, metadata=metadata, batch_size=SLOTS)
+    made = feed.receive_by(engine, metadata=metadata, **{"batch_size": SLOTS, **arguments})
     stack.callback(made.close)
     return made
 

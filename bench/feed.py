@@ -6,37 +6,65 @@ import os
 import socket
 import struct
 import subprocess
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import mcastfast
+from bench.climit import SLOTS
 from bench.namespace import LOOPBACK_INDEX
 
 if TYPE_CHECKING:
+    from ctypes import Array, c_char
+
     from bench.climit import Limit
 
 BUFFER = 8 << 20  # bytes; 512 datagrams of 1400 bytes are charged with less than 2 MiB
+
+_PIECE = 512  # datagrams
+_CATCH_UP = 0.0005  # seconds
 
 _GROUPS = {socket.AF_INET: "239.1.2.3", socket.AF_INET6: "ff15::1"}
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
 _SK_MEMINFO_DROPS = 8
 _IP_PKTINFO = 8
+_IP_MULTICAST_ALL = 49
 _SO_TIMESTAMPNS = 35
 _SO_RXQ_OVFL = 40
+_UDP_GRO = 104
 
 
 class Feed:
-    """A receiver of one group and a connected sender; both are non-blocking sockets."""
+    """A receiver of one group and a connected sender; both are non-blocking sockets.
 
-    def __init__(self, limit: Limit, size: int, *, family: socket.AddressFamily = socket.AF_INET) -> None:
+    Datagrams are offered in trains of up to `segments`; they are the rows where there are any (of size bytes each).
+    One that is no member keeps the port for a packet ring, which gets them instead of the socket.
+    """
+
+    def __init__(
+        self,
+        limit: Limit,
+        size: int,
+        *,
+        family: socket.AddressFamily = socket.AF_INET,
+        segments: int = SLOTS,
+        rows: Array[c_char] | None = None,
+        is_member: bool = True,
+    ) -> None:
         self._limit = limit
         self.size = size
+        self.segments = segments
+        self.rows = rows
         self.group = _GROUPS[family]
         self.receiver = socket.socket(family, socket.SOCK_DGRAM)
         self.sender = connected_sender(family, 0)
+        self.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a packet ring has a socket beside it
         _enlarge_receive_buffer(self.receiver)
         self.receiver.bind((_GROUPS[family], 0))
-        self.receiver.setsockopt(*_membership(family))
+        if is_member:
+            self.receiver.setsockopt(*_membership(family))
+        else:
+            self.receiver.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # nor what others have joined
         self.receiver.setblocking(False)
         self.sender.connect((_GROUPS[family], self.receiver.getsockname()[1]))
         self._monitor = self.receiver.dup()
@@ -62,8 +90,19 @@ class Feed:
         self.receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self.receiver.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
 
+    def coalesce(self) -> None:
+        """Have the kernel leave trains together (UDP_GRO)."""
+        self.receiver.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+
     def fill(self, count: int) -> None:
-        self._limit.fill(self.sender.fileno(), count, self.size)
+        """Offer so many datagrams. After each few hundred it lets the kernel catch up: what waits for a softirq of its
+        own is dropped beyond net.core.netdev_max_backlog (1000).
+        """
+        for piece in range(0, count, _PIECE):
+            if piece:
+                sleep(_CATCH_UP)
+            size = min(_PIECE, count - piece)
+            self._limit.fill(self.sender.fileno(), size, self.size, segments=self.segments, rows=self.rows)
 
     @property
     def drops(self) -> int:

@@ -1,16 +1,16 @@
 """The table: every contestant of every work, its cost, the C limit beside it, targets and losses.
 
-`python -m bench.report FILE` prints it from what --benchmark-json or --benchmark-autosave kept.
+`python -m bench.report [FILE]` prints it from what `make bench` kept.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich import box
 from rich.console import Console
@@ -22,9 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+Unit = Literal["ns", "/s", "%"]
+
+DIRECTORY = Path("build/bench")
+RESULTS = DIRECTORY / "results.json"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contestant of one work. cost: nanoseconds per unit; of_limit: rate divided by the C limit's rate."""
+    """One contestant of one work.
+
+    cost: nanoseconds per unit of work; where the unit is "/s" it is shown as a rate, and "%" is a share of 1. of_limit:
+    rate divided by the C limit's rate. percentiles: nanoseconds by name ("99.9").
+    """
 
     work: str
     contestant: str
@@ -36,10 +46,63 @@ class Row:
     offered: int
     received: int
     dropped: int
+    unit: Unit = "ns"
+    percentiles: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def shown(self) -> str:
+        match self.unit:
+            case "ns":
+                return shown_time(self.cost)
+            case "/s":
+                return f"{1e9 / self.cost:,.0f}/s"
+            case "%":
+                return f"{self.cost:.3%}"
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All of one run: the machine block, the contestants that were missing and why, the rows."""
+
+    machine: dict[str, str]
+    missing: dict[str, str]
+    rows: list[Row]
+
+    def save(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, file: Path) -> Results:
+        kept = json.loads(file.read_text())
+        return cls(kept["machine"], kept["missing"], [Row(**row) for row in kept["rows"]])
 
 
 # How works are named, in the order in which they are shown.
-WORKS = ("recv", "recvmeta", "held", "records", "lone", "wait", "send", "loops", "steady", "import")
+WORKS = (
+    "recv",
+    "recvmeta",
+    "trains",
+    "apart",
+    "held",
+    "records",
+    "lone",
+    "wait",
+    "send",
+    "member",
+    "plainmember",
+    "pace",
+    "loops",
+    "rate",
+    "processor",
+    "oneway",
+    "pingpong",
+    "stall",
+    "idle",
+    "steady",
+    "import",
+)
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -57,6 +120,7 @@ def table(rows: Sequence[Row]) -> Table:
     made.add_column("target")
     for heading in ("figure", "reached", "offered", "received", "dropped"):
         made.add_column(heading, justify="right")
+    made.add_column("note")
     ordered = sorted(rows, key=lambda row: WORKS.index(row.work.partition("-")[0]))
     for work, group in groupby(ordered, key=lambda row: row.work):
         made.add_section()
@@ -64,12 +128,13 @@ def table(rows: Sequence[Row]) -> Table:
             made.add_row(
                 "" if number else work,
                 row.contestant,
-                shown_time(row.cost),
+                row.shown,
                 "" if row.of_limit is None else f"{row.of_limit:.3f}",
                 row.target,
                 row.figure,
                 {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[row.reached],
                 *(f"{count:,}" if row.offered else "" for count in (row.offered, row.received, row.dropped)),
+                row.note,
             )
     return made
 
@@ -77,16 +142,22 @@ def table(rows: Sequence[Row]) -> Table:
 def print_table(rows: Sequence[Row]) -> None:
     console = Console()
     if not console.is_terminal:  # a pipe has no width: let no cell be cut
-        console.width = 160
+        console.width = 200
     console.print(table(rows))
 
 
+def results_file(arguments: Sequence[str], program: str) -> Path:
+    """Return the file of kept results that a command line names; SystemExit says what is wrong with it."""
+    if len(arguments) > 1:
+        raise SystemExit(f"usage: python -m {program} [FILE]")
+    file = Path(arguments[0]) if arguments else RESULTS
+    if not file.exists():
+        raise SystemExit(f"{program}: {file} does not exist; `make bench` writes {RESULTS}")
+    return file
+
+
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: python -m bench.report FILE", file=sys.stderr)
-        return 2
-    kept = json.loads(Path(arguments[0]).read_text())
-    print_table([Row(**entry["extra_info"]["row"]) for entry in kept["benchmarks"]])
+    print_table(Results.load(results_file(arguments, "bench.report")).rows)
     return 0
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from bench import targets
+from bench import machine, targets
 from bench.climit import SLOTS, Limit
 from bench.contest import Contestant, Record, compete
 from bench.feed import Feed
+from bench.namespace import Remote
 from bench.report import Row
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_benchmark.fixture import BenchmarkFixture
 
+    from bench.report import Unit
     from bench.targets import Verdict
 
 DEEPEST_QUEUE = 512  # datagrams offered before a drain is timed
@@ -45,12 +45,23 @@ class Rig:
         self.smoke = smoke
         self.rows: list[Row] = []
         self._results: dict[str, dict[str, Record]] = {}
+        self._failures: dict[str, Exception] = {}
         self._depths: dict[int, int] = {}
+        self._remote: Remote | None = None
         self.granted = 0
         self.clock_cost = _clock_cost()
 
     def close(self) -> None:
         self.limit.close()
+        if self._remote:
+            self._remote.close()
+
+    @property
+    def remote(self) -> Remote:
+        """The second host."""
+        if not self._remote:
+            self._remote = Remote()
+        return self._remote
 
     def depth(self, size: int) -> int:
         """Return how many datagrams of that size are queued for a drain: what the granted buffer holds, whole batches.
@@ -74,16 +85,35 @@ class Rig:
         return self._depths[size]
 
     def contest(
-        self, work: str, rounds: int, enter: Callable[[ExitStack], Mapping[str, Contestant]]
+        self,
+        work: str,
+        rounds: int,
+        enter: Callable[[ExitStack], Mapping[str, Contestant]],
+        *,
+        warm_up: int = 1,
+        may_lose: bool = False,
     ) -> dict[str, Record]:
         """Return the records of that work; the first call has the contestants enter and compete."""
-        if work not in self._results:
+
+        def measure() -> dict[str, Record]:
             with ExitStack() as stack:
                 contestants = enter(stack)
                 if self.smoke:
-                    self._results[work] = compete(contestants, rounds=1, warm_up=0)
-                else:
-                    self._results[work] = compete(contestants, rounds=rounds)
+                    return compete(contestants, rounds=1, warm_up=0, may_lose=may_lose)
+                return compete(contestants, rounds=rounds, warm_up=warm_up, may_lose=may_lose)
+
+        return self.results(work, measure)
+
+    def results(self, work: str, measure: Callable[[], dict[str, Record]]) -> dict[str, Record]:
+        """Return the records of that work; the first call measures them. Where that failed, each call does."""
+        if work in self._failures:
+            raise self._failures[work]
+        if work not in self._results:
+            try:
+                self._results[work] = measure()
+            except Exception as error:
+                self._failures[work] = error
+                raise
         return self._results[work]
 
     def report(
@@ -95,6 +125,8 @@ class Rig:
         *,
         limit: str | None = None,
         verdict: Verdict | None = None,
+        unit: Unit = "ns",
+        note: str = "",
     ) -> None:
         """Put one contestant's record into the table and into pytest-benchmark; limit names the C contestant.
 
@@ -113,9 +145,12 @@ class Rig:
             offered=record.offered,
             received=record.received,
             dropped=record.dropped,
+            unit=unit,
+            percentiles=record.percentiles,
+            note=note,
         )
         self.rows.append(row)
-        benchmark.extra_info.update(_HOST, granted_buffer=self.granted, row=asdict(row))
+        benchmark.extra_info.update(machine.block(self.granted), row=asdict(row))
         costs = iter(turn.cost for turn in record.turns)
 
         def replay() -> None:
@@ -132,20 +167,3 @@ def _clock_cost() -> int:
         start = perf_counter_ns()
         least = min(least, perf_counter_ns() - start)
     return least
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
-
-
-_HOST: dict[str, object] = {
-    "machine": platform.machine(),
-    "kernel": platform.release(),
-    "versions": {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in ("mcastfast", "numpy", "uvloop")},
-    },
-}

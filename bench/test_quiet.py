@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import drains
+from bench.climit import SLOT_SIZE
 from bench.contest import Contestant, Turn
 from bench.feed import Feed
 from bench.rig import replayed_time
@@ -45,7 +46,7 @@ def _lone_c(rig: Rig, stack: ExitStack, feed: Feed) -> Callable[[int], float]:
 
 def _lone_recvfrom_into(rig: Rig, stack: ExitStack, feed: Feed) -> Callable[[int], float]:
     send, payload = feed.sender.send, bytes(SIZE)
-    receive, buffer = feed.receiver.recvfrom_into, bytearray(drains.SLOT_SIZE)
+    receive, buffer = feed.receiver.recvfrom_into, bytearray(SLOT_SIZE)
 
     def receive_lone(count: int) -> float:
         elapsed = 0
@@ -87,7 +88,7 @@ def _processor_c(rig: Rig, stack: ExitStack, feed: Feed) -> Callable[[int], floa
 
 
 def _processor_recvfrom_into(rig: Rig, stack: ExitStack, feed: Feed) -> Callable[[int], float]:
-    receive, buffer = feed.receiver.recvfrom_into, bytearray(drains.SLOT_SIZE)
+    receive, buffer = feed.receiver.recvfrom_into, bytearray(SLOT_SIZE)
 
     def wait(count: int) -> float:
         receive(buffer)
@@ -120,7 +121,7 @@ def _latency_c(rig: Rig, stack: ExitStack, feed: Feed) -> Callable[[int], float]
 
 
 def _latency_recvfrom_into(rig: Rig, stack: ExitStack, feed: Feed) -> Callable[[int], float]:
-    receive, buffer = feed.receiver.recvfrom_into, bytearray(drains.SLOT_SIZE)
+    receive, buffer = feed.receiver.recvfrom_into, bytearray(SLOT_SIZE)
     sent = struct.Struct("=q").unpack_from
 
     def wait(count: int) -> float:

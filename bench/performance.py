@@ -1,0 +1,195 @@
+"""docs/performance.md and its charts, from what `make bench` kept: `python -m bench.performance [FILE]`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from bench import charts
+from bench.questions import QUESTIONS, STYLES, panels
+from bench.report import Results, results_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.questions import Question
+    from bench.report import Row
+
+PAGE = Path("docs/performance.md")
+CHARTS = Path("docs/performance")
+
+_INTRODUCTION = """\
+# Performance
+
+Where mcastfast stands against what you would use instead, and against C, which is the limit. `make bench` measures
+all of it on your machine, in private network namespaces, and `make performance` writes this page from what it kept.
+Figures differ between machines and hours; the ratios differ less.
+"""
+
+_METHOD = """\
+## How it is measured
+
+Whatever is compared is measured together: round after round every contestant has one turn, in an order that is
+shuffled each time. A cost is the median of the turns, a ratio the median of the ratios within each round. The C
+programs make the same system calls on the same sockets; they set up everything once and parse nothing. Peers run in
+interpreters of their own, from PyPI, with their defaults but for the receive buffer, which is the same for all.
+"Offered", "received" and "dropped" stand beside every figure. In the costs of receiving and sending a turn that loses
+a datagram fails the run; elsewhere a loss is part of the answer and marked.
+
+All of it ran on one machine: no cable, no switch and no network card had a part in it, and the kernel did the
+sender's work and the receiver's on the same memory.
+"""
+
+_AIMS = """\
+`rate` and `cost` are ratios to the contestant that is named. Nothing here fails a build: a figure depends on the
+machine.
+"""
+
+# What each question's figures are, and what they do not show.
+_NOTES = {
+    "receive": """\
+A queue of up to 512 datagrams is in the socket already; what is timed is taking them out, on one processor, with
+nothing else running. The sender used UDP_SEGMENT, so that they come as trains to a receiver that asks for those.
+
+*Not shown*: what the kernel does before a datagram is in the socket; what waiting costs (below); what your program
+does with the payload. Coalescing pays only where trains arrive: from a sender with UDP_SEGMENT, or a network card
+that joins (GRO). spead2 also puts heaps together, which nobody else here does. "Heap grown before" is asyncio in a
+process that once freed a large block, which changes how the C library serves its 256 KiB buffers. Datagrams for the
+packet ring are sent one by one: in trains they would be cheaper still.
+""",
+    "send": """\
+Over lo to one member of the group that coalesces (UDP_GRO) and is emptied between the timed parts. The sender pays
+for the delivery too, as it does on any one machine. C and the joined `socket.send` have UDP_SEGMENT set once; the C
+limit and the arrays are one buffer already, lists are 64 `bytes` objects to be joined.
+
+*Not shown*: a network card, which may cut trains by itself; a member that does not coalesce (the table that `make
+bench` prints has it: then the kernel cuts, and the gain is less); payloads of different sizes, which leave without
+trains.
+""",
+    "rate": """\
+From one network namespace to another, each end on a processor of its own, the sender in trains of 32 so that it is
+not the limit. The receiver runs without capabilities, with as much receive buffer as net.core.rmem_max allows. The
+rate is searched by bisection, one second a probe; a rate counts as too high when it lost something twice. "The
+sender's limit" means that nothing was lost at any rate that the sender could keep.
+
+*Not shown*: longer than a second. A buffer hides a receiver that is a little too slow for as long as it lasts.
+""",
+    "latency": """\
+The time of sending is in the datagram, and both ends read the same clock. Half a round trip: two processes of the
+same kind, each waiting in its receive; sockperf is its own client and server. The marks are the 50th, 90th, 99th and
+99.9th percentile; the figure above is the 50th.
+
+*Not shown*: a network. The upper percentiles are the machine's: interruptions by other work, and by the hypervisor
+where there is one.
+""",
+    "processor": """\
+User and system time of the receiving process, all of its threads, at a fixed rate of datagrams sent one by one. At
+this rate the receiver sleeps and wakes often, which is most of the cost.
+
+*Not shown*: the sender's part, which includes the kernel's delivery on this machine. A contestant that lost datagrams
+is charged for those that it received.
+""",
+    "stall": """\
+256-byte datagrams for ten seconds; the program holds the interpreter's lock in a Python loop for one second in every
+two. Everyone runs without capabilities. "Counted" is what the receiver itself says that it lost.
+
+*Not shown*: stalls that last longer than the queue.
+""",
+}
+
+
+def page(results: Results) -> str:
+    """Return the text of docs/performance.md."""
+    parts = [_INTRODUCTION, "## The machine\n\n" + _machine(results)]
+    for question in QUESTIONS:
+        rows = _rows(question, results)
+        if rows:
+            parts.append(_section(question, rows, results))
+    parts += ["## What was aimed for\n\n" + _targets(results.rows), _METHOD]
+    return "\n".join(parts)
+
+
+def _machine(results: Results) -> str:
+    lines = [*(f"| {name} | {value} |" for name, value in results.machine.items())]
+    text = "| | |\n|---|---|\n" + "\n".join(lines) + "\n"
+    if results.missing:
+        text += "\nNot measured: " + "; ".join(f"{name}, {why}" for name, why in results.missing.items()) + ".\n"
+    return text
+
+
+def _rows(question: Question, results: Results) -> list[Row]:
+    """Return the rows behind a question's chart, in the order in which they are shown."""
+    works = [panel.work for panel in panels(question, results.rows)]
+    order = list(STYLES)
+    rows = [row for row in results.rows if row.work in works]
+    return sorted(rows, key=lambda row: (works.index(row.work), order.index(row.contestant)))
+
+
+def _section(question: Question, rows: Sequence[Row], results: Results) -> str:
+    figure = f"![{question.title}]({CHARTS.name}/{question.slug}.svg)"
+    tables = []
+    for panel in panels(question, results.rows):
+        own = [row for row in rows if row.work == panel.work]
+        tables.append(f"**{panel.title}**\n\n" + "\n".join(_table(question, own)) + "\n")
+    return "\n".join([f"## {question.title}\n", figure + "\n", _NOTES[question.slug], *tables])
+
+
+def _table(question: Question, rows: Sequence[Row]) -> Iterator[str]:
+    headings = ["", *_figure_headings(question), "offered", "received", "dropped", ""]
+    yield "| " + " | ".join(headings) + " |"
+    yield "|---|" + "---:|" * (len(headings) - 2) + "---|"
+    for row in rows:
+        counts = [f"{count:,}" for count in (row.offered, row.received, row.dropped)]
+        yield "| " + " | ".join([STYLES[row.contestant].label, *_figures(question, row), *counts, row.note]) + " |"
+
+
+def _figure_headings(question: Question) -> list[str]:
+    match question.kind:
+        case "percentiles":
+            return ["p50", "p90", "p99", "p99.9"]
+        case "rate":
+            return ["datagrams a second"]
+        case "share":
+            return ["lost"]
+        case "time":
+            return ["each", "rate, C is 1"]
+
+
+def _figures(question: Question, row: Row) -> list[str]:
+    if question.kind == "percentiles":
+        return [f"{nanoseconds / 1000:,.1f} µs" for nanoseconds in row.percentiles.values()]
+    if question.kind == "time":
+        return [row.shown, "" if row.of_limit is None else f"{row.of_limit:.3f}"]
+    return [row.shown]
+
+
+def _targets(rows: Sequence[Row]) -> str:
+    lines = ["| work | who | aim | reached | |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row.work} | {row.contestant} | {row.target} | {row.figure} | {'yes' if row.reached else '**no**'} |"
+        for row in rows
+        if row.reached is not None
+    ]
+    return _AIMS + "\n" + "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    file = results_file(arguments, "bench.performance")
+    results = Results.load(file)
+    unanswered = [question.title for question in QUESTIONS if not panels(question, results.rows)]
+    if unanswered:
+        raise SystemExit(f"bench.performance: {file} does not answer {unanswered[0]!r}: run all of `make bench`")
+    with TemporaryDirectory() as directory:
+        for drawn in charts.draw(results, Path(directory)):
+            if drawn.suffix == ".svg":
+                CHARTS.mkdir(exist_ok=True)
+                (CHARTS / drawn.name).write_bytes(drawn.read_bytes())
+    PAGE.write_text(page(results))
+    print(PAGE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

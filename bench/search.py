@@ -1,0 +1,87 @@
+"""The search for the highest rate without loss: bisection on a logarithmic scale, all contestants step by step."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What became of an offer at some rate. `rate` is the one that the sender kept, datagrams a second."""
+
+    rate: float
+    offered: int
+    received: int
+
+    @property
+    def lost(self) -> int:
+        return self.offered - self.received
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The fastest lossless probe (that of the lowest rate when even there something was lost) and how many it took.
+
+    sender_bound: nothing was lost at any rate that the sender kept.
+    """
+
+    best: Probe
+    probes: int
+    sender_bound: bool
+
+
+def bisect(lowest: float, highest: float, resolution: float) -> Generator[float, Probe, Found]:
+    """Yield the rates to offer, take a probe for each, and return what was found, to within the resolution (1.05: 5 %).
+
+    A machine has its hiccups: a rate is too high when two probes of it lost something, and too high for the sender when
+    it fell behind twice.
+    """
+    best: Probe | None = None
+    probes = 0
+    rate, too_high = lowest, highest
+    while True:
+        probe = yield rate
+        probes += 1
+        if probe.lost or probe.rate < rate / resolution:
+            probe = yield rate
+            probes += 1
+        if probe.lost:
+            if best is None:
+                return Found(probe, probes, sender_bound=False)
+            too_high = rate
+        else:
+            if best is None or probe.rate > best.rate:
+                best = probe
+            if probe.rate < rate / resolution:
+                # The sender does not get there: higher rates would only repeat this one.
+                return Found(best, probes, sender_bound=True)
+            lowest = rate
+        if too_high <= lowest * resolution:
+            return Found(best, probes, sender_bound=too_high == highest)
+        rate = sqrt(lowest * too_high)
+
+
+def find_all(
+    offers: Mapping[str, Callable[[float], Probe]], *, lowest: float, highest: float, resolution: float, seed: int = 1
+) -> dict[str, Found]:
+    """Search for every contestant. Each step of all comes before the next of any, in an order shuffled anew."""
+    searches = {name: bisect(lowest, highest, resolution) for name in offers}
+    rates = {name: next(search) for name, search in searches.items()}
+    found: dict[str, Found] = {}
+    shuffle = random.Random(seed).shuffle
+    while rates:
+        order = list(rates)
+        shuffle(order)
+        for name in order:
+            try:
+                rates[name] = searches[name].send(offers[name](rates[name]))
+            except StopIteration as end:
+                found[name] = end.value
+                del rates[name]
+    return {name: found[name] for name in offers}

@@ -1,0 +1,108 @@
+"""How evenly a paced sender sends: its mean rate over five seconds, and its longest burst, by the kernel's timestamps.
+
+Over the loopback interface, which stamps a datagram while it is sent. A receive thread keeps what comes, so that
+nothing is missing from the picture; it lets datagrams gather, for what wakes it takes the sender's time.
+"""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import ExitStack
+from itertools import pairwise
+from threading import Thread
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mcastfast
+from bench.contest import Record, Turn
+from bench.namespace import LOOPBACK_INDEX
+from bench.rig import replayed_time
+from bench.targets import Verdict
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.rig import Rig
+
+pytestmark = pytest.mark.benchmark(timer=replayed_time)
+
+GROUP = "239.1.2.3:5900"
+SIZE = 256
+SECONDS = 5
+CALL = 1000  # datagrams of a send_batch
+MOST_OFF = 0.005  # of the rate
+GATHER = 0.002  # seconds: what comes meanwhile fits any receive buffer
+
+
+def _paced(rate: int, burst: int, count: int) -> tuple[array[int], int]:
+    """Send so many datagrams; return when each was stamped, in nanoseconds, and how many were lost on the way."""
+    stamps: array[int] = array("q")
+    with ExitStack() as stack:
+        receiver = stack.enter_context(
+            mcastfast.Receiver(
+                GROUP,
+                interface=LOOPBACK_INDEX,
+                background=mcastfast.Background("64 MiB", delay=GATHER),
+                coalesce=False,
+                max_datagram=SIZE,
+                metadata=("timestamp",),
+            )
+        )
+        sender = stack.enter_context(mcastfast.Sender(GROUP, interface=LOOPBACK_INDEX, rate=f"{rate}/s", burst=burst))
+
+        def keep() -> None:
+            for batch in receiver:
+                stamps.frombytes(batch.timestamps.tobytes())
+                if len(stamps) == count:
+                    break
+
+        keeper = Thread(target=keep)
+        keeper.start()
+        try:
+            payloads = [bytes(SIZE)] * CALL
+            for sent in range(0, count, CALL):
+                sender.send_batch(payloads[: count - sent])
+            keeper.join(timeout=2)
+        finally:
+            lost = count - len(stamps)
+            receiver.close()
+            keeper.join()
+    return stamps, lost
+
+
+def _longest_burst(stamps: array[int], interval: float) -> int:
+    """Return the most datagrams of which each came less than half an interval after the one before."""
+    longest = length = 1
+    for before, after in pairwise(stamps):
+        length = length + 1 if after - before < interval / 2 else 1
+        longest = max(longest, length)
+    return longest
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst"), [(1_000, 1), (100_000, 1), (100_000, 64)], ids=["1k", "100k", "100k-burst64"]
+)
+@pytest.mark.parametrize("work", ["pace-lo-256B"])
+def test_pace(rig: Rig, benchmark: BenchmarkFixture, work: str, rate: int, burst: int) -> None:
+    name = f"{rate // 1000}k-burst{burst}"
+    count = rate // 10 if rig.smoke else rate * SECONDS
+    stamps, lost = _paced(rate, burst, count)
+    # The last burst has no time of its own: what is measured goes from the first of the first to that of the last.
+    bursts = (len(stamps) - 1) // burst
+    cost = (stamps[bursts * burst] - stamps[0]) / (bursts * burst)
+    off = 1e9 / rate / cost - 1
+    longest = _longest_burst(stamps, 1e9 / rate)
+    rig.report(
+        benchmark,
+        f"{work}-{name}",
+        "socket",
+        {"socket": Record((Turn(cost, count, len(stamps), lost),))},
+        unit="/s",
+        verdict=Verdict(
+            target=f"within {MOST_OFF:.1%} of {rate:,}/s",
+            figure=f"{off:+.4%}",
+            reached=abs(off) <= MOST_OFF and not lost,
+        ),
+        note=f"longest burst: {longest}",
+    )

@@ -1,0 +1,210 @@
+"""Sending to a group that has one member: the sender pays for the system calls, the way through lo and the delivery.
+
+The member is a plain socket, coalescing (UDP_GRO: a train is delivered as one) or not. It is emptied between the timed
+parts; "received" is what it got. The limits send one buffer in trains (UDP_SEGMENT), cut as mcastfast cuts them: up to
+128 segments, up to 65,507 bytes. "batch64-send-joined" is what a careful user of `socket` can do: set UDP_SEGMENT once,
+then send(b"".join(payloads)). asyncio, uvloop, multicast_expert and spead2 (its framing around the same payload)
+send from interpreters of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mcastfast
+from bench import elsewhere, spead
+from bench.climit import LARGEST_TRAIN, SLOTS
+from bench.contest import Contestant, Turn
+from bench.drains import TIMED_DRAINS
+from bench.feed import Feed
+from bench.peers import SENDING, available
+from bench.rig import DEEPEST_QUEUE, replayed_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.rig import Rig
+
+    # Sends so many datagrams; returns nanoseconds and how many went.
+    Send = Callable[[int], tuple[int, int]]
+    Way = Callable[[Rig, ExitStack, Feed, int], Send]
+
+pytestmark = pytest.mark.benchmark(timer=replayed_time)
+
+ROUNDS = 75
+MOST_SEGMENTS = 128  # since Linux 6.9
+_UDP_SEGMENT = 103
+
+
+def _payloads(size: int) -> list[bytes]:
+    # Distinct objects: one object 64 times would stay in the nearest cache.
+    return [bytes([slot]) * size for slot in range(SLOTS)]
+
+
+def _c_trains(height: int) -> Way:
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+        rows = (ctypes.c_char * (min(height, depth) * feed.size))()
+        descriptor = feed.sender.fileno()
+        return lambda count: rig.limit.send_trains(descriptor, count, feed.size, rows, MOST_SEGMENTS)
+
+    return open_way
+
+
+def _c_loop(loop: str) -> Way:
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+        descriptor = feed.sender.fileno()
+        return lambda count: rig.limit.send(loop, descriptor, count, feed.size)
+
+    return open_way
+
+
+def _send_batch(payloads: Any, sender: mcastfast.Sender) -> Send:
+    send = sender.send_batch
+
+    def run(count: int) -> tuple[int, int]:
+        sent = 0
+        start = perf_counter_ns()
+        while sent < count:
+            sent += send(payloads)
+        return perf_counter_ns() - start, sent
+
+    return run
+
+
+def _sender(stack: ExitStack, feed: Feed, *, segment: bool) -> mcastfast.Sender:
+    sender = mcastfast.Sender.from_socket(feed.sender.dup(), engine="socket", segment=segment)
+    stack.callback(sender.close)
+    return sender
+
+
+def _list(*, segment: bool) -> Way:
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+        return _send_batch(_payloads(feed.size), _sender(stack, feed, segment=segment))
+
+    return open_way
+
+
+def _rows(height: int) -> Way:
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+        import numpy
+
+        rows = numpy.zeros((min(height, depth), feed.size), dtype=numpy.uint8)
+        return _send_batch(rows, _sender(stack, feed, segment=True))
+
+    return open_way
+
+
+def _socket_send(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+    send, payload = feed.sender.send, bytes(feed.size)
+
+    def run(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count):
+            send(payload)
+        return perf_counter_ns() - start, count
+
+    return run
+
+
+def _socket_send_joined(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+    feed.sender.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, feed.size)
+    send, payloads, train = feed.sender.send, _payloads(feed.size), LARGEST_TRAIN // feed.size
+    parts = [payloads[first : first + train] for first in range(0, SLOTS, train)]
+
+    def run(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count // SLOTS):
+            for part in parts:
+                send(b"".join(part))
+        return perf_counter_ns() - start, count
+
+    return run
+
+
+WAYS: dict[str, Way] = {
+    "batch64-c-trains": _c_trains(SLOTS),
+    "batch512-c-trains": _c_trains(DEEPEST_QUEUE),
+    "batch64-c": _c_loop("sendmmsg"),
+    "batch64-socket-trains": _list(segment=True),
+    "rows64-socket-trains": _rows(SLOTS),
+    "rows512-socket-trains": _rows(DEEPEST_QUEUE),
+    "batch64-socket": _list(segment=False),
+    "batch64-send-joined": _socket_send_joined,
+    "batch1-send": _socket_send,
+}
+PEERS = available(SENDING)
+
+
+def _contestant(rig: Rig, feed: Feed, send: Send, depth: int, *, coalescing: bool) -> Contestant:
+    descriptor, size = feed.receiver.fileno(), feed.size
+
+    def empty(count: int) -> int:
+        if coalescing:
+            return rig.limit.drain_trains(descriptor, count, size)[1]
+        return rig.limit.drain("recvmmsg_address", descriptor, count)[1]
+
+    def turn() -> Turn:
+        # As in drains.contestant, the first part warms the caches.
+        dropped, parts = feed.drops, []
+        received = 0
+        for _ in range(1 + TIMED_DRAINS):
+            parts.append(send(depth))
+            received += empty(depth)
+        elapsed = sum(nanoseconds for nanoseconds, _ in parts[1:])
+        sent = sum(count for _, count in parts)
+        return Turn(elapsed / (TIMED_DRAINS * depth), sent, received, feed.drops - dropped)
+
+    return turn
+
+
+def _train_depth(rig: Rig, size: int) -> int:
+    """How many datagrams in trains are sent in one timed part: so many that a call or two does not make the figure."""
+    depth = rig.depth(size)
+    return depth if rig.smoke else depth * max(1, min(8, rig.granted // (2 * depth * size)))
+
+
+def _enter(rig: Rig, stack: ExitStack, size: int, *, coalescing: bool) -> dict[str, Contestant]:
+    contestants = {}
+    peers: list[elsewhere.Peer] = []
+    for name in (*WAYS, *PEERS):
+        feed = Feed(rig.limit, size + spead.HEADER if name == "spead2" else size)
+        stack.callback(feed.close)
+        depth = rig.depth(size)
+        if coalescing:
+            feed.coalesce()
+            if name.endswith("-trains"):
+                depth = _train_depth(rig, size)
+        if name in WAYS:
+            send = WAYS[name](rig, stack, feed, depth)
+        else:
+            peers.append(elsewhere.Peer(stack, "send", name, feed.sender.fileno(), rig.limit.directory, size))
+            send = peers[-1].move
+        contestants[name] = _contestant(rig, feed, send, depth, coalescing=coalescing)
+    elsewhere.gather(stack, peers)
+    return contestants
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", [*WAYS, *PEERS])
+@pytest.mark.parametrize("size", [64, 256, 1400, 8972], ids="{}B".format)
+@pytest.mark.parametrize("work", ["member-v4"])
+def test_send_to_a_coalescing_member(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
+    work = f"{work}-{size}B"
+    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, size, coalescing=True))
+    rig.report(benchmark, work, name, records, limit="batch64-c-trains")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", [*WAYS, *PEERS])
+@pytest.mark.parametrize("work", ["plainmember-v4-256B"])
+def test_send_to_a_plain_member(rig: Rig, benchmark: BenchmarkFixture, work: str, name: str) -> None:
+    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, 256, coalescing=False))
+    rig.report(benchmark, work, name, records, limit="batch64-c-trains")
