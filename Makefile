@@ -7,6 +7,8 @@ VENV ?= .venv
 REQUIRE ?=
 # What to run of the tests: files, -k expressions, any pytest option.
 ARGS ?=
+# What `make wheels` makes a wheel for: any CPython on this machine.
+PYTHONS ?= $(PYTHON)
 # Processes that run tests; 0 runs them in this one.
 JOBS ?= auto
 
@@ -18,7 +20,7 @@ BUILD_INPUTS := pyproject.toml setup.py $(wildcard csrc/*.[ch] csrc/*/*.[ch]) $(
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: demo test bench lint format sanitize sdist wheel docs install clean help
+.PHONY: demo test test-apple test-wine check-platforms bench performance lint check-workflows format sanitize sdist wheel wheels docs install clean help
 
 demo: install ## send and receive over the loopback interface, beside socket.recvfrom
 	$(VENV)/bin/mcastfast bench $(ARGS)
@@ -26,10 +28,16 @@ demo: install ## send and receive over the loopback interface, beside socket.rec
 test: install $(VENV)/.made-test ## run the tests (REQUIRE=capability,... ARGS=pytest options)
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup $(if $(REQUIRE),--require=$(REQUIRE)) $(ARGS)
 
-bench: install $(VENV)/.made-bench ## measure against the C limit, socket, asyncio and uvloop
+test-wine: install $(VENV)/.made-wine ## run the portable tests on Windows' CPython under Wine, which is not Windows
+	$(PY) tests/wine/run.py -- $(ARGS)
+
+bench: install $(VENV)/.made-bench $(VENV)/.made-peers ## measure against C and what you would use instead: a table, build/bench/*.svg
 	$(PY) -m pytest bench $(ARGS)
 
-lint: install $(VENV)/.made-lint ## check style, types and spelling; changes nothing
+performance: install $(VENV)/.made-bench ## write docs/performance.md from what bench kept
+	$(PY) -m bench.performance
+
+lint: install $(VENV)/.made-lint check-workflows ## check style, types and spelling; changes nothing
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy src
@@ -38,6 +46,11 @@ lint: install $(VENV)/.made-lint ## check style, types and spelling; changes not
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint $(CYTHON_FILES)
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
 	$(VENV)/bin/codespell
+
+# Offline: by the schema that comes with the one, and what the other knows by itself.
+check-workflows: $(VENV)/.made-lint ## check .github/workflows
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/zizmor --offline --quiet --persona=pedantic .github/workflows
 
 format: $(VENV)/.made-lint ## bring Python and C into the project's style
 	$(PY) -m ruff check --fix .
@@ -51,7 +64,25 @@ sanitize: install $(VENV)/.made-test ## run the tests under AddressSanitizer and
 	MCASTFAST_SANITIZE=address,undefined $(PY) setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONMALLOC=malloc PYTHONPATH=$(CURDIR)/$(SANITIZED)/lib MCASTFAST_SANITIZED=1 \
-	$(PY) -m pytest --timeout=600 -n $(JOBS) --dist loadgroup --ignore-glob="tests/test_package_*" $(ARGS)
+	$(PY) -m pytest --timeout=600 -n $(JOBS) --dist loadgroup --ignore-glob="tests/test_package_*" --ignore=tests/test_c_core.py $(ARGS)
+
+# macOS' C core over Linux' calls: what Linux lacks or does otherwise is in tests/darwin, recvmsg_x and its kin preloaded as
+# the system would have them. What it cannot show there is in tests/darwin/gaps.py.
+APPLE := build/apple
+APPLE_TESTS := tests/test_apple_engine.py tests/test_cli_selftest.py tests/test_contract.py tests/test_exit_interpreter.py \
+	tests/test_fork_receiver.py \
+	tests/test_interface_enumerate.py tests/test_interface_resolve.py tests/test_memory_steady.py \
+	$(foreach what,background batch binding datagram loss membership ownership receiver sender threads,$(wildcard tests/test_$(what)_*.py))
+test-apple: install $(VENV)/.made-test ## run what is not about Linux over macOS' C core, on a shim (ARGS=pytest options)
+	@mkdir -p $(APPLE)
+	$(CC) -std=c11 -O2 -Wall -Wextra -Werror -fPIC -shared -o $(APPLE)/msg_x.so tests/darwin/msg_x.c
+	MCASTFAST_SYSTEM=darwin CFLAGS="-include $(CURDIR)/tests/darwin/darwin.h" \
+	$(PY) setup.py --quiet build --build-base $(APPLE) --build-lib $(APPLE)/lib
+	LD_PRELOAD=$(CURDIR)/$(APPLE)/msg_x.so PYTHONPATH=$(CURDIR)/$(APPLE)/lib:$(CURDIR)/tests/darwin MCASTFAST_SYSTEM=darwin \
+	$(PY) -m pytest -p gaps -n $(JOBS) --dist loadgroup $(or $(ARGS),$(APPLE_TESTS))
+
+check-platforms: install $(VENV)/.made-platforms ## compile and link for macOS, Windows and other Linuxes (ARGS=names of targets)
+	$(PY) tests/check_platforms.py $(ARGS)
 
 sdist: $(VENV)/.made-test ## make dist/*.tar.gz
 	$(PY) -m build --sdist
@@ -59,7 +90,11 @@ sdist: $(VENV)/.made-test ## make dist/*.tar.gz
 wheel: $(VENV)/.made-test ## make dist/*.tar.gz and, from it alone, dist/*.whl
 	$(PY) -m build
 
-docs: install $(VENV)/.made-docs ## make build/docs/index.html
+wheels: $(VENV)/.made-wheels ## make dist/*.whl for PYTHONS, repaired with auditwheel, and test each in a fresh environment
+	PYTHON="$(CURDIR)/$(PY)" TEST_ARGS='$(ARGS)' .ci/wheels $(PYTHONS)
+
+docs: install $(VENV)/.made-docs ## make build/docs/index.html, and the tables of docs/platforms.md
+	$(PY) tests/contract.py
 	$(PY) -m sphinx -W --keep-going -b html docs build/docs
 
 install: $(VENV)/.made-package ## install the package, editable, into $(VENV)
@@ -73,6 +108,14 @@ $(VENV)/.made-package: $(VENV)/.made-build $(BUILD_INPUTS)
 	$(PIP) install --no-build-isolation --editable .
 	@touch $@
 
+# What the benchmarks compare with. One that cannot be installed (no wheel for this Python, and no build) is left out.
+PEERS := multicast_expert spead2 uvloop
+$(VENV)/.made-peers: $(VENV)/.made-venv pyproject.toml
+	@for peer in $(PEERS); do \
+		$(PIP) install --group $$peer || echo "$$peer cannot be installed here: the tables will be without it" >&2; \
+	done
+	@touch $@
+
 # One dependency group of pyproject.toml.
 $(VENV)/.made-%: $(VENV)/.made-venv pyproject.toml
 	$(PIP) install --group $*
@@ -84,4 +127,4 @@ clean: ## remove everything that the other targets made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
