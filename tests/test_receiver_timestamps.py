@@ -50,7 +50,7 @@ def test_a_device_without_a_clock_leaves_the_kernels_time(
 
 
 def test_the_first_datagram_may_come_before_the_kernel_takes_times(loopback: Link) -> None:
-    """It begins some time after it was asked to. Of the two options only the other one says when such a datagram came."""
+    """It begins some time after it was asked to. Of the two options only the first says when such a datagram came."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", KernelTimestampWarning)
         receiver = Receiver(at(V4.group, loopback), metadata="hardware_timestamp")
