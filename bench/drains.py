@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench.climit import SLOT_SIZE, SLOTS
 from bench.contest import Contestant, Turn
 from bench.feed import Feed
+from bench.loops import Move, each
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     import mcastfast
     from bench.rig import Rig
 
-Drain = Callable[[int], tuple[int, int]]
-Way = Callable[["Rig", "ExitStack", "Feed"], Drain]
+Way = Callable[["Rig", "ExitStack", "Feed"], Move]
 
 CONTROL_SIZE = 256
 TIMED_DRAINS = 3  # of one turn
@@ -45,7 +45,7 @@ def enter(
     return contestants
 
 
-def contestant(feed: Feed, depth: int, drain: Drain) -> Contestant:
+def contestant(feed: Feed, depth: int, drain: Move) -> Contestant:
     """Return the turn that fills the feed's queue and times its drain, several times over.
 
     The first drain of a turn is not timed: it finds its memory evicted by whoever had the turn before, and evicted the
@@ -65,54 +65,30 @@ def contestant(feed: Feed, depth: int, drain: Drain) -> Contestant:
     return turn
 
 
-def c_loop(rig: Rig, feed: Feed, loop: str) -> Drain:
+def c_loop(rig: Rig, feed: Feed, loop: str) -> Move:
     descriptor = feed.receiver.fileno()
     return lambda count: rig.limit.drain(loop, descriptor, count)
 
 
-def c_loop_over_trains(rig: Rig, feed: Feed) -> Drain:
+def c_loop_over_trains(rig: Rig, feed: Feed) -> Move:
     feed.coalesce()
     descriptor, size = feed.receiver.fileno(), feed.size
     return lambda count: rig.limit.drain_trains(descriptor, count, size)
 
 
-def recv_into(feed: Feed) -> Drain:
-    receive, buffer = feed.receiver.recv_into, bytearray(SLOT_SIZE)
-
-    def drain(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            receive(buffer)
-        return perf_counter_ns() - start, count
-
-    return drain
+def recv_into(feed: Feed) -> Move:
+    return each(feed.receiver.recv_into, bytearray(SLOT_SIZE))
 
 
-def recvfrom_into(feed: Feed) -> Drain:
-    receive, buffer = feed.receiver.recvfrom_into, bytearray(SLOT_SIZE)
-
-    def drain(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            receive(buffer)
-        return perf_counter_ns() - start, count
-
-    return drain
+def recvfrom_into(feed: Feed) -> Move:
+    return each(feed.receiver.recvfrom_into, bytearray(SLOT_SIZE))
 
 
-def recvfrom(feed: Feed) -> Drain:
-    receive = feed.receiver.recvfrom
-
-    def drain(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            receive(SLOT_SIZE)
-        return perf_counter_ns() - start, count
-
-    return drain
+def recvfrom(feed: Feed) -> Move:
+    return each(feed.receiver.recvfrom, SLOT_SIZE)
 
 
-def recvmsg_into(feed: Feed) -> Drain:
+def recvmsg_into(feed: Feed) -> Move:
     receive, buffers = feed.receiver.recvmsg_into, [bytearray(SLOT_SIZE)]
 
     def drain(count: int) -> tuple[int, int]:
@@ -133,7 +109,7 @@ def receiver(
     return made
 
 
-def batches(source: mcastfast.Receiver) -> Drain:
+def batches(source: mcastfast.Receiver) -> Move:
     """Iterate a receiver, as its users do."""
 
     def drain(count: int) -> tuple[int, int]:
@@ -148,7 +124,7 @@ def batches(source: mcastfast.Receiver) -> Drain:
     return drain
 
 
-def batches_polled(source: mcastfast.Receiver) -> Drain:
+def batches_polled(source: mcastfast.Receiver) -> Move:
     """Poll a receiver."""
     receive = source.recv_batch
 

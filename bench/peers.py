@@ -17,17 +17,17 @@ import asyncio
 import importlib.util
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns, sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.climit import SLOT_SIZE, SLOTS, Limit, Ring
+from bench.loops import Move, each
 from bench.namespace import can_open_packet_socket
 
-# Moves so many datagrams; returns nanoseconds and how many went.
-Move = Callable[[int], tuple[int, int]]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _UDP_GRO = 104
 _HANDED_OVER = 0.02  # seconds after which a ring has handed over what it got, blocks that are not full included
@@ -95,15 +95,7 @@ def _receive_multicast_expert(job: Job) -> Move:
     receiver.__enter__()
     # It has no way to ask for a receive buffer, and its own holds fewer datagrams than a turn offers.
     receiver.sockets = [job.sock]
-    receive, slot_size = receiver.recvfrom, job.slot_size
-
-    def drain(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            receive(slot_size)
-        return perf_counter_ns() - start, count
-
-    return drain
+    return each(receiver.recvfrom, job.slot_size)
 
 
 def _receive_spead2(job: Job) -> Move:
@@ -144,27 +136,11 @@ def _receive_spead2(job: Job) -> Move:
 
 
 def _receive_recv_into(job: Job) -> Move:
-    receive, buffer = job.sock.recv_into, bytearray(job.slot_size)
-
-    def drain(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            receive(buffer)
-        return perf_counter_ns() - start, count
-
-    return drain
+    return each(job.sock.recv_into, bytearray(job.slot_size))
 
 
 def _receive_recvfrom(job: Job) -> Move:
-    receive, slot_size = job.sock.recvfrom, job.slot_size
-
-    def drain(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            receive(slot_size)
-        return perf_counter_ns() - start, count
-
-    return drain
+    return each(job.sock.recvfrom, job.slot_size)
 
 
 def _receive_by_mcastfast(engine: str, **arguments: Any) -> Callable[[Job], Move]:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from pytest_benchmark.fixture import BenchmarkFixture
 
-    from bench.drains import Drain, Way
+    from bench.drains import Way
     from bench.feed import Feed
+    from bench.loops import Move
     from bench.rig import Rig
 
 pytestmark = pytest.mark.benchmark(timer=replayed_time)
@@ -42,12 +43,12 @@ BATCHES: dict[str, Way] = {
 }
 
 
-def _described_c_loop(rig: Rig, stack: ExitStack, feed: Feed) -> Drain:
+def _described_c_loop(rig: Rig, stack: ExitStack, feed: Feed) -> Move:
     feed.ask_for_metadata()
     return drains.c_loop(rig, feed, "recvmmsg_control")
 
 
-def _described_recvmsg_into(rig: Rig, stack: ExitStack, feed: Feed) -> Drain:
+def _described_recvmsg_into(rig: Rig, stack: ExitStack, feed: Feed) -> Move:
     feed.ask_for_metadata()
     return drains.recvmsg_into(feed)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ import mcastfast
 from bench.climit import SLOTS
 from bench.contest import Contestant, Turn
 from bench.feed import connected_sender
+from bench.loops import Move, batches_sent, distinct_payloads, each
 from bench.rig import replayed_time
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
     from bench.rig import Rig
 
-    Send = Callable[[int], tuple[int, int]]
-    Way = Callable[[Rig, ExitStack, socket.socket, int], Send]
+    Way = Callable[[Rig, ExitStack, socket.socket, int], Move]
 
 pytestmark = pytest.mark.benchmark(timer=replayed_time)
 
@@ -37,23 +36,15 @@ PORT = 40000
 
 
 def _c_loop(loop: str) -> Way:
-    def open_way(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
+    def open_way(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Move:
         descriptor = sock.fileno()
         return lambda count: rig.limit.send(loop, descriptor, count, size)
 
     return open_way
 
 
-def _socket_send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
-    send, payload = sock.send, bytes(size)
-
-    def run(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            send(payload)
-        return perf_counter_ns() - start, count
-
-    return run
+def _socket_send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Move:
+    return each(sock.send, bytes(size))
 
 
 def _sender(stack: ExitStack, sock: socket.socket, engine: str, *, segment: bool = False) -> mcastfast.Sender:
@@ -62,32 +53,13 @@ def _sender(stack: ExitStack, sock: socket.socket, engine: str, *, segment: bool
     return sender
 
 
-def _send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
-    send, payload = _sender(stack, sock, "socket").send, bytes(size)
-
-    def run(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            send(payload)
-        return perf_counter_ns() - start, count
-
-    return run
+def _send(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Move:
+    return each(_sender(stack, sock, "socket").send, bytes(size))
 
 
 def _send_batch(engine: str, *, segment: bool = False) -> Way:
-    def open_way(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Send:
-        # Distinct objects, as in C: one object 64 times would stay in the nearest cache.
-        send = _sender(stack, sock, engine, segment=segment).send_batch
-        payloads = [bytes([slot]) * size for slot in range(SLOTS)]
-
-        def run(count: int) -> tuple[int, int]:
-            sent = 0
-            start = perf_counter_ns()
-            while sent < count:
-                sent += send(payloads)
-            return perf_counter_ns() - start, sent
-
-        return run
+    def open_way(rig: Rig, stack: ExitStack, sock: socket.socket, size: int) -> Move:
+        return batches_sent(_sender(stack, sock, engine, segment=segment).send_batch, distinct_payloads(size))
 
     return open_way
 
@@ -114,7 +86,7 @@ def _sent_by_udp() -> int:
     return int(values[names.index("OutDatagrams")])
 
 
-def _contestant(send: Send, count: int, counted_as_one: int) -> Contestant:
+def _contestant(send: Move, count: int, counted_as_one: int) -> Contestant:
     def turn() -> Turn:
         before = _sent_by_udp()
         elapsed, sent = send(count)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import socket
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +22,7 @@ from bench.climit import LARGEST_TRAIN, SLOTS
 from bench.contest import Contestant, Turn
 from bench.drains import TIMED_DRAINS
 from bench.feed import Feed
+from bench.loops import Move, batches_sent, distinct_payloads, each
 from bench.peers import SENDING, available
 from bench.rig import DEEPEST_QUEUE, replayed_time
 
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
     from bench.rig import Rig
 
-    # Sends so many datagrams; returns nanoseconds and how many went.
-    Send = Callable[[int], tuple[int, int]]
-    Way = Callable[[Rig, ExitStack, Feed, int], Send]
+    Way = Callable[[Rig, ExitStack, Feed, int], Move]
 
 pytestmark = pytest.mark.benchmark(timer=replayed_time)
 
@@ -44,13 +43,8 @@ MOST_SEGMENTS = 128  # since Linux 6.9
 _UDP_SEGMENT = 103
 
 
-def _payloads(size: int) -> list[bytes]:
-    # Distinct objects: one object 64 times would stay in the nearest cache.
-    return [bytes([slot]) * size for slot in range(SLOTS)]
-
-
 def _c_trains(height: int) -> Way:
-    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
         rows = (ctypes.c_char * (min(height, depth) * feed.size))()
         descriptor = feed.sender.fileno()
         return lambda count: rig.limit.send_trains(descriptor, count, feed.size, rows, MOST_SEGMENTS)
@@ -59,24 +53,11 @@ def _c_trains(height: int) -> Way:
 
 
 def _c_loop(loop: str) -> Way:
-    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
         descriptor = feed.sender.fileno()
         return lambda count: rig.limit.send(loop, descriptor, count, feed.size)
 
     return open_way
-
-
-def _send_batch(payloads: Any, sender: mcastfast.Sender) -> Send:
-    send = sender.send_batch
-
-    def run(count: int) -> tuple[int, int]:
-        sent = 0
-        start = perf_counter_ns()
-        while sent < count:
-            sent += send(payloads)
-        return perf_counter_ns() - start, sent
-
-    return run
 
 
 def _sender(stack: ExitStack, feed: Feed, *, segment: bool) -> mcastfast.Sender:
@@ -86,37 +67,29 @@ def _sender(stack: ExitStack, feed: Feed, *, segment: bool) -> mcastfast.Sender:
 
 
 def _list(*, segment: bool) -> Way:
-    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
-        return _send_batch(_payloads(feed.size), _sender(stack, feed, segment=segment))
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
+        return batches_sent(_sender(stack, feed, segment=segment).send_batch, distinct_payloads(feed.size))
 
     return open_way
 
 
 def _rows(height: int) -> Way:
-    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+    def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
         import numpy
 
         rows = numpy.zeros((min(height, depth), feed.size), dtype=numpy.uint8)
-        return _send_batch(rows, _sender(stack, feed, segment=True))
+        return batches_sent(_sender(stack, feed, segment=True).send_batch, rows)
 
     return open_way
 
 
-def _socket_send(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
-    send, payload = feed.sender.send, bytes(feed.size)
-
-    def run(count: int) -> tuple[int, int]:
-        start = perf_counter_ns()
-        for _ in range(count):
-            send(payload)
-        return perf_counter_ns() - start, count
-
-    return run
+def _socket_send(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
+    return each(feed.sender.send, bytes(feed.size))
 
 
-def _socket_send_joined(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Send:
+def _socket_send_joined(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
     feed.sender.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, feed.size)
-    send, payloads, train = feed.sender.send, _payloads(feed.size), LARGEST_TRAIN // feed.size
+    send, payloads, train = feed.sender.send, distinct_payloads(feed.size), LARGEST_TRAIN // feed.size
     parts = [payloads[first : first + train] for first in range(0, SLOTS, train)]
 
     def run(count: int) -> tuple[int, int]:
@@ -143,7 +116,7 @@ WAYS: dict[str, Way] = {
 PEERS = available(SENDING)
 
 
-def _contestant(rig: Rig, feed: Feed, send: Send, depth: int, *, coalescing: bool) -> Contestant:
+def _contestant(rig: Rig, feed: Feed, send: Move, depth: int, *, coalescing: bool) -> Contestant:
     descriptor, size = feed.receiver.fileno(), feed.size
 
     def empty(count: int) -> int:
