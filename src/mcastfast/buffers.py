@@ -41,15 +41,7 @@ def set_buffer(sock: SocketLike, option: Option[int], size: int, *, stacklevel: 
     datagram. The system's limit is passed where this process may (CAP_NET_ADMIN, Linux). Where less is granted, a
     BufferClampedWarning names the limit; it points `stacklevel` frames up, as warnings.warn() counts.
     """
-    attempt = size
-    while True:
-        try:
-            set_option(sock, option, attempt)
-            break
-        except OSError as error:
-            if error.errno != errno.ENOBUFS or attempt <= _LEAST:  # macOS refuses what Linux would clamp
-                raise
-            attempt = max(attempt // 2, _LEAST)
+    _set_or_halve(sock, option, size)
     forced, limit = _FORCED[option.role]
     if _granted(sock, option) < size and forced.supported(sock.family, CURRENT):
         try:
@@ -73,21 +65,21 @@ def set_largest_receive_buffer(sock: SocketLike) -> None:
     asks then gets less.
     """
     with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
-        _set_largest(probe)
+        _set_or_halve(probe, RECEIVE_BUFFER, _MOST)
         if get_option(probe, RECEIVE_BUFFER) > get_option(sock, RECEIVE_BUFFER):
-            _set_largest(sock)
+            _set_or_halve(sock, RECEIVE_BUFFER, _MOST)
 
 
-def _set_largest(sock: SocketLike) -> None:
-    attempt = _MOST
+def _set_or_halve(sock: SocketLike, option: Option[int], size: int) -> None:
+    """Set the buffer; macOS refuses what Linux would clamp, and gets half as much until it agrees."""
     while True:
         try:
-            set_option(sock, RECEIVE_BUFFER, attempt)
+            set_option(sock, option, size)
             return
         except OSError as error:
-            if error.errno != errno.ENOBUFS or attempt <= _LEAST:  # macOS refuses what Linux would clamp
+            if error.errno != errno.ENOBUFS or size <= _LEAST:
                 raise
-            attempt //= 2
+            size = max(size // 2, _LEAST)
 
 
 def _granted(sock: SocketLike, option: Option[int]) -> int:
