@@ -20,7 +20,7 @@ from backgroundlab import (
     wait_until_seen,
     ways,
 )
-from netlab import scaled
+from netlab import scaled, wait_until
 from traffic import PATIENCE, Worker, bound_socket, feed, payload, wait_until_blocked
 
 from mcastfast import Batch, Receiver, ReceiverSet
@@ -114,11 +114,14 @@ def test_a_receive_waits_as_long_as_it_is_told(way: dict[str, Any]) -> None:
 @ways
 def test_iterations_end_with_close(way: dict[str, Any]) -> None:
     with feed(background=SIZE, **way) as quiet:
-        datagrams = Worker(lambda: [bytes(datagram) for datagram in quiet.receiver.datagrams()])
+        received: list[bytes] = []
+        datagrams = Worker(lambda: received.extend(map(bytes, quiet.receiver.datagrams())))
         send_slowly(quiet, range(20))
+        wait_until(lambda: len(received) == 20)  # it blocks before they reach it, too
         wait_until_blocked(datagrams)
         quiet.receiver.close()
-        assert datagrams.result() == [payload(number) for number in range(20)]
+        datagrams.result()
+        assert received == [payload(number) for number in range(20)]
 
 
 @ways
