@@ -84,6 +84,11 @@ class Feed:
         self._monitor = socket.socket(fileno=os.dup(made.fileno()))
         return made
 
+    def send_by(self, engine: str, *, segment: bool) -> mcastfast.Sender:
+        """Return a sender to the group, opened as users do, beside the socket."""
+        port = self.receiver.getsockname()[1]
+        return mcastfast.Sender(self.group, port=port, interface=LOOPBACK_INDEX, engine=engine, segment=segment)
+
     def ask_for_metadata(self) -> None:
         """Have the kernel send destination, timestamp and drop counter with each datagram (IPv4)."""
         self.receiver.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)

@@ -61,9 +61,7 @@ def _c_loop(loop: str) -> Way:
 
 
 def _sender(stack: ExitStack, feed: Feed, *, segment: bool) -> mcastfast.Sender:
-    sender = mcastfast.Sender.from_socket(feed.sender.dup(), engine="socket", segment=segment)
-    stack.callback(sender.close)
-    return sender
+    return stack.enter_context(feed.send_by("socket", segment=segment))
 
 
 def _list(*, segment: bool) -> Way:

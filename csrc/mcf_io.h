@@ -95,6 +95,8 @@ typedef struct mcf_engine {
     int (*send)(mcf_sender *sender, uint32_t first, uint32_t count);
     /* Sends one payload without waiting. Returns 1, 0 when the socket is full, or -errno. */
     int (*send_one)(mcf_sender *sender, const void *data, size_t length);
+    /* Takes back what it set on a private socket, and ends is_private. NULL: it sets nothing. */
+    void (*share)(mcf_sender *sender);
 } mcf_engine;
 
 /* Before the first call on a socket: makes it one on which no call waits unless it says so. One that is ours also keeps

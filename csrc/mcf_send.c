@@ -20,6 +20,12 @@ void mcf_sender_clear(mcf_sender *sender)
     sender->vectors = NULL;
 }
 
+void mcf_sender_share(mcf_sender *sender)
+{
+    if (mcf_switch_get(&sender->is_private) && sender->engine->share)
+        sender->engine->share(sender);
+}
+
 /* A socket answers a send with the error of an earlier datagram (ICMP), once, and then sends nothing. So the first
  * error is doubted and the payload tried again; one that comes twice is its own. Where the socket has a queue of
  * errors, that says how many were late; else one that did not come again was. */
@@ -96,18 +102,25 @@ static int await_turn(mcf_sender *sender, int64_t *now, int64_t *deadline)
     return (int)mcf_pace_most(&sender->pace, *now);
 }
 
-static void spend(mcf_sender *sender, const mcf_payload *payloads, uint32_t count, int64_t began)
+static uint64_t cost_of(const mcf_sender *sender, uint32_t first, uint32_t count)
 {
     uint64_t cost = 0;
-    for (uint32_t i = 0; i < count; i++)
-        cost += mcf_pace_cost(&sender->pace, payloads[i].length);
-    mcf_pace_spend(&sender->pace, count, cost, began, mcf_clock());
+    for (uint32_t i = first; i < first + count; i++)
+        cost += mcf_pace_cost(&sender->pace, mcf_payload_at(sender, i).length);
+    return cost;
+}
+
+void mcf_spell_out(mcf_sender *sender)
+{
+    for (uint32_t i = 1; i < sender->alike; i++)
+        sender->payloads[i] = mcf_payload_at(sender, i);
+    sender->alike = 0;
 }
 
 static int64_t bytes_of(const mcf_sender *sender, uint32_t first, uint32_t count)
 {
-    if (first + count <= sender->alike)
-        return count * (int64_t)sender->payloads[first].length;
+    if (sender->alike)
+        return count * (int64_t)sender->payloads->length;
     int64_t bytes = 0;
     for (uint32_t i = first; i < first + count; i++)
         bytes += (int64_t)sender->payloads[i].length;
@@ -130,6 +143,8 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
 {
     int doubt = NO_DOUBT;
     int is_paced = sender->pace.units != 0;
+    if (sender->segment == MCF_SEGMENT_NEVER)
+        mcf_spell_out(sender);
     while (*sent < count) {
         uint32_t most = count - *sent;
         int64_t began = 0;
@@ -142,8 +157,10 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
         }
         int gone = sender->engine->send(sender, *sent, most);
         /* What the device's queue dropped has had its turn, or whoever goes on would flood the queue. */
-        if (is_paced && (gone > 0 || gone == -ENOBUFS))
-            spend(sender, &sender->payloads[*sent], gone > 0 ? (uint32_t)gone : sender->tried, began);
+        if (is_paced && (gone > 0 || gone == -ENOBUFS)) {
+            uint32_t spent = gone > 0 ? (uint32_t)gone : sender->tried;
+            mcf_pace_spend(&sender->pace, spent, cost_of(sender, *sent, spent), began, mcf_clock());
+        }
         if (gone > 0) {
             mcf_counter_bump(&sender->datagrams, gone);
             mcf_counter_bump(&sender->bytes, bytes_of(sender, *sent, (uint32_t)gone));
@@ -172,7 +189,7 @@ int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *d
         }
         int error = sender->engine->send_one(sender, data, length);
         if (is_paced && (error > 0 || error == -ENOBUFS))
-            spend(sender, &(mcf_payload){data, length}, 1, began);
+            mcf_pace_spend(&sender->pace, 1, mcf_pace_cost(&sender->pace, length), began, mcf_clock());
         if (error > 0) {
             mcf_counter_bump(&sender->datagrams, 1);
             mcf_counter_bump(&sender->bytes, (int64_t)length);

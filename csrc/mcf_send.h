@@ -10,6 +10,7 @@
 #include "mcf_batch.h"
 #include "mcf_counter.h"
 #include "mcf_pace.h"
+#include "mcf_switch.h"
 #include "mcf_wait.h"
 
 /* What one payload of a send looks like. Laid out as the system's own scatter element (asserted by the engine). */
@@ -25,22 +26,23 @@ enum {
     MCF_SEGMENT_ALWAYS,      /* a refusal is an error */
 };
 
-/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, of which `alike` may say more
- * (0: nothing is known), `vectors` is the engine's. The
- * owner sets the first block before the first call. */
+/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, `vectors` is the engine's. The owner
+ * sets the first block before the first call. */
 typedef struct mcf_sender {
     const struct mcf_engine *engine;
     mcf_socket fd;
     mcf_socket wake;
     int family; /* MCF_IPV4 or MCF_IPV6 */
     int segment;
+    mcf_switch is_private; /* nobody else sends by this descriptor or a copy of it, until mcf_sender_share */
     mcf_pace pace;
 
     int64_t looked;           /* when it last let the caller look for signals while it waited for its turn */
     uint32_t most_segments;   /* of one piece */
     uint32_t largest_segment; /* bytes, 0 = not known yet */
     uint32_t tried;           /* datagrams in the first piece of the last send */
-    uint32_t alike;           /* so many payloads, the first ones, have one size and lie one behind the other */
+    uint32_t alike; /* so many payloads, all of them, have one size and lie one behind the other: the first stands for
+                     * them, until mcf_spell_out. 0 = nothing is known, each stands for itself */
     mcf_payload payloads[MCF_MAX_BATCH];
     void *vectors;
     mcf_counter batches, datagrams, bytes, trains, send_drops, late_errors;
@@ -49,6 +51,21 @@ typedef struct mcf_sender {
 /* Sets up a sender whose engine is set. Returns 0 or -ENOMEM. */
 int mcf_sender_init(mcf_sender *sender);
 void mcf_sender_clear(mcf_sender *sender);
+
+/* Before anybody else can send by the descriptor or a copy of it (a forked child has one): the socket is as the owner
+ * made it when this returns, and stays so. Any thread, also during a send. */
+void mcf_sender_share(mcf_sender *sender);
+
+static inline mcf_payload mcf_payload_at(const mcf_sender *sender, uint32_t index)
+{
+    if (index >= sender->alike)
+        return sender->payloads[index];
+    const mcf_payload *first = sender->payloads;
+    return (mcf_payload){(const uint8_t *)first->data + index * first->length, first->length};
+}
+
+/* Before anybody reads `payloads` itself: makes each stand for itself. */
+void mcf_spell_out(mcf_sender *sender);
 
 /* Sends payloads [*sent, count), continues after partial sends, and advances *sent past every datagram that the system
  * took. An error that an earlier datagram caused (ICMP) is counted, and the payload tried again. Returns 0 when all

@@ -83,8 +83,8 @@ def test_a_sender_whose_making_was_interrupted_is_closed(wire: Wire) -> None:
     made = []
 
     class Interrupted(Sender):
-        def _open(self, fd: int, segment: bool | None) -> None:
-            super()._open(fd, segment)
+        def _open(self, fd: int, segment: bool | None, *, is_ours: bool) -> None:
+            super()._open(fd, segment, is_ours=is_ours)
             made.append(self)
             raise KeyboardInterrupt
 

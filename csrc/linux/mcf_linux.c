@@ -137,6 +137,10 @@ static int send_plain(mcf_sender *sender, uint32_t first, uint32_t count)
 {
     struct mmsghdr *messages = (struct mmsghdr *)sender->vectors + first;
     sender->tried = 1;
+    mcf_spell_out(sender);
+    int error = mcf_unkeep_segment(sender, trains_of(sender));
+    if (error)
+        return error;
     int sent = sendmmsg((int)sender->fd, messages, count, MSG_DONTWAIT);
     if (sent < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
@@ -189,6 +193,17 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
     return send_plain(sender, first, plain);
 }
 
+static int send_one(mcf_sender *sender, const void *data, size_t length)
+{
+    int error = mcf_unkeep_segment(sender, trains_of(sender));
+    return error ? error : mcf_posix_send_one(sender, data, length);
+}
+
+static void share(mcf_sender *sender)
+{
+    mcf_share_segment(sender, trains_of(sender));
+}
+
 const mcf_engine mcf_linux_engine = {
     .name = "socket",
     .coalescing = &mcf_linux_coalescing,
@@ -202,5 +217,6 @@ const mcf_engine mcf_linux_engine = {
     .send_vector_size = MCF_MAX_BATCH * sizeof(struct mmsghdr) + MCF_TRAINS_SIZE,
     .prepare_send = prepare_send,
     .send = send_batch,
-    .send_one = mcf_posix_send_one,
+    .send_one = send_one,
+    .share = share,
 };

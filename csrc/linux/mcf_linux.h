@@ -30,6 +30,10 @@ uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t cou
 /* Sends up to `most` trains in one call: those that begin the payloads, of which the first must be one (see
  * mcf_train_length). Returns how many datagrams went, 0 when the socket is full, or -errno for the first train. */
 int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t count, uint32_t most, mcf_trains *trains);
+/* Before a datagram goes plain on a socket that may have the option set for trains. Returns 0 or -errno. */
+int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains);
+/* mcf_engine.share */
+void mcf_share_segment(mcf_sender *sender, mcf_trains *trains);
 /* Whether an errno may mean that the system or its device takes no trains (like this one). */
 int mcf_may_refuse_trains(int error);
 

@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -18,9 +20,83 @@ struct mcf_trains {
         uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
     } control[MCF_MOST_TRAINS];
     uint32_t lengths[MCF_MOST_TRAINS]; /* datagrams */
+    size_t last_size;                  /* of the segments of the first train of the last call */
+    uint32_t repeated;                 /* and in how many calls in a row it was the same */
+    /* The option that the socket has, 0 = none. Only the sending thread sets it, any thread takes it back; who relies
+     * on it or changes it holds the lock. */
+    _Atomic size_t kept;
+    atomic_flag lock;
     uint8_t room[MCF_LARGEST_TRAIN];
 };
 static_assert(sizeof(struct mcf_trains) <= MCF_TRAINS_SIZE, "the owner has as much");
+
+/* An option once set spares each train the control message, and most of them sendmsg(2). But whoever else sends by this
+ * socket would find its datagrams cut: so it is set on private sockets only, and not before so many trains of one size
+ * in a row that it pays to set it and to take it back. */
+enum { KEEP_AFTER = 16 };
+
+static void lock(mcf_trains *trains)
+{
+    while (atomic_flag_test_and_set_explicit(&trains->lock, memory_order_acquire))
+        sched_yield(); /* the other is in a call that does not wait */
+}
+
+static void unlock(mcf_trains *trains)
+{
+    atomic_flag_clear_explicit(&trains->lock, memory_order_release);
+}
+
+static int keep(mcf_sender *sender, mcf_trains *trains, size_t size)
+{
+    int option = (int)size;
+    trains->repeated = 0;
+    if (setsockopt((int)sender->fd, SOL_UDP, UDP_SEGMENT, &option, sizeof option))
+        return -errno;
+    atomic_store(&trains->kept, size);
+    return 0;
+}
+
+int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains)
+{
+    if (!atomic_load_explicit(&trains->kept, memory_order_relaxed))
+        return 0;
+    lock(trains);
+    int error = keep(sender, trains, 0);
+    unlock(trains);
+    return error;
+}
+
+void mcf_share_segment(mcf_sender *sender, mcf_trains *trains)
+{
+    lock(trains);
+    if (atomic_load(&trains->kept))
+        (void)keep(sender, trains, 0);
+    mcf_switch_set(&sender->is_private, 0);
+    unlock(trains);
+}
+
+/* Whether trains of this size, of which one is about to go, are to have the option set. */
+static int is_worth_keeping(mcf_sender *sender, mcf_trains *trains, size_t size)
+{
+    if (!mcf_switch_get(&sender->is_private))
+        return 0;
+    if (size != trains->last_size)
+        trains->repeated = 0;
+    trains->last_size = size;
+    return trains->repeated++ >= KEEP_AFTER || size == atomic_load_explicit(&trains->kept, memory_order_relaxed);
+}
+
+/* A train by send(2), the option set. Returns as that, or 0 when the socket is not to have it. */
+static ssize_t send_kept(mcf_sender *sender, mcf_trains *trains, size_t size, const struct iovec *whole)
+{
+    ssize_t sent = 0;
+    lock(trains);
+    if (size == atomic_load_explicit(&trains->kept, memory_order_relaxed) ||
+        (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0))
+        sent = send((int)sender->fd, whole->iov_base, whole->iov_len, MSG_DONTWAIT);
+    unlock(trains);
+    return sent;
+}
 
 /* The kernel gathers scattered payloads slower than we copy them, up to about this size. */
 enum { LARGEST_COPY = 900 };
@@ -39,7 +115,7 @@ uint32_t mcf_path_limit(const mcf_sender *sender)
 uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t count)
 {
     const mcf_payload *payloads = sender->payloads + first;
-    size_t size = payloads[0].length;
+    size_t size = mcf_payload_at(sender, first).length;
     if (size == 0 || size > sender->largest_segment)
         return 1;
     uint32_t most = (uint32_t)(MCF_LARGEST_TRAIN / size);
@@ -47,7 +123,7 @@ uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t cou
         most = sender->most_segments;
     if (most > count)
         most = count;
-    if (first + most <= sender->alike)
+    if (sender->alike)
         return most;
     uint32_t length = 1;
     while (length < most && payloads[length].length == size)
@@ -87,7 +163,7 @@ static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
                         size_t left)
 {
     mcf_payload *payloads = sender->payloads + first;
-    uint16_t size = (uint16_t)payloads[0].length;
+    uint16_t size = (uint16_t)mcf_payload_at(sender, first).length;
     struct msghdr *message = &trains->messages[number].msg_hdr;
     struct iovec *whole = &trains->wholes[number];
     struct cmsghdr *control = &trains->control[number].header;
@@ -99,9 +175,9 @@ static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
     message->msg_controllen = sizeof trains->control[number];
     message->msg_iov = whole;
     message->msg_iovlen = 1;
-    size_t length = (size_t)size * (count - 1) + payloads[count - 1].length;
-    if (first + count <= sender->alike || is_contiguous(payloads, count)) {
-        *whole = (struct iovec){(void *)payloads[0].data, length};
+    size_t length = (size_t)size * (count - 1) + mcf_payload_at(sender, first + count - 1).length;
+    if (sender->alike || is_contiguous(payloads, count)) {
+        *whole = (struct iovec){(void *)mcf_payload_at(sender, first).data, length};
     } else if (size <= LARGEST_COPY) {
         if (length > left)
             return -1;
@@ -119,6 +195,10 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t count, uint32_t
 {
     size_t left = sizeof trains->room;
     uint32_t number = 0, at = 0;
+    size_t size = mcf_payload_at(sender, first).length;
+    int keeps = is_worth_keeping(sender, trains, size);
+    if (keeps) /* then a call for each costs less than sendmmsg(2) */
+        most = 1;
     while (number < most && at < count) {
         uint32_t length = mcf_train_length(sender, first + at, count - at);
         int taken = length > 1 ? make_message(sender, first + at, length, trains, number, left) : -1;
@@ -129,11 +209,16 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t count, uint32_t
         at += length;
     }
     sender->tried = trains->lengths[0];
-    int sent = 1; /* sendmsg(2) costs a little less than sendmmsg(2) of one */
-    if (number > 1)
+    const struct msghdr *message = &trains->messages[0].msg_hdr;
+    ssize_t sent = 0;
+    if (keeps && message->msg_iovlen == 1)
+        sent = send_kept(sender, trains, size, message->msg_iov);
+    if (sent)
+        sent = sent < 0 ? -1 : 1;
+    else if (number > 1)
         sent = sendmmsg((int)sender->fd, trains->messages, number, MSG_DONTWAIT);
-    else if (sendmsg((int)sender->fd, &trains->messages[0].msg_hdr, MSG_DONTWAIT) < 0)
-        sent = -1;
+    else /* costs a little less */
+        sent = sendmsg((int)sender->fd, message, MSG_DONTWAIT) < 0 ? -1 : 1;
     if (sent < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     mcf_counter_bump(&sender->trains, sent);

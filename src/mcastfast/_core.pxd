@@ -196,6 +196,7 @@ cdef extern from "mcf.h" nogil:
         mcf_socket wake
         int family
         int segment
+        mcf_switch is_private
         mcf_pace pace
         uint32_t alike
         mcf_payload *payloads
@@ -207,6 +208,7 @@ cdef extern from "mcf.h" nogil:
         mcf_counter late_errors
     int mcf_sender_init(mcf_sender *sender)
     void mcf_sender_clear(mcf_sender *sender)
+    void mcf_sender_share(mcf_sender *sender)
     int mcf_sender_look(mcf_sender *sender)
     int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline)
     int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)

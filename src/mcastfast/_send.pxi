@@ -43,6 +43,19 @@ cdef class SenderCore(Gate):
     cdef void _rewire(self) noexcept:
         self.io.wake = self.wake
 
+    cdef void _at_fork(self, int moment) noexcept:
+        if moment == MCF_FORK_BEFORE:
+            mcf_sender_share(&self.io)
+
+    cdef void _retire(self) noexcept:
+        mcf_sender_share(&self.io)
+
+    def _share(self):
+        """Before somebody else gets the descriptor."""
+        with cython.critical_section(self):  # nobody closes it meanwhile
+            if _is_open(self):
+                mcf_sender_share(&self.io)
+
     def _prepare(self, int family, *, engine, timeout):
         """Checks the arguments and makes the memory, before there is a socket."""
         if self.io.engine != NULL:
@@ -72,9 +85,13 @@ cdef class SenderCore(Gate):
         """Whether the engine knows trains."""
         return bool(self.io.engine.can_segment)
 
-    def _open(self, mcf_socket fd, segment):
-        """Sends on this connected descriptor from now on; segment: None tries trains, True insists, False never."""
+    def _open(self, mcf_socket fd, segment, *, bint is_ours):
+        """Sends on this connected descriptor from now on; segment: None tries trains, True insists, False never.
+
+        is_ours: nobody else has the descriptor, until _share.
+        """
         self.io.fd = fd
+        mcf_switch_set(&self.io.is_private, is_ours)
         if segment is None:
             self.io.segment = MCF_SEGMENT_IF_ACCEPTED
         else:
@@ -188,7 +205,7 @@ cdef class SenderCore(Gate):
     cdef int _send(self, Py_ssize_t count, bint are_alike, int64_t *deadline, Py_ssize_t *first) noexcept nogil:
         """Sends the first `count` of io.payloads, and adds to *first how many went; 0 or what ended it early.
 
-        are_alike: they have one size and lie one behind the other.
+        are_alike: they have one size and lie one behind the other, and only the first is set.
         """
         cdef uint32_t sent = 0
         cdef int error = mcf_sender_look(&self.io) if first[0] else 0
@@ -256,7 +273,10 @@ cdef class SenderCore(Gate):
         cdef int64_t deadline = _deadline(self.timeout)
         cdef int error = 0
         try:
-            PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+            PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS)
+            if <size_t>buffer.itemsize >= sizeof(PyObject *):  # to ask for a format that says nothing costs too much
+                PyBuffer_Release(&buffer)
+                PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
         except (BufferError, ValueError) as refusal:
             raise ValueError(f"send_batch needs a C-contiguous array: {refusal}") from None
         try:
@@ -274,7 +294,7 @@ cdef class SenderCore(Gate):
                 with nogil:
                     while first < rows and not error:
                         count = min(rows - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        for index in range(count):
+                        for index in range(count if sizes != NULL else 1):
                             self.io.payloads[index].data = base + (first + index) * width
                             self.io.payloads[index].length = sizes[first + index] if sizes != NULL else <size_t>width
                         error = self._send(count, sizes == NULL, &deadline, &first)

@@ -175,7 +175,7 @@ class Sender(SocketHolder, SenderCore):
         self._hold(sock, is_ours=is_ours)
         self._interface = interface
         self._destination: SocketAddress = sock.getpeername()
-        self._open(sock.fileno(), segment)
+        self._open(sock.fileno(), segment, is_ours=is_ours)
 
     def _obstacle_to_trains(self, sock: socket.socket, engine: str) -> str | None:
         """Why datagrams cannot leave in trains here, None if they can."""
@@ -186,6 +186,14 @@ class Sender(SocketHolder, SenderCore):
         except (OSError, UnsupportedError) as error:
             return str(error)
         return None
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for select and its kin; -1 after close().
+
+        Trains cost some more from then on, for whoever else sends by it must find the socket without their option.
+        """
+        self._share()
+        return super().fileno()
 
     @property
     def destination(self) -> SocketAddress:
