@@ -135,6 +135,7 @@ STYLES = {
     "rows64-socket-trains": Style("mcastfast, array of 64 rows", "mcastfast"),
     "batch64-socket-trains": Style("mcastfast, list of 64", "mcastfast"),
     "batch64-socket": Style("mcastfast, list of 64, no trains", "mcastfast"),
+    "rows64-send": Style("socket.send, 64 rows, UDP_SEGMENT", "socket"),
     "batch64-send-joined": Style("socket.send, 64 joined, UDP_SEGMENT", "socket"),
     "batch1-send": Style("socket.send", "socket"),
     "recv_into": Style("socket.recv_into", "socket"),

@@ -3,7 +3,8 @@
 The member is a plain socket, coalescing (UDP_GRO: a train is delivered as one) or not. It is emptied between the timed
 parts; "received" is what it got. The limits send one buffer in trains (UDP_SEGMENT), cut as mcastfast cuts them: up to
 128 segments, up to 65,507 bytes. "batch64-send-joined" is what a careful user of `socket` can do: set UDP_SEGMENT once,
-then send(b"".join(payloads)). asyncio, uvloop, multicast_expert and spead2 (its framing around the same payload)
+then send(b"".join(payloads)); "rows64-send" is the same of payloads that lie together already, which no call from
+Python to the kernel does for less. asyncio, uvloop, multicast_expert and spead2 (its framing around the same payload)
 send from interpreters of their own.
 """
 
@@ -85,10 +86,28 @@ def _socket_send(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
     return each(feed.sender.send, bytes(feed.size))
 
 
-def _socket_send_joined(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
+def _parts(feed: Feed) -> list[list[bytes]]:
+    """The payloads of one batch by trains, which the socket is told to cut."""
     feed.sender.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, feed.size)
-    send, payloads, train = feed.sender.send, distinct_payloads(feed.size), LARGEST_TRAIN // feed.size
-    parts = [payloads[first : first + train] for first in range(0, SLOTS, train)]
+    payloads, train = distinct_payloads(feed.size), LARGEST_TRAIN // feed.size
+    return [payloads[first : first + train] for first in range(0, SLOTS, train)]
+
+
+def _socket_send_rows(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
+    send, parts = feed.sender.send, [b"".join(part) for part in _parts(feed)]
+
+    def run(count: int) -> tuple[int, int]:
+        start = perf_counter_ns()
+        for _ in range(count // SLOTS):
+            for part in parts:
+                send(part)
+        return perf_counter_ns() - start, count
+
+    return run
+
+
+def _socket_send_joined(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
+    send, parts = feed.sender.send, _parts(feed)
 
     def run(count: int) -> tuple[int, int]:
         start = perf_counter_ns()
@@ -108,6 +127,7 @@ WAYS: dict[str, Way] = {
     "rows64-socket-trains": _rows(SLOTS),
     "rows512-socket-trains": _rows(DEEPEST_QUEUE),
     "batch64-socket": _list(segment=False),
+    "rows64-send": _socket_send_rows,
     "batch64-send-joined": _socket_send_joined,
     "batch1-send": _socket_send,
 }

@@ -3,6 +3,7 @@
 # Of a tuple and bytes that someone holds, which never change: no need of the GIL.
 cdef extern from "Python.h" nogil:
     PyObject *_item "PyTuple_GET_ITEM"(PyObject *values, Py_ssize_t index)
+    bint _is_bytes "PyBytes_CheckExact"(PyObject *value)
     const char *_octets "PyBytes_AS_STRING"(PyObject *value)
     Py_ssize_t _size "PyBytes_GET_SIZE"(PyObject *value)
 
@@ -346,11 +347,11 @@ cdef class SenderCore(Gate):
         cdef PyObject *values = <PyObject *>payloads
         cdef PyObject *value
         for index in range(total):
-            payload = <object>PyTuple_GET_ITEM(payloads, index)
-            if not PyBytes_CheckExact(payload):
+            value = _item(values, index)
+            if not _is_bytes(value):
                 break
-            if <size_t>PyBytes_GET_SIZE(payload) > self.largest:
-                self._refuse_size("send_batch", PyBytes_GET_SIZE(payload), f" (payload {index})")
+            if <size_t>_size(value) > self.largest:
+                self._refuse_size("send_batch", _size(value), f" (payload {index})")
         else:
             self._begin_batch(total)
             while first < total:
