@@ -26,8 +26,8 @@ enum {
     MCF_SEGMENT_ALWAYS,      /* a refusal is an error */
 };
 
-/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, `vectors` is the engine's. The owner
- * sets the first block before the first call. */
+/* One connected sending socket. `payloads` holds the datagrams of the next mcf_send, `vectors` is the engine's. The
+ * owner sets the first block before the first call. */
 typedef struct mcf_sender {
     const struct mcf_engine *engine;
     mcf_socket fd;

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.skipif(not clab.CSRC.is_dir(), reason="no C sources bes
         "stamps",
         "pace",
         "turns",
+        "share_race",
         "frame",
         "bpf",
         pytest.param("packet_race", marks=pytest.mark.needs("packet_socket")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from receivelab import FAMILIES, at, family_name
+from receivelab import FAMILIES, TIMEOUT, at, family_name
 from sendlab import Wire
 
 from mcastfast import Receiver, Sender
@@ -163,11 +164,14 @@ def test_after_a_fork_both_send_what_they_mean(wire: Wire, keeping: Sender) -> N
 def forked(sender: Sender) -> None:
     child = os.fork()
     if child == 0:
+        code = 1
         try:
+            signal.alarm(round(TIMEOUT))
             sender.send(LONG)
+            code = 0
         finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def duplicated(sender: Sender) -> None:
@@ -204,8 +208,10 @@ def test_the_descriptor_is_given_away_in_the_middle_of_sends(
                 sending = threading.Thread(target=hammer, args=(sender, has_begun, is_over))
                 sending.start()
                 has_begun.wait()
-                give(sender)
-                is_over.set()
-                sending.join()
+                try:
+                    give(sender)
+                finally:
+                    is_over.set()
+                    sending.join()
     receiving.join()
     assert set(lengths) == {SIZE, len(LONG)}

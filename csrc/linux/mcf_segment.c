@@ -49,7 +49,6 @@ static void unlock(mcf_trains *trains)
 static int keep(mcf_sender *sender, mcf_trains *trains, size_t size)
 {
     int option = (int)size;
-    trains->repeated = 0;
     if (setsockopt((int)sender->fd, SOL_UDP, UDP_SEGMENT, &option, sizeof option))
         return -errno;
     atomic_store(&trains->kept, size);
@@ -60,6 +59,7 @@ int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains)
 {
     if (!atomic_load_explicit(&trains->kept, memory_order_relaxed))
         return 0;
+    trains->repeated = 0;
     lock(trains);
     int error = keep(sender, trains, 0);
     unlock(trains);
@@ -90,6 +90,7 @@ static int is_worth_keeping(mcf_sender *sender, mcf_trains *trains, size_t size)
 static ssize_t send_kept(mcf_sender *sender, mcf_trains *trains, size_t size, const struct iovec *whole)
 {
     ssize_t sent = 0;
+    trains->repeated = 0;
     lock(trains);
     if (size == atomic_load_explicit(&trains->kept, memory_order_relaxed) ||
         (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0))
