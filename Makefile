@@ -28,7 +28,13 @@ demo: install ## send and receive over the loopback interface, beside socket.rec
 test: install $(VENV)/.made-test ## run the tests (REQUIRE=capability,... ARGS=pytest options)
 	$(PY) -m pytest -n $(JOBS) --dist loadgroup $(if $(REQUIRE),--require=$(REQUIRE)) $(ARGS)
 
-test-wine: install $(VENV)/.made-wine ## run the portable tests on Windows' CPython under Wine, which is not Windows
+# Fetched once for both who use them.
+WINDOWS_PYTHONS := build/wine/interpreters
+$(WINDOWS_PYTHONS): tests/wine/interpreters.py $(VENV)/.made-wine
+	$(PY) tests/wine/interpreters.py
+	@touch $@
+
+test-wine: install $(VENV)/.made-wine $(WINDOWS_PYTHONS) ## run the portable tests on Windows' CPython under Wine, which is not Windows
 	$(PY) tests/wine/run.py -- $(ARGS)
 
 bench: install $(VENV)/.made-bench $(VENV)/.made-peers ## measure against C and what you would use instead: a table, build/bench/*.svg
@@ -81,7 +87,7 @@ test-apple: install $(VENV)/.made-test ## run what is not about Linux over macOS
 	LD_PRELOAD=$(CURDIR)/$(APPLE)/msg_x.so PYTHONPATH=$(CURDIR)/$(APPLE)/lib:$(CURDIR)/tests/darwin MCASTFAST_SYSTEM=darwin \
 	$(PY) -m pytest -p gaps -n $(JOBS) --dist loadgroup $(or $(ARGS),$(APPLE_TESTS))
 
-check-platforms: install $(VENV)/.made-platforms ## compile and link for macOS, Windows and other Linuxes (ARGS=names of targets)
+check-platforms: install $(VENV)/.made-platforms $(WINDOWS_PYTHONS) ## compile and link for macOS, Windows and other Linuxes (ARGS=names of targets)
 	$(PY) tests/check_platforms.py $(ARGS)
 
 sdist: $(VENV)/.made-test ## make dist/*.tar.gz

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import mcastfast
 from bench import elsewhere, spead
 from bench.climit import LARGEST_TRAIN, SLOTS
 from bench.contest import Contestant, Turn
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from pytest_benchmark.fixture import BenchmarkFixture
 
+    import mcastfast
     from bench.rig import Rig
 
     Way = Callable[[Rig, ExitStack, Feed, int], Move]

@@ -5,7 +5,8 @@ For each target, with warnings as errors: the numbers and layouts of Python's ta
 another processor, under QEMU. Compiled is not run: what a system does with it is not seen here.
 
 Python's headers are this Python's: on the targets built with them every size in pyconfig.h is the same. For Windows
-they are others, and so the extension is left to `make test-wine`.
+they, and the names that it exports, are those of tests/wine/interpreters.py. Of the C libraries only what links the
+most in the least time is made: Zig compiles those that a target wants.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import clab
 import netlab
+from wine.interpreters import INTERPRETERS
 
 from mcastfast import errors, options, packing, requests
 from mcastfast.errors import Platform
@@ -40,6 +43,8 @@ ROOT = clab.TESTS.parent
 BUILD = ROOT / "build/platforms"
 PYTHON_HEADERS = BUILD / "python"
 
+WINDOWS_PYTHON = INTERPRETERS[0]
+
 # One level for all that is linked: Zig builds its libraries for each.
 LEVEL = ("-O1", "-fno-sanitize=undefined")
 STANDARD = ("-std=c11", "-fvisibility=hidden", "-Wall", "-Werror")
@@ -52,13 +57,21 @@ class Target(NamedTuple):
     name: str
     system: str
     compile: tuple[str, ...] = ()
-    link: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()  # the extension
+    program: tuple[str, ...] = ()
     qemu: str = ""
 
 
 # What Python brings is found when the extension is loaded; `-bundle` would silently make an empty file.
 _MACOS = Target("", "darwin", compile=("-fPIC",), link=("-Wl,-undefined,dynamic_lookup",))
-_WINDOWS = Target("", "win32", link=("-lws2_32", "-liphlpapi"))
+# Without mingw-w64's own part of the C library, which takes a minute to compile: what only that has does not link.
+_UCRT = ("private", "heap", "utility", "string", "runtime", "stdio", "math", "convert", "time", "environment")
+_WINDOWS = Target(
+    "",
+    "win32",
+    compile=("-DNDEBUG", "-fno-stack-protector", "-D__fpclassify=_dclass"),
+    link=("-nostdlib", "-lws2_32", "-liphlpapi", "-lkernel32", *(f"-lapi-ms-win-crt-{part}-l1-1-0" for part in _UCRT)),
+)
 _GLIBC = Target("", "linux", compile=("-fPIC",))
 # musl's CMSG_NXTHDR compares a size with a difference.
 _MUSL = Target("", "linux", compile=("-fPIC", "-Wno-sign-compare"))
@@ -69,7 +82,7 @@ TARGETS = (
     _WINDOWS._replace(name="aarch64-windows-gnu"),
     _GLIBC._replace(name="aarch64-linux-gnu.2.28"),
     _MUSL._replace(name="aarch64-linux-musl", qemu="qemu-aarch64"),
-    _MUSL._replace(name="x86_64-linux-musl"),
+    _MUSL._replace(name="x86_64-linux-musl", program=("-dynamic",)),
 )
 
 PLATFORMS = {"darwin": Platform.MACOS, "win32": Platform.WINDOWS, "linux": Platform.LINUX}
@@ -81,6 +94,9 @@ HEADERS = {
 }
 """Where each system has its numbers."""
 
+HANGS_AFTER = 1800.0
+"""Seconds that nothing takes, on a slow machine that has other work either."""
+
 QEMU_PROGRAMS = ("pace", "turns", "stamps", "frame", "pool_race")
 """Of tests/c: QEMU has its own answers to socket filters and to joins by index, and no time for background_race."""
 
@@ -90,13 +106,18 @@ def zig(target: Target, *arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "ziglang", "cc", "-target", target.name, *LEVEL, *map(str, arguments)]
 
 
+# As many commands as processors, whoever runs them.
+_turns = threading.Semaphore(os.cpu_count() or 1)
+
+
 def run(command: Sequence[str]) -> None:
     """A command that says nothing; RuntimeError with all that it said instead."""
     cache = str(BUILD / "cache")
     environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT, env=environment
-    )
+    with _turns:
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=HANGS_AFTER, check=False, cwd=ROOT, env=environment
+        )
     if result.returncode or result.stderr:
         raise RuntimeError(f"{' '.join(command)}\n{result.stdout}{result.stderr}")
 
@@ -210,24 +231,40 @@ def check_facts(target: Target, folder: Path) -> Path:
 # The code
 
 
-def check_core(target: Target, folder: Path, pool: ThreadPoolExecutor) -> list[Path]:
+def run_all(commands: Sequence[Sequence[str]]) -> None:
+    """Side by side, as far as there are processors."""
+    with ThreadPoolExecutor(len(commands)) as pool:
+        list(pool.map(run, commands))
+
+
+def check_core(target: Target, folder: Path) -> list[Path]:
     """Compile csrc for a target; the objects."""
     sources = clab.core_sources(target.system)
     made = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
-    commands = [
-        zig(target, *STANDARD, *OURS, *target.compile, f"-I{clab.CSRC}", "-c", source, "-o", name)
-        for source, name in zip(sources, made, strict=True)
-    ]
-    list(pool.map(run, commands))
+    run_all(
+        [
+            zig(target, *STANDARD, *OURS, *target.compile, f"-I{clab.CSRC}", "-c", source, "-o", name)
+            for source, name in zip(sources, made, strict=True)
+        ]
+    )
     return made
+
+
+def check_program(target: Target, folder: Path, objects: Sequence[Path]) -> None:
+    """Link a program: nothing may be missing of what the parts of the C core want of each other and of the system."""
+    run(zig(target, *target.program, "-o", folder / "core", *objects))
 
 
 def check_extension(target: Target, folder: Path, core: Sequence[Path]) -> None:
     """Compile and link the extension; it must hold the C core whole and show its entry."""
-    made = folder / "_core.so"
-    include = (f"-I{clab.CSRC}", f"-I{PYTHON_HEADERS}")
-    generated = folder / "_core.o"
+    made, generated = folder / "_core.so", folder / "_core.o"
+    headers = WINDOWS_PYTHON.python / "include" if target.system == "win32" else PYTHON_HEADERS
+    include = (f"-I{clab.CSRC}", f"-I{headers}")
     run(zig(target, *STANDARD, "-O0", *target.compile, *include, "-c", BUILD / "_core.c", "-o", generated))
+    if target.system == "win32":
+        entry = ("-Wl,-e,PyInit__core", python_library(target, folder))
+        run(zig(target, "-shared", *entry, "-o", made, generated, *core, *target.link))
+        return  # where nothing may be missing
     run(zig(target, "-shared", "-s", *target.link, "-o", made, generated, *core))
     content = made.read_bytes()
     if b"PyInit__core\0" not in content:
@@ -235,6 +272,17 @@ def check_extension(target: Target, folder: Path, core: Sequence[Path]) -> None:
     wanted = _wanted_macho(content) if target.system == "darwin" else _wanted_elf(content)
     if wanted:
         raise RuntimeError(f"{clab.backends()[target.system]} of csrc lack {', '.join(wanted)}")
+
+
+def python_library(target: Target, folder: Path) -> Path:
+    """What links with Windows' CPython on the target's processor: the names that the one of x86_64 exports."""
+    names = {name.decode() for name in re.findall(rb"(?<=__imp_)\w+(?=\0)", WINDOWS_PYTHON.import_library.read_bytes())}
+    dll = WINDOWS_PYTHON.import_library.stem + ".dll"
+    definitions, made = folder / "python.def", folder / "python.lib"
+    definitions.write_text("\n".join([f"LIBRARY {dll}", "EXPORTS", *sorted(names)]) + "\n")
+    machine = {"x86_64": "i386:x86-64", "aarch64": "arm64"}[target.name.partition("-")[0]]
+    run([sys.executable, "-m", "ziglang", "dlltool", "-m", machine, "-d", str(definitions), "-l", str(made)])
+    return made
 
 
 def _wanted_elf(content: bytes) -> list[str]:
@@ -260,7 +308,7 @@ def _wanted_macho(content: bytes) -> list[str]:
     return [name for name in found if name.startswith("_mcf_")]
 
 
-def check_programs(target: Target, folder: Path, core: Sequence[Path], pool: ThreadPoolExecutor) -> None:
+def run_programs(target: Target, folder: Path, core: Sequence[Path]) -> None:
     """Run the C programs of the tests on another processor."""
 
     def program(name: str) -> None:
@@ -269,7 +317,8 @@ def check_programs(target: Target, folder: Path, core: Sequence[Path], pool: Thr
         run(zig(target, *STANDARD, "-UNDEBUG", f"-I{clab.CSRC}", "-static", "-o", made, source, *core))
         run([target.qemu, str(made)])
 
-    list(pool.map(program, QEMU_PROGRAMS))
+    with ThreadPoolExecutor(len(QEMU_PROGRAMS)) as pool:
+        list(pool.map(program, QEMU_PROGRAMS))
 
 
 def prepare() -> None:
@@ -286,25 +335,19 @@ def prepare() -> None:
         shutil.copy(real, PYTHON_HEADERS / "pyconfig.h")
 
 
-def check(target: Target, pool: ThreadPoolExecutor) -> str:
+def check(target: Target) -> str:
     """All of it for one target; what was done."""
     folder = BUILD / target.name
     folder.mkdir(parents=True, exist_ok=True)
-    done = ["numbers and layouts"]
+    done = ["numbers and layouts", "C core", "extension"]
     assertions = check_facts(target, folder)
-    if target.system in clab.backends():
-        core = check_core(target, folder, pool)
-        # As a program nothing may be missing of what the parts of the C core want of each other.
-        run(zig(target, "-o", folder / "core", assertions, *core, *(f for f in target.link if f.startswith("-l"))))
-        done.append("C core")
-        if target.system != "win32":
-            check_extension(target, folder, core)
-            done.append("extension")
-        if target.qemu:
-            check_programs(target, folder, core, pool)
-            done.append(f"{len(QEMU_PROGRAMS)} C programs run by {target.qemu}")
-    else:
-        done.append("no backend to compile")
+    core = check_core(target, folder)
+    if target.system != "win32":
+        check_program(target, folder, [assertions, *core])
+    check_extension(target, folder, core)
+    if target.qemu:
+        run_programs(target, folder, core)
+        done.append(f"{len(QEMU_PROGRAMS)} C programs run by {target.qemu}")
     return ", ".join(done)
 
 
@@ -331,13 +374,14 @@ def main() -> int:
     netlab.enter_private_network()
     prepare()
     failed = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for target in targets:
+    with ThreadPoolExecutor(len(targets)) as pool:
+        checks = {pool.submit(check, target): target for target in targets}
+        for ended in as_completed(checks):
             try:
-                print(f"{target.name}: {check(target, pool)} ({time.monotonic() - began:.0f} s)", flush=True)
+                print(f"{checks[ended].name}: {ended.result()} ({time.monotonic() - began:.0f} s)", flush=True)
             except (RuntimeError, FileNotFoundError, subprocess.TimeoutExpired) as error:
                 failed += 1
-                print(f"{target.name}: FAILED\n{error}", file=sys.stderr, flush=True)
+                print(f"{checks[ended].name}: FAILED\n{error}", file=sys.stderr, flush=True)
     try:
         check_types()
         print(f"types for {', '.join(clab.backends())} ({time.monotonic() - began:.0f} s)")

