@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -223,3 +224,28 @@ def test_rich_is_imported_only_for_a_live_display() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["none", "broken"])
+def test_an_extension_that_cannot_be_loaded_is_reported_with_what_there_is(tmp_path: Path, is_broken: bool) -> None:
+    package = tmp_path / "mcastfast"
+    shutil.copytree(Path(mcastfast.__file__).parent, package, ignore=shutil.ignore_patterns("_core.*", "__pycache__"))
+    extension = package / f"_core{EXTENSION_SUFFIXES[0]}"
+    if is_broken:
+        extension.write_bytes(b"no library")
+    done = subprocess.run(
+        [sys.executable, "-m", "mcastfast", "selftest"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert error_of(done.stderr).startswith("the extension cannot be loaded: ")
+    assert f"  mcastfast: {mcastfast.__version__}, " in done.stderr
+    assert f"extension: {extension.name if is_broken else 'none'}" in done.stderr
+    assert "\n  python: " in done.stderr
+    assert "\n  system: " in done.stderr
+    assert str(tmp_path) not in done.stderr
+    assert done.stderr.endswith("\n  where that does not help, please report all lines above\n")

@@ -1,4 +1,7 @@
-"""What `mcastfast selftest` tells of the machine: what decides how mcastfast behaves, and nothing of whose it is."""
+"""What `mcastfast selftest` tells of the machine: what decides how mcastfast behaves, and nothing of whose it is.
+
+It is imported where the extension cannot be, too.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ import re
 import sys
 import sysconfig
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
-from mcastfast import __version__, _core, interfaces
+from mcastfast import __version__
 from mcastfast.errors import CURRENT, Platform
 
 _ADDRESS = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7})(?![\w:])")
@@ -24,13 +28,26 @@ _RESERVED = [ip_network(text) for text in ("192.0.2.0/24", "2001:db8::/32")]
 
 def describe_machine() -> dict[str, str]:
     """Each fact by its name."""
+    from mcastfast import _core
+
     return {
-        "mcastfast": f"{__version__}, {', '.join(_wheel_tags()) or 'no wheel'}, compiled by {_core.COMPILER}",
+        "mcastfast": f"{_package()}, compiled by {_core.COMPILER}",
         "python": _python(),
         "system": _system(),
         "processors": str(os.cpu_count()),
         "engines": _core.listed_engines(),
         "interfaces": _interfaces(),
+    }
+
+
+def describe_without_extension() -> dict[str, str]:
+    """The same, as far as it can be told where mcastfast._core cannot be imported."""
+    folder = Path(__file__).parent.parent
+    found = sorted(path.name for path in folder.glob("_core.*") if path.suffix in (".so", ".pyd"))
+    return {
+        "mcastfast": f"{_package()}, extension: {', '.join(found) or 'none'}",
+        "python": _python(),
+        "system": _system(),
     }
 
 
@@ -47,6 +64,10 @@ def _hide_address(match: re.Match[str]) -> str:
         return match[0]
     is_nobodys = any(address in network for network in _RESERVED)
     return match[0] if address.is_loopback or address.is_multicast or is_nobodys else "(an address)"
+
+
+def _package() -> str:
+    return f"{__version__}, {', '.join(_wheel_tags()) or 'no wheel'}"
 
 
 def _wheel_tags() -> list[str]:
@@ -110,6 +131,8 @@ def wine_version() -> str:
 
 
 def _interfaces() -> str:
+    from mcastfast import interfaces
+
     found = interfaces()
     texts = [f"{len(found)}, {sum(interface.is_up for interface in found)} of them up"]
     for interface in found:
