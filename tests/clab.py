@@ -11,11 +11,9 @@ TESTS = Path(__file__).parent
 CSRC = TESTS.parent / "csrc"
 SETUP = TESTS.parent / "setup.py"
 
-OVER_LINUX = {
-    "linux": [],
-    "darwin": ["-include", str(TESTS / "darwin/darwin.h"), "-rdynamic", str(TESTS / "darwin/msg_x.c"), "-ldl"],
-}
-"""What it takes to build a system's directories on Linux."""
+# What it takes to build a system's directories on Linux.
+DECLARED = {"linux": [], "darwin": ["-include", str(TESTS / "darwin/darwin.h")]}
+LINKED = {"linux": [], "darwin": ["-rdynamic", str(TESTS / "darwin/msg_x.c"), "-ldl"]}
 
 
 def backends() -> dict[str, list[str]]:
@@ -38,10 +36,7 @@ def core_sources(system: str) -> list[Path]:
     return [path for folder in folders for path in sorted(folder.glob("*.c"))]
 
 
-def build(program: str, sanitizer: str, folder: Path, *, system: str = "linux") -> Path:
-    """tests/c/<program>.c as a program in the folder, with the C core of a system."""
-    target = folder / program
-    sources = [TESTS / "c" / f"{program}.c", *core_sources(system)]
+def _compile(sanitizer: str, system: str, *arguments: str | Path, folder: Path) -> None:
     flags = [
         "-std=c11",
         "-g",
@@ -52,7 +47,22 @@ def build(program: str, sanitizer: str, folder: Path, *, system: str = "linux") 
         f"-fsanitize={sanitizer}",
         "-fno-sanitize-recover=all",
     ]
-    command = ["cc", *flags, f"-I{CSRC}", "-o", str(target), *OVER_LINUX[system], *map(str, sources), "-lpthread"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
+    command = ["cc", *flags, f"-I{CSRC}", *DECLARED[system], *map(str, arguments)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=environment(), cwd=folder
+    )
     assert result.returncode == 0, result.stderr
-    return target
+
+
+def build_core(sanitizer: str, folder: Path, *, system: str = "linux") -> list[Path]:
+    """The C core of a system as objects in the folder, for programs to be built with."""
+    sources = core_sources(system)
+    _compile(sanitizer, system, "-c", *sources, folder=folder)
+    return [folder / f"{source.stem}.o" for source in sources]
+
+
+def build(program: str, sanitizer: str, folder: Path, core: list[Path], *, system: str = "linux") -> Path:
+    """tests/c/<program>.c as a program in the folder, with the objects of a system's C core."""
+    source = TESTS / "c" / f"{program}.c"
+    _compile(sanitizer, system, "-o", program, source, *core, *LINKED[system], "-lpthread", folder=folder)
+    return folder / program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import clab
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SYSTEMS = {"apple": "darwin"}
@@ -20,11 +22,23 @@ SANITIZERS = {"thread": {"TSAN_OPTIONS": "halt_on_error=1"}, "address,undefined"
 pytestmark = pytest.mark.skipif(not clab.CSRC.is_dir(), reason="no C sources beside the tests")
 
 
+@pytest.fixture(scope="module")
+def core(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], list[Path]]:
+    """The objects of the C core for a sanitizer and a system, made once."""
+
+    @functools.cache
+    def make(sanitizer: str, system: str) -> list[Path]:
+        return clab.build_core(sanitizer, tmp_path_factory.mktemp("core"), system=system)
+
+    return make
+
+
 @pytest.mark.parametrize(
     "sanitizer",
     [
-        pytest.param("thread", marks=pytest.mark.needs("tsan")),
-        pytest.param("address,undefined", marks=pytest.mark.needs("asan")),
+        # Those of one share its objects.
+        pytest.param("thread", marks=[pytest.mark.needs("tsan"), pytest.mark.xdist_group("tsan")]),
+        pytest.param("address,undefined", marks=[pytest.mark.needs("asan"), pytest.mark.xdist_group("asan")]),
     ],
 )
 @pytest.mark.parametrize(
@@ -45,8 +59,11 @@ pytestmark = pytest.mark.skipif(not clab.CSRC.is_dir(), reason="no C sources bes
         pytest.param("apple", marks=pytest.mark.needs("ipv6")),
     ],
 )
-def test_no_race_and_no_leak(program: str, sanitizer: str, tmp_path: Path, isolated: None) -> None:
-    target = clab.build(program, sanitizer, tmp_path, system=SYSTEMS.get(program, "linux"))
+def test_no_race_and_no_leak(
+    program: str, sanitizer: str, tmp_path: Path, core: Callable[[str, str], list[Path]], isolated: None
+) -> None:
+    system = SYSTEMS.get(program, "linux")
+    target = clab.build(program, sanitizer, tmp_path, core(sanitizer, system), system=system)
     result = subprocess.run(
         [str(target)],
         capture_output=True,

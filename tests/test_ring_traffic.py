@@ -51,7 +51,8 @@ SIX = Family(6, socket.AF_INET6, socket.IPPROTO_IPV6, "ff15::1:3", "ff3e::8000:3
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return clab.build("ring_probe", "address,undefined", tmp_path_factory.mktemp("probe"))
+    folder, sanitizer = tmp_path_factory.mktemp("probe"), "address,undefined"
+    return clab.build("ring_probe", sanitizer, folder, clab.build_core(sanitizer, folder))
 
 
 class Probe:

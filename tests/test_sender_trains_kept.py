@@ -203,7 +203,7 @@ def test_the_descriptor_is_given_away_in_the_middle_of_sends(
         receiving = threading.Thread(target=receive, args=(receiver,))
         receiving.start()
         for _ in range(30):
-            with Sender(group) as sender:
+            with Sender(group, segment=True) as sender:
                 has_begun, is_over = threading.Event(), threading.Event()
                 sending = threading.Thread(target=hammer, args=(sender, has_begun, is_over))
                 sending.start()
