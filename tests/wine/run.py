@@ -20,7 +20,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
@@ -54,11 +54,30 @@ SUMMARY = re.compile(r"^=* ?\d+ passed.* in \d", re.MULTILINE)
 FIRST_BOOT = 120.0
 """Seconds that Wine may take to make its prefix."""
 
+PARTS = 2
+"""Runs that share the test files of an interpreter, at the same time: half of what one does is waiting."""
+
+
+class Run(NamedTuple):
+    """Tests on an interpreter, with a Wine and a network of their own."""
+
+    interpreter: Interpreter
+    number: int
+    arguments: Sequence[str]
+
+    @property
+    def folder(self) -> Path:
+        return self.interpreter.folder / f"run-{self.number}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--python", choices=[one.version for one in INTERPRETERS], help="this one only")
-    parser.add_argument("--timeout", type=float, default=2400.0, help="seconds that the tests of one may take")
+    parser.add_argument("--timeout", type=float, default=2400.0, help="seconds that a run may take")
     parser.add_argument("arguments", nargs="*", help="options and files for pytest, after --")
     options = parser.parse_args()
     chosen = [one for one in INTERPRETERS if options.python in (None, one.version)]
@@ -71,14 +90,22 @@ def main() -> int:
         wheels = list(workers.map(lambda one: pack_wheel(one, objects), chosen))
         list(workers.map(lambda name: compile_program(name, objects), C_PROGRAMS))
     netlab.enter_private_network()
-    with ThreadPoolExecutor(len(chosen)) as workers:
-        results = list(
-            workers.map(lambda one, wheel: test(one, wheel, options.arguments, options.timeout), chosen, wheels)
-        )
-    for interpreter, (code, log) in zip(chosen, results, strict=True):
-        print(f"\n=== CPython {interpreter.version} for Windows, under Wine\n{log.read_text(errors='replace')}")
-        print(f"=== CPython {interpreter.version}: pytest's exit code is {code}")
-    return int(any(code for code, _ in results))
+    runs = [run for interpreter in chosen for run in plan(interpreter, options.arguments)]
+    with ThreadPoolExecutor(len(runs)) as workers:
+        codes = list(workers.map(lambda run: test(run, wheels[chosen.index(run.interpreter)], options.timeout), runs))
+    for run, code in zip(runs, codes, strict=True):
+        title = f"CPython {run.interpreter.version} for Windows, under Wine, run {run.number}"
+        print(f"\n=== {title}\n{run.log.read_text(errors='replace')}")
+        print(f"=== {title}: pytest's exit code is {code}")
+    return int(any(codes))
+
+
+def plan(interpreter: Interpreter, arguments: Sequence[str]) -> list[Run]:
+    """All test files in PARTS runs, neighbours apart, for they are about the same; what was asked for in one."""
+    if arguments:
+        return [Run(interpreter, 1, arguments)]
+    files = sorted(f"tests/{path.name}" for path in TESTS.glob("test_*.py"))
+    return [Run(interpreter, 1 + part, files[part::PARTS]) for part in range(PARTS)]
 
 
 def install_programs() -> None:
@@ -143,18 +170,19 @@ def pack_wheel(interpreter: Interpreter, objects: Sequence[Path]) -> Path:
     return wheel
 
 
-def install_wheel(interpreter: Interpreter, wheel: Path) -> None:
+def install_wheel(run: Run, wheel: Path) -> None:
     """Installs it by the pip that comes with that Python, under Wine."""
-    shutil.rmtree(interpreter.folder / "package", ignore_errors=True)
-    (pip,) = (interpreter.python / "Lib" / "ensurepip" / "_bundled").glob("pip-*.whl")
+    python = run.interpreter.python
+    (pip,) = (python / "Lib" / "ensurepip" / "_bundled").glob("pip-*.whl")
     command = [
-        *("wine", str(interpreter.python / "python.exe"), in_windows(pip / "pip"), "install"),
-        *("--no-index", "--no-deps", "--no-compile", "--target", in_windows(interpreter.folder / "package")),
+        *("wine", str(python / "python.exe"), in_windows(pip / "pip"), "install"),
+        *("--no-index", "--no-deps", "--no-compile", "--target", in_windows(run.folder / "package")),
         in_windows(wheel),
     ]
-    done = subprocess.run(command, env=environment(interpreter), capture_output=True, text=True, check=False)
-    if done.returncode or not (interpreter.folder / "package" / "mcastfast").exists():
-        sys.exit(f"pip of CPython {interpreter.version} does not install {wheel.name}:\n{done.stdout}{done.stderr}")
+    done = subprocess.run(command, env=environment(run), capture_output=True, text=True, check=False)
+    if done.returncode or not (run.folder / "package" / "mcastfast").exists():
+        version = run.interpreter.version
+        sys.exit(f"pip of CPython {version} does not install {wheel.name}:\n{done.stdout}{done.stderr}")
 
 
 def in_windows(path: Path) -> str:
@@ -162,44 +190,46 @@ def in_windows(path: Path) -> str:
     return "Z:" + str(path).replace("/", "\\")
 
 
-def environment(interpreter: Interpreter) -> dict[str, str]:
-    folders = [interpreter.folder / "package", interpreter.folder / "wheels", TESTS]
+def environment(run: Run) -> dict[str, str]:
+    folders = [run.folder / "package", run.interpreter.folder / "wheels", TESTS]
     return {
         **{name: text for name, text in os.environ.items() if not name.startswith(("PYTHON", "MCASTFAST_"))},
-        "WINEPREFIX": str(interpreter.folder / "prefix"),
+        "WINEPREFIX": str(run.folder / "prefix"),
         "WINEDEBUG": "-all",
         "WINEDLLOVERRIDES": "mscoree,mshtml,wbemprox=",
         "PYTHONPATH": ";".join(map(in_windows, folders)),
         "MCASTFAST_REQUIRE": "namespaces,ipv6,numpy",
         "MCASTFAST_C_PROGRAMS": in_windows(BUILD),
-        "PYTHONPYCACHEPREFIX": in_windows(interpreter.folder / "cache"),
+        "PYTHONPYCACHEPREFIX": in_windows(run.folder / "cache"),
     }
 
 
-def test(interpreter: Interpreter, wheel: Path, arguments: Sequence[str], timeout: float) -> tuple[int, Path]:
-    """Installs the wheel, and runs the tests on it in a network of its own: pytest's exit code, and what it wrote."""
-    log = interpreter.folder / "log"
-    command = ["wine", str(interpreter.python / "python.exe"), "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+def test(run: Run, wheel: Path, timeout: float) -> int:
+    """Installs the wheel, and runs the tests on it; pytest's exit code."""
+    shutil.rmtree(run.folder, ignore_errors=True)
+    run.folder.mkdir()
+    python = str(run.interpreter.python / "python.exe")
+    command = ["wine", python, "-m", "pytest", "-p", "no:cacheprovider", *run.arguments]
     with netlab.namespaces(4) as (switch, near, *others):
         netlab.loopback(near).route_multicast()
         links = netlab.join_by_switch(switch, [near, *others])
-        with wine(interpreter, near), contextlib.closing(FarEnd(near, links[1:])) as far_end:
+        with wine(run, near), contextlib.closing(FarEnd(near, links[1:])) as far_end:
             with near:
-                install_wheel(interpreter, wheel)
+                install_wheel(run, wheel)
             network = {
                 "links": [[link.name, link.ipv4, link.ipv6, link.link_local] for link in links],
                 "far_end": far_end.address,
             }
-            variables = environment(interpreter) | {"MCASTFAST_NETWORK": json.dumps(network)}
-            code = run_in(near, command, variables, timeout, log)
+            variables = environment(run) | {"MCASTFAST_NETWORK": json.dumps(network)}
+            code = run_in(near, command, variables, timeout, run.log)
     # Wine's own code is 0 when the program it runs has crashed.
-    return code or int(not SUMMARY.search(log.read_text(errors="replace"))), log
+    return code or int(not SUMMARY.search(run.log.read_text(errors="replace")))
 
 
 @contextlib.contextmanager
-def wine(interpreter: Interpreter, namespace: netlab.Namespace) -> Iterator[None]:
+def wine(run: Run, namespace: netlab.Namespace) -> Iterator[None]:
     """Wine's server in the namespace: it is the one that opens the sockets."""
-    variables = environment(interpreter)
+    variables = environment(run)
     with namespace:
         subprocess.run(["wineboot", "--init"], check=True, env=variables, timeout=FIRST_BOOT, capture_output=True)
         try:
