@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "mcf_group_hash.h"
-
 typedef uint8_t address[16];
 
 typedef struct {
@@ -21,9 +19,18 @@ struct mcf_members_table {
     place places[];
 };
 
+static uint32_t hash(const uint8_t group[16], uint32_t interface_index)
+{
+    uint64_t high, low;
+    memcpy(&high, group, 8);
+    memcpy(&low, group + 8, 8);
+    uint64_t mixed = (high ^ (low * 0x9e3779b97f4a7c15u) ^ interface_index) * 0xff51afd7ed558ccdu;
+    return (uint32_t)(mixed >> 32);
+}
+
 static place *find_place(mcf_members_table *table, const uint8_t group[16], uint32_t index)
 {
-    uint32_t at = mcf_group_hash(group, index) & table->mask;
+    uint32_t at = hash(group, index) & table->mask;
     place *places = table->places;
     while (places[at].interface_index && (places[at].interface_index != index || memcmp(places[at].group, group, 16)))
         at = (at + 1) & table->mask;

@@ -1,5 +1,5 @@
-/* What a receiver is a member of, for an engine that bypasses the kernel's own membership check: groups, the interface
- * of each, and which sources count (RFC 3376, 3810). Everything else is not delivered. */
+/* What a receiver is a member of, where the kernel's own check is bypassed or is not enough: groups, the interface of
+ * each, and which sources count (RFC 3376, 3810). */
 #ifndef MCF_MEMBERS_H
 #define MCF_MEMBERS_H
 
@@ -42,7 +42,7 @@ void mcf_members_adopt(mcf_members *members);
 int mcf_members_look_up(mcf_members *members, const uint8_t destination[16], uint32_t interface_index,
                         const uint8_t source[16]);
 
-/* True when a datagram from that source to that group, come by that interface, is for a member. */
+/* True when a datagram from that source to that group, come by that interface, is for a member; never without a set. */
 static inline int mcf_members_accept(mcf_members *members, const uint8_t destination[16], uint32_t interface_index,
                                      const uint8_t source[16])
 {
@@ -50,6 +50,21 @@ static inline int mcf_members_accept(mcf_members *members, const uint8_t destina
         !memcmp(members->last_destination, destination, 16))
         return members->last_answer;
     return mcf_members_look_up(members, destination, interface_index, source);
+}
+
+static inline int mcf_is_multicast(const uint8_t address[16])
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    return memcmp(address, mapped, sizeof mapped) ? address[0] == 0xff : (address[12] & 0xf0) == 0xe0;
+}
+
+/* True when a datagram that the socket got is not for a group of others only: unicast, or what a member of a set
+ * without sources has joined; always without a set. */
+static inline int mcf_members_pass(mcf_members *members, const uint8_t destination[16], uint32_t interface_index)
+{
+    static const uint8_t any[16];
+    return !members->table || !mcf_is_multicast(destination) ||
+           mcf_members_accept(members, destination, interface_index, any);
 }
 
 #endif

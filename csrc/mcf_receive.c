@@ -74,7 +74,7 @@ void mcf_receiver_retire(mcf_receiver *receiver)
 void mcf_receiver_clear(mcf_receiver *receiver)
 {
     mcf_receiver_retire(receiver);
-    mcf_filter_clear(&receiver->filter);
+    mcf_members_clear(&receiver->filter);
     free(receiver->vectors);
     receiver->vectors = NULL;
 }

@@ -7,7 +7,7 @@
 
 #include "mcf_batch.h"
 #include "mcf_counter.h"
-#include "mcf_filter.h"
+#include "mcf_members.h"
 #include "mcf_pool.h"
 #include "mcf_wait.h"
 
@@ -37,8 +37,8 @@ typedef struct mcf_receiver {
     int64_t spin;       /* nanoseconds for which a receive watches the socket before it sleeps */
     uint8_t fills_up;   /* arenas are filled to the end, for nobody reads one while the next is written */
 
-    uint64_t id; /* of what fills an arena */
-    mcf_filter filter;
+    uint64_t id;        /* of what fills an arena */
+    mcf_members filter; /* see mcf_members_pass */
     mcf_pool *pool;
     mcf_arena *arena;      /* where the next batch goes, one reference is ours */
     uint32_t max_datagram; /* bytes */

@@ -133,7 +133,7 @@ static int take(mcf_receiver *receiver, const vectors *found, mcf_arena *arena, 
     ssize_t received = find_call(&receive_symbol)((int)receiver->fd, messages, count, MSG_DONTWAIT);
     if (received < 0)
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-    mcf_filter_adopt(&receiver->filter);
+    mcf_members_adopt(&receiver->filter);
     for (uint32_t i = 0; i < (uint32_t)received; i++) {
         struct msghdr header = {
             .msg_control = messages[i].control,

@@ -260,7 +260,7 @@ static int describe(mcf_receiver *receiver, const trains *state, mcf_arena *aren
         found->flags |= mcf_control_read(receiver, header, arena, row);
         if (found->size < found->length && receiver->metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP))
             found->flags |= MCF_FLAG_SHARED_TIME;
-        if (!mcf_filter_accepts(&receiver->filter, arena->destinations[row], arena->interfaces[row])) {
+        if (!mcf_members_pass(&receiver->filter, arena->destinations[row], arena->interfaces[row])) {
             receiver->pending_dropped += arena->dropped[row];
             return 0;
         }
@@ -349,7 +349,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     if (arena->rows - arena->used_rows < most)
         most = arena->rows - arena->used_rows;
     mcf_tally tally = {0};
-    mcf_filter_adopt(&receiver->filter);
+    mcf_members_adopt(&receiver->filter);
     while (state->next < state->end && got->rows < most) {
         uint32_t row = got->row + got->rows;
         message found = first(receiver, state);

@@ -108,7 +108,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
             mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, &tally);
     } else {
         size_t control_size = mcf_control_size(receiver->metadata, receiver->family);
-        mcf_filter_adopt(&receiver->filter);
+        mcf_members_adopt(&receiver->filter);
         for (uint32_t i = 0; i < (uint32_t)received; i++) {
             mcf_take(receiver, &messages[i].msg_hdr, &found.names[start + i], messages[i].msg_len, arena, &tally);
             messages[i].msg_hdr.msg_controllen = (socklen_t)control_size;

@@ -53,7 +53,7 @@ static inline int mcf_describe(mcf_receiver *receiver, struct msghdr *header, co
         if (header->msg_flags & MSG_CTRUNC)
             flags |= MCF_FLAG_CONTROL_TRUNCATED;
         flags |= mcf_control_read(receiver, header, arena, row);
-        if (!mcf_filter_accepts(&receiver->filter, arena->destinations[row], arena->interfaces[row])) {
+        if (!mcf_members_pass(&receiver->filter, arena->destinations[row], arena->interfaces[row])) {
             receiver->pending_dropped += arena->dropped[row];
             return 0;
         }

@@ -52,7 +52,7 @@ int mcf_posix_take(mcf_receiver *receiver, mcf_arena *arena, int wait, mcf_tally
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     if (mcf_is_phantom(&header, (size_t)length))
         return 0;
-    mcf_filter_adopt(&receiver->filter); /* now: what came after a join must not meet the set before it */
+    mcf_members_adopt(&receiver->filter); /* now: what came after a join must not meet the set before it */
     mcf_take(receiver, &header, &name, (uint32_t)length, arena, tally);
     return 1;
 }

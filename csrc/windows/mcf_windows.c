@@ -108,8 +108,8 @@ void mcf_take_datagram(mcf_receiver *receiver, WSAMSG *message, uint32_t place, 
             arena->flags[row] |= MCF_FLAG_CONTROL_TRUNCATED;
         mcf_control_read(receiver, message, arena, row);
         /* Now: what came after a join must not meet the set before it. */
-        mcf_filter_adopt(&receiver->filter);
-        if (!mcf_filter_accepts(&receiver->filter, arena->destinations[row], arena->interfaces[row]))
+        mcf_members_adopt(&receiver->filter);
+        if (!mcf_members_pass(&receiver->filter, arena->destinations[row], arena->interfaces[row]))
             return;
     }
     tally->kept++;

@@ -79,19 +79,15 @@ cdef extern from "mcf.h" nogil:
         MCF_MEMORY_LOCK
         MCF_MEMORY_HUGE
 
-    ctypedef struct mcf_filter_entry:
-        uint8_t group[16]
-        uint32_t interface_index
-    ctypedef struct mcf_filter:
-        pass
-    int mcf_filter_set(mcf_filter *filter, const mcf_filter_entry *entries, uint32_t count)
-
     ctypedef struct mcf_member:
         uint8_t group[16]
         uint32_t interface_index
         uint32_t source_count
         const void *sources  # rows of 16 bytes
         uint8_t is_exclude
+    ctypedef struct mcf_members:
+        pass
+    int mcf_members_set(mcf_members *members, const mcf_member *entries, uint32_t count)
 
     ctypedef struct mcf_ring_shape:
         uint32_t interface_index
@@ -135,7 +131,7 @@ cdef extern from "mcf.h" nogil:
         uint32_t batch_size
         int64_t spin
         uint8_t is_patient
-        mcf_filter filter
+        mcf_members filter
         mcf_pool *pool
         uint32_t carried
         uint32_t last_drops

@@ -194,7 +194,7 @@ cdef class ReceiverCore(Gate):
     def _set_filter(self, entries):
         """Delivers only these (16-byte group, interface index) pairs, and unicast."""
         cdef uint32_t count = len(entries)
-        cdef mcf_filter_entry *table = <mcf_filter_entry *>PyMem_Calloc(count or 1, sizeof(mcf_filter_entry))
+        cdef mcf_member *table = <mcf_member *>PyMem_Calloc(count or 1, sizeof(mcf_member))
         cdef uint32_t at = 0
         cdef int error
         if table == NULL:
@@ -205,9 +205,10 @@ cdef class ReceiverCore(Gate):
                     raise ValueError("_set_filter: a group is 16 bytes")
                 memcpy(table[at].group, PyBytes_AS_STRING(group), 16)
                 table[at].interface_index = index
+                table[at].is_exclude = True
                 at += 1
             with nogil:
-                error = mcf_filter_set(&self.io.filter, table, count)
+                error = mcf_members_set(&self.io.filter, table, count)
             if error:
                 raise MemoryError
         finally:

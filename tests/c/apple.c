@@ -196,9 +196,9 @@ static void metadata_is_darwins(void)
     const uint32_t all = MCF_META_DESTINATION | MCF_META_TIMESTAMP | MCF_META_HOPS | MCF_META_TOS;
     static const uint8_t here[16] = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1};
     mcf_receiver *receiver = open_receiver(8, SIZE, all);
-    mcf_filter_entry entry = {.interface_index = if_nametoindex("lo")};
+    mcf_member entry = {.interface_index = if_nametoindex("lo"), .is_exclude = 1};
     memcpy(entry.group, here, sizeof here);
-    CHECK(mcf_filter_set(&receiver->filter, &entry, 1) == 0);
+    CHECK(mcf_members_set(&receiver->filter, &entry, 1) == 0);
     int ttl = 7, tos = 0xb8;
     CHECK(setsockopt(sockets[1], IPPROTO_IP, IP_TTL, &ttl, sizeof ttl) == 0);
     CHECK(setsockopt(sockets[1], IPPROTO_IP, IP_TOS, &tos, sizeof tos) == 0);

@@ -22,9 +22,9 @@ typedef struct {
 static place places[PLACES];
 static mcf_receiver receiver;
 static atomic_int left;
-static const mcf_filter_entry entries[2] = {
-    {.group = {[10] = 0xff, 0xff, 239, 1, 2, 3}, .interface_index = LOOPBACK},
-    {.group = {[10] = 0xff, 0xff, 239, 1, 2, 4}, .interface_index = LOOPBACK},
+static const mcf_member entries[2] = {
+    {.group = {[10] = 0xff, 0xff, 239, 1, 2, 3}, .interface_index = LOOPBACK, .is_exclude = 1},
+    {.group = {[10] = 0xff, 0xff, 239, 1, 2, 4}, .interface_index = LOOPBACK, .is_exclude = 1},
 };
 
 static void lock(place *at)
@@ -83,7 +83,7 @@ static void *swap_and_count(void *argument)
 {
     (void)argument;
     for (uint32_t turn = 0; !atomic_load(&left); turn++) {
-        CHECK(mcf_filter_set(&receiver.filter, entries, 1 + turn % 2) == 0);
+        CHECK(mcf_members_set(&receiver.filter, entries, 1 + turn % 2) == 0);
         CHECK(mcf_counter_get(&receiver.datagrams) >= 0 && mcf_pool_arenas(receiver.pool) <= 64);
         sched_yield();
     }

@@ -15,18 +15,19 @@ static mcf_receiver receiver;
 static void *swap_filters(void *argument)
 {
     (void)argument;
-    mcf_filter_entry entries[9] = {{{0}, 0}};
+    mcf_member entries[9] = {0};
     for (int i = 0; i < 9; i++) {
         memcpy(entries[i].group, "\0\0\0\0\0\0\0\0\0\0\xff\xff\xef\x01\x02\x03", 16);
         entries[i].interface_index = (uint32_t)(LOOPBACK + i);
+        entries[i].is_exclude = 1;
     }
     for (uint32_t swap = 0; swap < SWAPS; swap++) {
-        CHECK(mcf_filter_set(&receiver.filter, entries, 1 + swap % 9) == 0);
+        CHECK(mcf_members_set(&receiver.filter, entries, 1 + swap % 9) == 0);
         if (swap % 3 == 0)
-            CHECK(mcf_filter_set(&receiver.filter, entries + 1, swap % 8) == 0);
+            CHECK(mcf_members_set(&receiver.filter, entries + 1, swap % 8) == 0);
         sched_yield();
     }
-    CHECK(mcf_filter_set(&receiver.filter, entries, 1) == 0);
+    CHECK(mcf_members_set(&receiver.filter, entries, 1) == 0);
     atomic_store(&done, 1);
     return NULL;
 }
