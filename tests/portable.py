@@ -151,6 +151,7 @@ LINUX_ONLY = {
     "test_threads_close.py::test_shut_down_socket_*": "shutdown(2) of a socket that is shared",
     "test_threads_sockets_hammered.py::test_fork_*": "fork(2)",
     "test_sender_trains.py": "trains: UDP_SEGMENT",
+    "test_sender_trains_kept.py": "trains: UDP_SEGMENT",
     "test_source_rules.py": "the sources, the same everywhere",
 }
 
