@@ -61,6 +61,13 @@ cdef class ReceiverSet(Gate):
                 member._enlist(None)
             raise
 
+    def __del__(self):
+        # Before the members go: one that is closed by that looks for its set, and on free-threaded Python a weak
+        # reference still finds an object whose parts are being released.
+        cdef ReceiverCore member
+        for member in self.everyone or ():
+            member._enlist(None)
+
     def __dealloc__(self):
         PyMem_Free(self.fds)
         PyMem_Free(self.flags)
