@@ -54,6 +54,9 @@ SUMMARY = re.compile(r"^=* ?\d+ passed.* in \d", re.MULTILINE)
 FIRST_BOOT = 120.0
 """Seconds that Wine may take to make its prefix."""
 
+HANGS_AFTER = 180
+"""Seconds that no test takes, on a slow machine that has other runs either."""
+
 PARTS = 2
 """Runs that share the test files of an interpreter, at the same time: half of what one does is waiting."""
 
@@ -214,7 +217,10 @@ def test(run: Run, wheel: Path, timeout: float) -> int:
     shutil.rmtree(run.folder, ignore_errors=True)
     run.folder.mkdir()
     python = str(run.interpreter.python / "python.exe")
-    command = ["wine", python, "-m", "pytest", "-p", "no:cacheprovider", *run.arguments]
+    command = [
+        *("wine", python, "-m", "pytest", "-p", "no:cacheprovider", f"--timeout={HANGS_AFTER}"),
+        *run.arguments,
+    ]
     with netlab.namespaces(4) as (switch, near, *others):
         netlab.loopback(near).route_multicast()
         links = netlab.join_by_switch(switch, [near, *others])
