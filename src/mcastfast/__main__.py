@@ -18,15 +18,16 @@ def main() -> int:
 
 
 def _report(error: ImportError) -> None:
+    from mcastfast.commands.output import print_error
     from mcastfast.commands.selftest_machine import anonymous, describe_without_extension
 
-    print(f"mcastfast: error: the extension cannot be loaded: {anonymous(str(error))}", file=sys.stderr)
-    for name, text in describe_without_extension().items():
-        print(f"  {name}: {text}", file=sys.stderr)
-    print(
-        "  install it anew for this Python: python -m pip install --force-reinstall mcastfast\n"
-        "  where that does not help, please report all lines above",
-        file=sys.stderr,
+    print_error(
+        f"the extension cannot be loaded: {anonymous(str(error))}",
+        [
+            *(f"{name}: {text}" for name, text in describe_without_extension().items()),
+            "install it anew for this Python: python -m pip install --force-reinstall mcastfast",
+            "where that does not help, please report all lines above",
+        ],
     )
 
 

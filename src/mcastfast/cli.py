@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 from mcastfast import __version__
 from mcastfast.commands import bench, groups, interfaces, recv, relay, selftest, send
 from mcastfast.commands.arguments import HelpFormatter
+from mcastfast.commands.output import print_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
-        _report(f"{command}: {message}" if command else message, [f"see {self.prog} --help"])
+        print_error(f"{command}: {message}" if command else message, [f"see {self.prog} --help"])
         self.exit(USAGE)
 
 
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _forget_stdout()
             return DONE
         except KeyboardInterrupt:
-            _report("interrupted")
+            print_error("interrupted")
             return FAILED
         except (ValueError, TypeError) as error:
             _report_exception(error)
@@ -93,16 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _report(message: str, hints: Sequence[str] = ()) -> None:
-    print(f"mcastfast: error: {message}", *(f"  {hint}" for hint in hints), sep="\n", file=sys.stderr)
-
-
 def _report_exception(error: Exception) -> None:
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     lines = [in_options(" ".join(line.split())) for line in (text, *getattr(error, "__notes__", ()))]
-    _report(lines[0], lines[1:])
+    print_error(lines[0], lines[1:])
 
 
 # What the library's texts advise, and what stands for it on the command line.

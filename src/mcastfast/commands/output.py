@@ -1,4 +1,4 @@
-"""Tables and JSON on standard output."""
+"""Tables and JSON on standard output, errors on standard error."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ def print_json(value: object) -> None:
     """Write a value for machines."""
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def print_error(message: str, hints: Iterable[str] = ()) -> None:
+    """Say on standard error what went wrong, in a line, and below it a line for each hint."""
+    print(f"mcastfast: error: {message}", *(f"  {hint}" for hint in hints), sep="\n", file=sys.stderr)
