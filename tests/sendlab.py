@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from typing import TYPE_CHECKING, Any, Self
 
 import netlab
@@ -11,6 +13,8 @@ from receivelab import TIMEOUT, at
 from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netlab import Lan
     from receivelab import Family
 
@@ -26,6 +30,20 @@ def sent(error: BaseException) -> int:
     number = getattr(error, "sent", None)
     assert isinstance(number, int), f"{error!r} does not say how many went"
     return number
+
+
+def in_child(task: Callable[[], None]) -> None:
+    """Run the task in a forked child; AssertionError if it fails or hangs there."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(round(TIMEOUT))
+            task()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 class Wire:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from netlab import wait_until
 from receivelab import FAMILIES, TIMEOUT, Family, Worker, at, family_name, plain_socket
-from sendlab import LARGE, Wire, sent
+from sendlab import LARGE, Wire, in_child, sent
 
 from mcastfast import Receiver, Sender
 
@@ -164,19 +164,6 @@ def test_detach_of_a_closed_sender_is_an_error(wire: Wire) -> None:
     with pytest.raises(OSError, match=rf"detach of {sender}: it is closed") as caught:
         sender.detach()
     assert caught.value.errno == errno.EBADF
-
-
-def in_child(task: Callable[[], None]) -> None:
-    """Run the task in a forked child; AssertionError if it fails there."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            task()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_parent_and_child_send_after_a_fork(wire: Wire) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections import Counter
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from receivelab import FAMILIES, TIMEOUT, at, family_name
-from sendlab import Wire
+from receivelab import FAMILIES, at, family_name
+from sendlab import Wire, in_child
 
 from mcastfast import Receiver, Sender
 from mcastfast.options import SEGMENT, get_option
@@ -147,31 +146,17 @@ def test_after_a_fork_both_send_what_they_mean(wire: Wire, keeping: Sender) -> N
             keeping.send_batch(TRAIN)
         assert kept(keeping) == 0
 
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            assert kept(keeping) == 0
-            send()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    def child() -> None:
+        assert kept(keeping) == 0
+        send()
+
+    in_child(child)
     send()
     assert wire.payloads() == [LONG, *TRAIN * ENOUGH] * 2
 
 
 def forked(sender: Sender) -> None:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            signal.alarm(round(TIMEOUT))
-            sender.send(LONG)
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    in_child(lambda: sender.send(LONG))
 
 
 def duplicated(sender: Sender) -> None:
