@@ -25,7 +25,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import clab
 import netlab
@@ -37,7 +37,9 @@ from mcastfast.interface import Interface
 from mcastfast.packing import MembershipRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+Item = TypeVar("Item")
 
 ROOT = clab.TESTS.parent
 BUILD = ROOT / "build/platforms"
@@ -231,21 +233,22 @@ def check_facts(target: Target, folder: Path) -> Path:
 # The code
 
 
-def run_all(commands: Sequence[Sequence[str]]) -> None:
-    """Side by side, as far as there are processors."""
-    with ThreadPoolExecutor(len(commands)) as pool:
-        list(pool.map(run, commands))
+def side_by_side(function: Callable[[Item], None], items: Sequence[Item]) -> None:
+    """Call it for each, as far as there are processors."""
+    with ThreadPoolExecutor(len(items)) as pool:
+        list(pool.map(function, items))
 
 
 def check_core(target: Target, folder: Path) -> list[Path]:
     """Compile csrc for a target; the objects."""
     sources = clab.core_sources(target.system)
     made = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
-    run_all(
+    side_by_side(
+        run,
         [
             zig(target, *STANDARD, *OURS, *target.compile, f"-I{clab.CSRC}", "-c", source, "-o", name)
             for source, name in zip(sources, made, strict=True)
-        ]
+        ],
     )
     return made
 
@@ -317,8 +320,7 @@ def run_programs(target: Target, folder: Path, core: Sequence[Path]) -> None:
         run(zig(target, *STANDARD, "-UNDEBUG", f"-I{clab.CSRC}", "-static", "-o", made, source, *core))
         run([target.qemu, str(made)])
 
-    with ThreadPoolExecutor(len(QEMU_PROGRAMS)) as pool:
-        list(pool.map(program, QEMU_PROGRAMS))
+    side_by_side(program, QEMU_PROGRAMS)
 
 
 def prepare() -> None:
