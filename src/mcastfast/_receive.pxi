@@ -1,5 +1,29 @@
 # Receiving: one socket.
 
+cdef mcf_member *_new_table(str call, members, list sources) except NULL:
+    """Members as _set_members takes them, for the C core; `sources` gets what the table points to."""
+    cdef mcf_member *table = <mcf_member *>PyMem_Calloc(len(members) or 1, sizeof(mcf_member))
+    cdef uint32_t at = 0
+    if table == NULL:
+        raise MemoryError
+    try:
+        for group, index, is_exclude, addresses in members:
+            joined = b"".join(addresses)
+            if len(group) != 16 or len(joined) != 16 * len(addresses):
+                raise ValueError(f"{call}: an address is 16 bytes")
+            sources.append(joined)
+            memcpy(table[at].group, PyBytes_AS_STRING(group), 16)
+            table[at].interface_index = index
+            table[at].is_exclude = is_exclude
+            table[at].source_count = len(addresses)
+            table[at].sources = <const void *>PyBytes_AS_STRING(joined)
+            at += 1
+    except:
+        PyMem_Free(table)
+        raise
+    return table
+
+
 cdef class ReceiverCore(Gate):
     """The part of a Receiver through which datagrams pass."""
 
@@ -193,54 +217,30 @@ cdef class ReceiverCore(Gate):
 
     def _set_filter(self, entries):
         """Delivers only these (16-byte group, interface index) pairs, and unicast."""
-        cdef uint32_t count = len(entries)
-        cdef mcf_member *table = <mcf_member *>PyMem_Calloc(count or 1, sizeof(mcf_member))
-        cdef uint32_t at = 0
+        members = [(group, index, True, ()) for group, index in entries]
+        cdef list sources = []
+        cdef uint32_t count = len(members)
+        cdef mcf_member *table = _new_table("_set_filter", members, sources)
         cdef int error
-        if table == NULL:
+        with nogil:
+            error = mcf_members_set(&self.io.filter, table, count)
+        PyMem_Free(table)
+        if error:
             raise MemoryError
-        try:
-            for group, index in entries:
-                if len(group) != 16:
-                    raise ValueError("_set_filter: a group is 16 bytes")
-                memcpy(table[at].group, PyBytes_AS_STRING(group), 16)
-                table[at].interface_index = index
-                table[at].is_exclude = True
-                at += 1
-            with nogil:
-                error = mcf_members_set(&self.io.filter, table, count)
-            if error:
-                raise MemoryError
-        finally:
-            PyMem_Free(table)
 
     def _set_members(self, members):
         """Has the tap deliver what is for these (group, interface index, is exclude mode, sources), addresses 16 bytes.
 
         In a forked child, which does not receive, it does nothing.
         """
+        cdef list sources = []
         cdef uint32_t count = len(members)
-        cdef mcf_member *table = <mcf_member *>PyMem_Calloc(count or 1, sizeof(mcf_member))
-        cdef uint32_t at = 0
+        cdef mcf_member *table = _new_table("_set_members", members, sources)
         cdef int error = 0
-        joined = [b"".join(sources) for *_, sources in members]
-        if table == NULL:
-            raise MemoryError
-        try:
-            for group, index, is_exclude, sources in members:
-                if len(group) != 16 or len(joined[at]) != 16 * len(sources):
-                    raise ValueError("_set_members: an address is 16 bytes")
-                memcpy(table[at].group, PyBytes_AS_STRING(group), 16)
-                table[at].interface_index = index
-                table[at].is_exclude = is_exclude
-                table[at].source_count = len(sources)
-                table[at].sources = <const void *>PyBytes_AS_STRING(joined[at])
-                at += 1
-            with cython.critical_section(self):  # nobody closes it meanwhile
-                if not self.is_orphan:
-                    error = self.io.engine.tap.follow(&self.io, table, count)
-        finally:
-            PyMem_Free(table)
+        with cython.critical_section(self):  # nobody closes it meanwhile
+            if not self.is_orphan:
+                error = self.io.engine.tap.follow(&self.io, table, count)
+        PyMem_Free(table)
         if error == -ENOMEM:
             raise MemoryError
         if error:
