@@ -179,7 +179,7 @@ cdef class Gate:
             _raise_error(self, call, -EBADF)
         raise RuntimeError(f"{call} on {self._described()}: another thread is in a call that excludes this one")
 
-    cdef inline void _leave(self) noexcept:
+    cdef inline void _exit(self) noexcept:  # not _leave, a keyword of MSVC
         PyThread_release_lock(self.lock)
 
     def _shut(self):

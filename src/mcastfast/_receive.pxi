@@ -280,7 +280,7 @@ cdef class ReceiverCore(Gate):
     cdef int _run_signal_handlers(self) except? -1:
         """Without the lock, which is held on entry and, without an exception, on return: handlers may close, or even
         receive. -EINTR: go on, looking at everything anew; -ECANCELED: closed."""
-        self._leave()
+        self._exit()
         PyErr_CheckSignals()
         if _is_open(self):
             self._begin("recv_batch")  # in a child that a handler has forked it refuses
@@ -333,7 +333,7 @@ cdef class ReceiverCore(Gate):
             batch.data_start = got.data
             batch.data_size = got.data_size
             self._describe(batch, &got)
-        self._leave()
+        self._exit()
         return batch if used > 0 else None
 
     def recv_batch(self, timeout=None):
@@ -390,7 +390,7 @@ cdef class ReceiverCore(Gate):
                         mcf_arena_release(taken.arena)
             if used == -EINTR:
                 used = self._run_signal_handlers()
-        self._leave()
+        self._exit()
         if used > 0:
             used = <int>got.rows
             with cython.critical_section(batch):

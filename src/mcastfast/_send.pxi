@@ -121,7 +121,7 @@ cdef class SenderCore(Gate):
         cdef int64_t left
         self._begin("delay", 0)
         left = mcf_pace_turn(&self.io.pace) - mcf_clock()
-        self._leave()
+        self._exit()
         return left / 1e9 if left > 0 else 0.0
 
     cdef inline int _begin(self, str call, Py_ssize_t sent) except -1:
@@ -167,7 +167,7 @@ cdef class SenderCore(Gate):
             while True:
                 with nogil:
                     error = mcf_send_one(&self.io, buffer.buf, buffer.len, &deadline)
-                self._leave()
+                self._exit()
                 if error != -EINTR:
                     break
                 PyErr_CheckSignals()
@@ -220,7 +220,7 @@ cdef class SenderCore(Gate):
     cdef int _resume(self, int error, Py_ssize_t sent) except -1:
         """Raises the error, but after a signal takes the lock again: payloads must then be set anew, since the handler
         may have sent. The lock is held on entry."""
-        self._leave()
+        self._exit()
         if error != -EINTR:
             self._fail("send_batch", error, sent)
         PyErr_CheckSignals()
@@ -260,7 +260,7 @@ cdef class SenderCore(Gate):
                 if error:
                     self._resume(error, first)
                     error = 0
-            self._leave()
+            self._exit()
             return total
         finally:
             mcf_counter_add(&batch.exports, -1)
@@ -302,7 +302,7 @@ cdef class SenderCore(Gate):
                 if error:
                     self._resume(error, first)
                     error = 0
-            self._leave()
+            self._exit()
             return rows
         finally:
             PyMem_Free(sizes)
@@ -366,7 +366,7 @@ cdef class SenderCore(Gate):
                 if error:
                     self._resume(error, first)
                     error = 0
-            self._leave()
+            self._exit()
             return total
 
         buffers = <Py_buffer *>PyMem_Malloc(total * sizeof(Py_buffer))
@@ -393,7 +393,7 @@ cdef class SenderCore(Gate):
                 if error:
                     self._resume(error, first)
                     error = 0
-            self._leave()
+            self._exit()
             return total
         finally:
             for index in range(held):

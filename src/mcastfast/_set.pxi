@@ -145,8 +145,8 @@ cdef class ReceiverSet(Gate):
             if found >= 0 and member._has_carried():
                 found += not self.flags[index]
                 self.flags[index] = True
-            member._leave()
-        self._leave()
+            member._exit()
+        self._exit()
         if entered < count and _is_open(member):
             member._refuse("recv_batch")
         if found > 0:
