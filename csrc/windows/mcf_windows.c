@@ -137,7 +137,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
             .namelen = sizeof name,
             .lpBuffers = &payload,
             .dwBufferCount = 1,
-            .Control = {receiver->metadata ? sizeof messages : 0, messages.bytes},
+            .Control = {receiver->metadata ? (ULONG)sizeof messages : 0, messages.bytes},
         };
         DWORD length = 0;
         error = receive_one(receiver, &message, &length);

@@ -15,7 +15,7 @@ cdef mcf_member *_new_table(str call, members, list sources) except NULL:
             memcpy(table[at].group, PyBytes_AS_STRING(group), 16)
             table[at].interface_index = index
             table[at].is_exclude = is_exclude
-            table[at].source_count = len(addresses)
+            table[at].source_count = <uint32_t>len(addresses)
             table[at].sources = <const void *>PyBytes_AS_STRING(joined)
             at += 1
     except:
@@ -183,7 +183,7 @@ cdef class ReceiverCore(Gate):
                 processors[index] = cpus[index]
             options.name = encoded
             options.cpus = processors
-            options.cpu_count = len(cpus)
+            options.cpu_count = <uint32_t>len(cpus)
             options.priority = priority
             error = mcf_background_start(&self.background, &self.io, delay, &options)
         finally:
@@ -219,7 +219,7 @@ cdef class ReceiverCore(Gate):
         """Delivers only these (16-byte group, interface index) pairs, and unicast."""
         members = [(group, index, True, ()) for group, index in entries]
         cdef list sources = []
-        cdef uint32_t count = len(members)
+        cdef uint32_t count = <uint32_t>len(members)
         cdef mcf_member *table = _new_table("_set_filter", members, sources)
         cdef int error
         with nogil:
@@ -234,7 +234,7 @@ cdef class ReceiverCore(Gate):
         In a forked child, which does not receive, it does nothing.
         """
         cdef list sources = []
-        cdef uint32_t count = len(members)
+        cdef uint32_t count = <uint32_t>len(members)
         cdef mcf_member *table = _new_table("_set_members", members, sources)
         cdef int error = 0
         with cython.critical_section(self):  # nobody closes it meanwhile

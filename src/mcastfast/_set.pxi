@@ -120,7 +120,7 @@ cdef class ReceiverSet(Gate):
         descriptor is no longer looked at, and wakes this set for it. -ECANCELED: woken, or something is closed."""
         cdef list members = self.members  # close() may replace the list
         cdef ReceiverCore member = None
-        cdef uint32_t count = len(members)
+        cdef uint32_t count = <uint32_t>len(members)
         cdef uint32_t entered = 0
         cdef uint32_t index
         cdef uint32_t carried = 0
