@@ -51,6 +51,8 @@ WINDOWS_PYTHON = INTERPRETERS[0]
 LEVEL = ("-O1", "-fno-sanitize=undefined")
 STANDARD = ("-std=c11", "-fvisibility=hidden", "-Wall", "-Werror")
 OURS = ("-Wextra", "-Wshadow", "-Wconversion")
+# MSVC, which makes the wheels for Windows, knows no extension of GNU C and no array of variable length.
+PEDANTIC = ("-Wpedantic", "-Wvla")
 
 
 class Target(NamedTuple):
@@ -59,6 +61,7 @@ class Target(NamedTuple):
     name: str
     system: str
     compile: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()  # what Cython generates, beyond
     link: tuple[str, ...] = ()  # the extension
     program: tuple[str, ...] = ()
     qemu: str = ""
@@ -72,6 +75,8 @@ _WINDOWS = Target(
     "",
     "win32",
     compile=("-DNDEBUG", "-fno-stack-protector", "-D__fpclassify=_dclass"),
+    # Names of methods become C's, and _leave and its like are keywords to MSVC; the headers here are for GCC.
+    generated=("-fms-compatibility", "-fmsc-version=0", "-fgnuc-version=4.2.1"),
     link=("-nostdlib", "-lws2_32", "-liphlpapi", "-lkernel32", *(f"-lapi-ms-win-crt-{part}-l1-1-0" for part in _UCRT)),
 )
 _GLIBC = Target("", "linux", compile=("-fPIC",))
@@ -243,10 +248,11 @@ def check_core(target: Target, folder: Path) -> list[Path]:
     """Compile csrc for a target; the objects."""
     sources = clab.core_sources(target.system)
     made = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
+    ours = (*OURS, *(() if target.system == "linux" else PEDANTIC))
     side_by_side(
         run,
         [
-            zig(target, *STANDARD, *OURS, *target.compile, f"-I{clab.CSRC}", "-c", source, "-o", name)
+            zig(target, *STANDARD, *ours, *target.compile, f"-I{clab.CSRC}", "-c", source, "-o", name)
             for source, name in zip(sources, made, strict=True)
         ],
     )
@@ -262,8 +268,8 @@ def check_extension(target: Target, folder: Path, core: Sequence[Path]) -> None:
     """Compile and link the extension; it must hold the C core whole and show its entry."""
     made, generated = folder / "_core.so", folder / "_core.o"
     headers = WINDOWS_PYTHON.python / "include" if target.system == "win32" else PYTHON_HEADERS
-    include = (f"-I{clab.CSRC}", f"-I{headers}")
-    run(zig(target, *STANDARD, "-O0", *target.compile, *include, "-c", BUILD / "_core.c", "-o", generated))
+    flags = ("-O0", *target.compile, *target.generated, f"-I{clab.CSRC}", f"-I{headers}")
+    run(zig(target, *STANDARD, *flags, "-c", BUILD / "_core.c", "-o", generated))
     if target.system == "win32":
         entry = ("-Wl,-e,PyInit__core", python_library(target, folder))
         run(zig(target, "-shared", *entry, "-o", made, generated, *core, *target.link))
