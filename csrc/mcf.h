@@ -8,6 +8,7 @@
 #include "mcf_error.h"
 #include "mcf_interface.h"
 #include "mcf_io.h"
+#include "mcf_latch.h"
 #include "mcf_memory.h"
 #include "mcf_switch.h"
 

@@ -41,6 +41,12 @@ cdef extern from "mcf.h" nogil:
     bint mcf_switch_get(mcf_switch *switch)
     void mcf_switch_set(mcf_switch *switch, bint is_on)
 
+    ctypedef struct mcf_latch:
+        pass
+    bint mcf_latch_try(mcf_latch *latch)
+    bint mcf_latch_await(mcf_latch *latch)
+    bint mcf_latch_free(mcf_latch *latch)
+
     ctypedef struct mcf_arena:
         uint8_t *data
         size_t data_size

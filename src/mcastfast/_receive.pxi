@@ -63,9 +63,9 @@ cdef class ReceiverCore(Gate):
         return 0
 
     def _after_fork(self):
-        cdef bint was_idle = PyThread_acquire_lock(self.lock, NOWAIT_LOCK)
+        cdef bint was_idle = mcf_latch_try(&self.lock)
         if was_idle:
-            PyThread_release_lock(self.lock)
+            self._exit()
         if self.background != NULL:
             mcf_background_abandon(self.background)
             self.background = NULL
@@ -285,8 +285,7 @@ cdef class ReceiverCore(Gate):
         if _is_open(self):
             self._begin("recv_batch")  # in a child that a handler has forked it refuses
             return -EINTR
-        with nogil:
-            PyThread_acquire_lock(self.lock, WAIT_LOCK)
+        self._enter_at_last()
         return -ECANCELED
 
     cdef int _refuse(self, str call) except -1:
@@ -304,6 +303,7 @@ cdef class ReceiverCore(Gate):
             self._refuse(call)
         return 0
 
+    @cython.final
     cdef void _describe(self, Batch batch, const mcf_range *got) noexcept:
         """Makes the batch what was received."""
         batch.start = got.row
@@ -313,6 +313,7 @@ cdef class ReceiverCore(Gate):
         batch.port = self.port
         batch.sources = self.sources
 
+    @cython.final
     cdef Batch _batch(self, int64_t deadline, int *result):
         """One batch, or None and *result as mcf_receive."""
         cdef Batch batch = Batch.__new__(Batch)  # first: what was received must not be lost for want of memory
@@ -372,6 +373,7 @@ cdef class ReceiverCore(Gate):
             self._raise_failure("recv_batch_into", used)
         return used
 
+    @cython.final
     cdef int _fill(self, Batch batch, int64_t deadline) except? -1:
         """Receives into a claimed batch, leaves the call, and gives the batch what it has now; how many that are."""
         cdef mcf_range taken, got
