@@ -150,6 +150,8 @@ LINUX_ONLY = {
     "test_sender_late_errors.py": "IP_RECVERR",
     "test_threads_close.py::test_shut_down_socket_*": "shutdown(2) of a socket that is shared",
     "test_threads_sockets_hammered.py::test_fork_*": "fork(2)",
+    "test_sender_alike.py": "trains: UDP_SEGMENT",
+    "test_sender_gil.py::test_a_datagram_or_train_*": "trains: UDP_SEGMENT",
     "test_sender_trains.py": "trains: UDP_SEGMENT",
     "test_sender_trains_kept.py": "trains: UDP_SEGMENT",
     "test_source_rules.py": "the sources, the same everywhere",

@@ -1,8 +1,9 @@
-"""Once it has begun, a batch of any length goes out without the interpreter: other Python code cannot hold it up."""
+"""Other Python code does not hold up a send: a long batch goes out without the interpreter, a short one in one go."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 NUMBER = scaled(100_000)
+ROWS = np.zeros((64, 100), "u1")
 
 
 @pytest.fixture
@@ -47,3 +49,36 @@ def test_a_long_batch_needs_no_gil(loopback: netlab.Link, engine: str, make: Cal
             pass
         assert sender.stats.datagrams == NUMBER
         assert sending.result() == NUMBER
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the GIL nobody waits for another thread"
+)
+@pytest.mark.usefixtures("never_switching")
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda sender: sender.send(b"payload"),
+        lambda sender: sender.send_batch([b"payload"] * 64),
+        lambda sender: sender.send_batch(ROWS),
+    ],
+    ids=["send", "list", "rows"],
+)
+def test_a_datagram_or_train_keeps_the_gil(loopback: netlab.Link, send: Callable[[Sender], object]) -> None:
+    calls: list[None] = []
+    number = 1000
+    with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
+        send(sender)  # the first finds out what the way takes
+        begun = threading.Event()
+
+        def run() -> None:
+            begun.set()
+            for _ in range(number):
+                send(sender)
+                calls.append(None)
+
+        sending = Worker(run)
+        begun.wait(TIMEOUT)
+        seen = len(calls)
+        sending.result()
+    assert seen == number, "the thread that waited was let in before the last send"

@@ -118,19 +118,19 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     return received;
 }
 
+static mcf_trains *trains_of(const mcf_sender *sender)
+{
+    return (mcf_trains *)((struct mmsghdr *)sender->vectors + MCF_MAX_BATCH);
+}
+
 static void prepare_send(mcf_sender *sender)
 {
-    sender->most_segments = MCF_MOST_SEGMENTS;
+    mcf_prepare_trains(sender, trains_of(sender));
     struct mmsghdr *messages = sender->vectors;
     for (uint32_t i = 0; i < MCF_MAX_BATCH; i++) {
         messages[i].msg_hdr.msg_iov = (struct iovec *)&sender->payloads[i];
         messages[i].msg_hdr.msg_iovlen = 1;
     }
-}
-
-static mcf_trains *trains_of(const mcf_sender *sender)
-{
-    return (mcf_trains *)((struct mmsghdr *)sender->vectors + MCF_MAX_BATCH);
 }
 
 static int send_plain(mcf_sender *sender, uint32_t first, uint32_t count)
@@ -152,13 +152,13 @@ static int send_refused(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
 {
     /* It may be the answer to an earlier datagram, which comes once. */
     mcf_counter_add(&sender->late_errors, mcf_collect_errors(sender->fd));
-    int sent = mcf_send_trains(sender, first, count, 1, trains);
+    int sent = mcf_send_trains(sender, first, count, count, trains);
     if (sent >= 0 || !mcf_may_refuse_trains(-sent))
         return sent;
     if (count > MCF_FEWEST_SEGMENTS) {
         uint32_t before = sender->most_segments;
         count = sender->most_segments = MCF_FEWEST_SEGMENTS;
-        sent = mcf_send_trains(sender, first, count, 1, trains);
+        sent = mcf_send_trains(sender, first, count, count, trains);
         if (sent <= 0) /* that the kernel takes no more than these is not proven */
             sender->most_segments = before;
         if (sent >= 0 || !mcf_may_refuse_trains(-sent))
@@ -184,7 +184,7 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
     uint32_t train = mcf_train_length(sender, first, count);
     if (train > 1) {
         mcf_trains *trains = trains_of(sender);
-        int sent = mcf_send_trains(sender, first, count, MCF_MOST_TRAINS, trains);
+        int sent = mcf_send_trains(sender, first, train, count, trains);
         return sent < 0 && mcf_may_refuse_trains(-sent) ? send_refused(sender, first, train, trains) : sent;
     }
     uint32_t plain = 1;

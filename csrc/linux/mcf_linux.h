@@ -23,13 +23,16 @@ typedef struct mcf_trains mcf_trains;
 
 enum { MCF_TRAINS_SIZE = 68 << 10 };
 
+/* Tells the sender where payloads are gathered, and which. */
+void mcf_prepare_trains(mcf_sender *sender, mcf_trains *trains);
+
 /* The largest payload that passes without fragments, by the MTU that the system knows; 0 = none known. */
 uint32_t mcf_path_limit(const mcf_sender *sender);
 /* How many payloads from `first` on one train may carry; 1 when that one is to go plain. */
 uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t count);
-/* Sends up to `most` trains in one call: those that begin the payloads, of which the first must be one (see
- * mcf_train_length). Returns how many datagrams went, 0 when the socket is full, or -errno for the first train. */
-int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t count, uint32_t most, mcf_trains *trains);
+/* Sends the train of the first `length` payloads and, in the same call, those that follow it among `count`. Returns how
+ * many datagrams went, 0 when the socket is full, or -errno for the first train. */
+int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains);
 /* Before a datagram goes plain on a socket that may have the option set for trains. Returns 0 or -errno. */
 int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains);
 /* mcf_engine.share */

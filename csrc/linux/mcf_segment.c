@@ -13,19 +13,19 @@
 #include "linux/mcf_linux.h"
 
 struct mcf_trains {
-    struct mmsghdr messages[MCF_MOST_TRAINS];
+    size_t last_size;  /* of the segments of the first train of the last call */
+    uint32_t repeated; /* and in how many calls in a row it was the same */
+    /* The option that the socket has, 0 = none. Only the sending thread sets it, any thread takes it back; who relies
+     * on it or changes it holds the lock. */
+    atomic_flag lock;
+    _Atomic size_t kept;
+    uint32_t lengths[MCF_MOST_TRAINS]; /* datagrams */
     struct iovec wholes[MCF_MOST_TRAINS];
+    struct mmsghdr messages[MCF_MOST_TRAINS];
     union {
         struct cmsghdr header;
         uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
     } control[MCF_MOST_TRAINS];
-    uint32_t lengths[MCF_MOST_TRAINS]; /* datagrams */
-    size_t last_size;                  /* of the segments of the first train of the last call */
-    uint32_t repeated;                 /* and in how many calls in a row it was the same */
-    /* The option that the socket has, 0 = none. Only the sending thread sets it, any thread takes it back; who relies
-     * on it or changes it holds the lock. */
-    _Atomic size_t kept;
-    atomic_flag lock;
     uint8_t room[MCF_LARGEST_TRAIN];
 };
 static_assert(sizeof(struct mcf_trains) <= MCF_TRAINS_SIZE, "the owner has as much");
@@ -86,21 +86,16 @@ static int is_worth_keeping(mcf_sender *sender, mcf_trains *trains, size_t size)
     return trains->repeated++ >= KEEP_AFTER || size == atomic_load_explicit(&trains->kept, memory_order_relaxed);
 }
 
-/* A train by send(2), the option set. Returns as that, or 0 when the socket is not to have it. */
-static ssize_t send_kept(mcf_sender *sender, mcf_trains *trains, size_t size, const struct iovec *whole)
-{
-    ssize_t sent = 0;
-    trains->repeated = 0;
-    lock(trains);
-    if (size == atomic_load_explicit(&trains->kept, memory_order_relaxed) ||
-        (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0))
-        sent = send((int)sender->fd, whole->iov_base, whole->iov_len, MSG_DONTWAIT);
-    unlock(trains);
-    return sent;
-}
-
 /* The kernel gathers scattered payloads slower than we copy them, up to about this size. */
 enum { LARGEST_COPY = 900 };
+
+void mcf_prepare_trains(mcf_sender *sender, mcf_trains *trains)
+{
+    sender->most_segments = MCF_MOST_SEGMENTS;
+    sender->largest_staged = LARGEST_COPY;
+    sender->staging = trains->room;
+    sender->staging_size = sizeof trains->room;
+}
 
 uint32_t mcf_path_limit(const mcf_sender *sender)
 {
@@ -148,14 +143,42 @@ static int is_contiguous(const mcf_payload *payloads, uint32_t count)
     return 1;
 }
 
-static size_t copy(uint8_t *into, const mcf_payload *payloads, uint32_t count)
+/* Where the payloads of a train lie one behind the other: in place, or copied into `left` bytes of room. Returns how
+ * many bytes of that it took, or -1 when they are too few; *whole stays empty when the kernel is to gather them. */
+static int join(const mcf_sender *sender, uint32_t first, uint32_t count, uint8_t *room, size_t left,
+                struct iovec *whole)
 {
-    size_t total = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        memcpy(into + total, payloads[i].data, payloads[i].length);
-        total += payloads[i].length;
+    const mcf_payload *payloads = sender->payloads + first;
+    mcf_payload front = mcf_payload_at(sender, first);
+    size_t length = front.length * (count - 1) + mcf_payload_at(sender, first + count - 1).length;
+    if (sender->alike || is_contiguous(payloads, count)) {
+        *whole = (struct iovec){(void *)front.data, length};
+        return 0;
     }
-    return total;
+    *whole = (struct iovec){0};
+    if (front.length > LARGEST_COPY)
+        return 0;
+    if (length > left)
+        return -1;
+    *whole = (struct iovec){room, length};
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(room, payloads[i].data, payloads[i].length);
+        room += payloads[i].length;
+    }
+    return (int)length;
+}
+
+/* Sends a train by send(2), the option set. Returns as that, or 0 when the socket is not to have the option. */
+static ssize_t send_kept(mcf_sender *sender, mcf_trains *trains, size_t size, const struct iovec *whole)
+{
+    ssize_t sent = 0;
+    trains->repeated = 0;
+    lock(trains);
+    if (size == atomic_load_explicit(&trains->kept, memory_order_relaxed) ||
+        (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0))
+        sent = send((int)sender->fd, whole->iov_base, whole->iov_len, MSG_DONTWAIT);
+    unlock(trains);
+    return sent;
 }
 
 /* Makes the message of one train; its payloads are copied, if at all, into the `left` bytes of room. Returns how many
@@ -163,7 +186,6 @@ static size_t copy(uint8_t *into, const mcf_payload *payloads, uint32_t count)
 static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_trains *trains, uint32_t number,
                         size_t left)
 {
-    mcf_payload *payloads = sender->payloads + first;
     uint16_t size = (uint16_t)mcf_payload_at(sender, first).length;
     struct msghdr *message = &trains->messages[number].msg_hdr;
     struct iovec *whole = &trains->wholes[number];
@@ -174,54 +196,50 @@ static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
     memcpy(CMSG_DATA(control), &size, sizeof size);
     message->msg_control = control;
     message->msg_controllen = sizeof trains->control[number];
-    message->msg_iov = whole;
-    message->msg_iovlen = 1;
-    size_t length = (size_t)size * (count - 1) + mcf_payload_at(sender, first + count - 1).length;
-    if (sender->alike || is_contiguous(payloads, count)) {
-        *whole = (struct iovec){(void *)mcf_payload_at(sender, first).data, length};
-    } else if (size <= LARGEST_COPY) {
-        if (length > left)
-            return -1;
-        uint8_t *room = trains->room + (sizeof trains->room - left);
-        *whole = (struct iovec){room, copy(room, payloads, count)};
-        return (int)length;
-    } else {
-        message->msg_iov = (struct iovec *)payloads;
-        message->msg_iovlen = (uint16_t)count; /* an int on musl, a size_t on glibc */
-    }
-    return 0;
+    int taken = join(sender, first, count, trains->room + (sizeof trains->room - left), left, whole);
+    message->msg_iov = whole->iov_len ? whole : (struct iovec *)(sender->payloads + first);
+    message->msg_iovlen = whole->iov_len ? 1 : (uint16_t)count; /* an int on musl, a size_t on glibc */
+    return taken;
 }
 
-int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t count, uint32_t most, mcf_trains *trains)
+static int refusal(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+}
+
+int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains)
 {
     size_t left = sizeof trains->room;
-    uint32_t number = 0, at = 0;
     size_t size = mcf_payload_at(sender, first).length;
-    int keeps = is_worth_keeping(sender, trains, size);
-    if (keeps) /* then a call for each costs less than sendmmsg(2) */
-        most = 1;
-    while (number < most && at < count) {
-        uint32_t length = mcf_train_length(sender, first + at, count - at);
-        int taken = length > 1 ? make_message(sender, first + at, length, trains, number, left) : -1;
+    sender->tried = length;
+    if (is_worth_keeping(sender, trains, size)) { /* then a call for each costs less than sendmmsg(2) */
+        struct iovec whole;
+        (void)join(sender, first, length, trains->room, left, &whole);
+        ssize_t sent = whole.iov_len ? send_kept(sender, trains, size, &whole) : 0;
+        if (sent < 0)
+            return refusal();
+        if (sent > 0) {
+            mcf_counter_bump(&sender->trains, 1);
+            return (int)length;
+        }
+    }
+    uint32_t number = 0;
+    for (uint32_t at = 0; at < count && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
+        trains->lengths[number] = number ? mcf_train_length(sender, first + at, count - at) : length;
+        int taken = trains->lengths[number] > 1
+                        ? make_message(sender, first + at, trains->lengths[number], trains, number, left)
+                        : -1;
         if (taken < 0)
             break;
         left -= (size_t)taken;
-        trains->lengths[number++] = length;
-        at += length;
     }
-    sender->tried = trains->lengths[0];
-    const struct msghdr *message = &trains->messages[0].msg_hdr;
-    ssize_t sent = 0;
-    if (keeps && message->msg_iovlen == 1)
-        sent = send_kept(sender, trains, size, message->msg_iov);
-    if (sent)
-        sent = sent < 0 ? -1 : 1;
-    else if (number > 1)
+    int sent = 0;
+    if (number > 1)
         sent = sendmmsg((int)sender->fd, trains->messages, number, MSG_DONTWAIT);
     else /* costs a little less */
-        sent = sendmsg((int)sender->fd, message, MSG_DONTWAIT) < 0 ? -1 : 1;
+        sent = sendmsg((int)sender->fd, &trains->messages->msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1;
     if (sent < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return refusal();
     mcf_counter_bump(&sender->trains, sent);
     int gone = 0;
     for (int i = 0; i < sent; i++)

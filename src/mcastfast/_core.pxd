@@ -200,14 +200,19 @@ cdef extern from "mcf.h" nogil:
         int segment
         mcf_switch is_private
         mcf_pace pace
+        uint32_t most_segments
+        uint32_t largest_segment
         uint32_t alike
-        mcf_payload *payloads
+        uint32_t largest_staged
+        uint32_t staging_size
+        uint8_t *staging
         mcf_counter batches
         mcf_counter datagrams
         mcf_counter bytes
         mcf_counter trains
         mcf_counter send_drops
         mcf_counter late_errors
+        mcf_payload *payloads
     int mcf_sender_init(mcf_sender *sender)
     void mcf_sender_clear(mcf_sender *sender)
     void mcf_sender_share(mcf_sender *sender)

@@ -1,5 +1,8 @@
 # Sending: one payload, many, a batch, the rows of an array.
 
+cdef extern from "Python.h":
+    PyObject **_items "PySequence_Fast_ITEMS"(object list_or_tuple)
+
 # Of a tuple and bytes that someone holds, which never change: no need of the GIL.
 cdef extern from "Python.h" nogil:
     PyObject *_item "PyTuple_GET_ITEM"(PyObject *values, Py_ssize_t index)
@@ -34,9 +37,9 @@ cdef bint _holds_objects(const char *format) noexcept:
 cdef class SenderCore(Gate):
     """The part of a Sender through which datagrams pass."""
 
-    cdef mcf_sender io
     cdef object timeout
     cdef size_t largest  # payload that fits a datagram, bytes
+    cdef mcf_sender io  # last, for it is large
 
     def __dealloc__(self):
         mcf_sender_clear(&self.io)
@@ -155,6 +158,7 @@ cdef class SenderCore(Gate):
         """
         cdef Py_buffer buffer
         cdef int64_t deadline
+        cdef int64_t at_once = MCF_DO_NOT_WAIT
         cdef int error
         if not PyObject_CheckBuffer(payload):
             raise TypeError(f"send takes a bytes-like object, not {type(payload).__name__}")
@@ -165,8 +169,12 @@ cdef class SenderCore(Gate):
             deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
             self._begin("send", 0)
             while True:
-                with nogil:
-                    error = mcf_send_one(&self.io, buffer.buf, buffer.len, &deadline)
+                error = -EAGAIN
+                if self.io.pace.units == 0:
+                    error = mcf_send_one(&self.io, buffer.buf, buffer.len, &at_once)
+                if error == -EAGAIN:
+                    with nogil:
+                        error = mcf_send_one(&self.io, buffer.buf, buffer.len, &deadline)
                 self._exit()
                 if error != -EINTR:
                     break
@@ -193,9 +201,10 @@ cdef class SenderCore(Gate):
             return self._send_rows(payloads, lengths)
         if lengths is not None:
             raise TypeError("send_batch: lengths= goes with a 2-D array; slice the payloads instead")
-        if not isinstance(payloads, (list, tuple)):
-            payloads = _iterate(payloads)
-        return self._send_objects(tuple(payloads))
+        if type(payloads) is not list and type(payloads) is not tuple:
+            payloads = tuple(_iterate(payloads))
+        cdef Py_ssize_t sent = self._send_staged(payloads)
+        return sent if sent else self._send_objects(tuple(payloads))
 
     cdef inline int _begin_batch(self, Py_ssize_t total) except -1:
         self._begin("send_batch", 0)
@@ -203,6 +212,7 @@ cdef class SenderCore(Gate):
             mcf_counter_bump(&self.io.batches, 1)
         return 0
 
+    @cython.final
     cdef int _send(self, Py_ssize_t count, bint are_alike, int64_t *deadline, Py_ssize_t *first) noexcept nogil:
         """Sends the first `count` of io.payloads, and adds to *first how many went; 0 or what ended it early.
 
@@ -217,6 +227,24 @@ cdef class SenderCore(Gate):
         first[0] += sent
         return error
 
+    @cython.final
+    cdef int _send_brief(self, Py_ssize_t count, size_t size, const void *data, Py_ssize_t *first) noexcept:
+        """With the GIL, and without waiting: sends `count` payloads of one size that lie one behind the other, if they
+        are one train of a sender that has no pace.
+
+        Such a call is over before another thread has taken the GIL, and from a busy thread it would not come back for
+        5 ms (sys.getswitchinterval). Returns 0 or an error that ended it; what went is in *first.
+        """
+        cdef int64_t at_once = MCF_DO_NOT_WAIT
+        cdef int error
+        if (self.io.segment == MCF_SEGMENT_NEVER or self.io.pace.units or not 0 < size <= self.io.largest_segment
+                or count > self.io.most_segments or count * size > self.io.staging_size):
+            return 0
+        self.io.payloads[0].data = data
+        self.io.payloads[0].length = size
+        error = self._send(count, True, &at_once, first)
+        return 0 if error == -EAGAIN else error
+
     cdef int _resume(self, int error, Py_ssize_t sent) except -1:
         """Raises the error, but after a signal takes the lock again: payloads must then be set anew, since the handler
         may have sent. The lock is held on entry."""
@@ -227,6 +255,7 @@ cdef class SenderCore(Gate):
         self._begin("send_batch", sent)
         return 0
 
+    @cython.final
     cdef Py_ssize_t _send_received(self, Batch batch) except -1:
         cdef int64_t deadline = _deadline(self.timeout)
         cdef const uint8_t *base
@@ -265,6 +294,7 @@ cdef class SenderCore(Gate):
         finally:
             mcf_counter_add(&batch.exports, -1)
 
+    @cython.final
     cdef Py_ssize_t _send_rows(self, payloads, lengths) except -1:
         cdef Py_buffer buffer
         cdef Py_ssize_t width, index, count, rows
@@ -291,6 +321,8 @@ cdef class SenderCore(Gate):
             base = <const uint8_t *>buffer.buf
             sizes = self._row_sizes(rows, width, lengths)
             self._begin_batch(rows)
+            if sizes == NULL:
+                error = self._send_brief(rows, width, base, &first)
             while first < rows:
                 with nogil:
                     while first < rows and not error:
@@ -308,6 +340,7 @@ cdef class SenderCore(Gate):
             PyMem_Free(sizes)
             PyBuffer_Release(&buffer)
 
+    @cython.final
     cdef size_t *_row_sizes(self, Py_ssize_t rows, Py_ssize_t width, lengths) except? NULL:
         """The checked lengths, or NULL when every row goes out whole."""
         cdef size_t *sizes
@@ -335,6 +368,71 @@ cdef class SenderCore(Gate):
             raise
         return sizes
 
+    @cython.final
+    cdef Py_ssize_t _send_staged(self, payloads) except -1:
+        """Sends payloads of a list or tuple that the engine wants one behind the other; 0 when these are not such."""
+        cdef int64_t deadline
+        cdef Py_ssize_t total = 0
+        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t first = 0
+        cdef Py_ssize_t origin = 0  # the payload at `base`
+        cdef const uint8_t *base = self.io.staging
+        cdef bytes rest
+        cdef int error
+        if base == NULL or self.io.segment == MCF_SEGMENT_NEVER:
+            return 0
+        deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
+        self._begin("send_batch", 0)
+        with cython.critical_section(payloads):  # nobody changes the list meanwhile; afterwards nothing reads it
+            size = self._stage(_items(payloads), len(payloads))
+            total = len(payloads)
+        if not size:
+            self._exit()
+            return 0
+        mcf_counter_bump(&self.io.batches, 1)
+        error = self._send_brief(total, size, base, &first)
+        while first < total:
+            if not error:
+                with nogil:
+                    self.io.payloads[0].data = base + (first - origin) * size
+                    self.io.payloads[0].length = size
+                    error = self._send(total - first, True, &deadline, &first)
+            if error:
+                try:  # the handler of a signal may send, and so use the same memory
+                    rest = PyBytes_FromStringAndSize(<const char *>base + (first - origin) * size,
+                                                     (total - first) * size)
+                except MemoryError:
+                    self._exit()
+                    raise
+                self._resume(error, first)
+                base = <const uint8_t *>PyBytes_AS_STRING(rest)
+                origin = first
+                error = 0
+        self._exit()
+        return total
+
+    @cython.final
+    cdef Py_ssize_t _stage(self, PyObject **values, Py_ssize_t count) noexcept:
+        """Copies payloads to where the engine wants them, and returns their size; 0 when it has no use for these."""
+        cdef Py_ssize_t index
+        cdef Py_ssize_t size
+        cdef uint8_t *end = self.io.staging
+        if not (2 <= count <= <Py_ssize_t>MCF_MAX_BATCH and _is_bytes(values[0])):
+            return 0
+        size = _size(values[0])
+        if size > <Py_ssize_t>self.io.largest_staged or count * size > <Py_ssize_t>self.io.staging_size:
+            return 0
+        # The last first, for it is the most likely to be shorter.
+        if not _is_bytes(values[count - 1]) or _size(values[count - 1]) != size:
+            return 0
+        for index in range(count):
+            if not _is_bytes(values[index]) or _size(values[index]) != size:
+                return 0
+            memcpy(end, _octets(values[index]), size)
+            end += size
+        return size
+
+    @cython.final
     cdef Py_ssize_t _send_objects(self, tuple payloads) except -1:
         """The tuple keeps the payloads while the GIL is away, whatever happens to the list it was made from."""
         cdef Py_ssize_t total = len(payloads)

@@ -12,6 +12,7 @@ GAPS = {
         "test_receiver_from_socket.py::test_one_that_fails_leaves_the_socket_as_it_was",
         "test_receiver_memory.py::*trains]",
         "test_receiver_spin.py::test_trains_are_watched_for_too*",
+        "test_sender_gil.py::test_a_datagram_or_train_keeps_the_gil*",
         "test_sender_pacing.py::test_a_train_has_no_more_segments_than_the_burst*",
         "test_sender_trains*.py::*",
     ),
