@@ -75,11 +75,11 @@ def test_memory_that_is_given_back_is_used_again(way: dict[str, Any]) -> None:
 @ways
 def test_the_memory_is_never_more_than_was_given(way: dict[str, Any]) -> None:
     with feed(background=SMALL, **way) as busy:
-        send_slowly(busy, range(4000))
+        send_slowly(busy, range(8000))
         assert busy.receiver.stats.overrun > 0
         arenas = busy.receiver.stats.arenas
         held = list(take_all(busy.receiver))
-        send_slowly(busy, range(4000))
+        send_slowly(busy, range(8000))
         assert busy.receiver.stats.arenas == arenas
         assert sum(len(batch.data) for batch in held) <= SMALL
 
