@@ -76,7 +76,7 @@ def _rows(height: int) -> Way:
     def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
         import numpy
 
-        rows = numpy.zeros((min(height, depth), feed.size), dtype=numpy.uint8)
+        rows = numpy.ones((min(height, depth), feed.size), dtype=numpy.uint8)  # zeros would be one page of the kernel
         return batches_sent(_sender(stack, feed, segment=True).send_batch, rows)
 
     return open_way
@@ -157,9 +157,12 @@ def _contestant(rig: Rig, feed: Feed, send: Move, depth: int, *, coalescing: boo
 
 
 def _train_depth(rig: Rig, size: int) -> int:
-    """How many datagrams in trains are sent in one timed part: so many that a call or two does not make the figure."""
+    """How many datagrams in trains are sent in one timed part: so many that a call or two does not make the figure.
+
+    And not so many that their memory does, which nobody else's would: what waits for the member stays below 1 MiB.
+    """
     depth = rig.depth(size)
-    return depth if rig.smoke else depth * max(1, min(8, rig.granted // (2 * depth * size)))
+    return depth if rig.smoke else depth * max(1, min(8, min(rig.granted // 2, 1 << 20) // (depth * size)))
 
 
 def _enter(rig: Rig, stack: ExitStack, size: int, *, coalescing: bool) -> dict[str, Contestant]:
