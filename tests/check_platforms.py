@@ -104,7 +104,7 @@ HEADERS = {
 HANGS_AFTER = 1800.0
 """Seconds that nothing takes, on a slow machine that has other work either."""
 
-QEMU_PROGRAMS = ("pace", "turns", "stamps", "frame", "pool_race")
+QEMU_PROGRAMS = ("pace", "turns", "stamps", "frame", "pool_race", "latch_race")
 """Of tests/c: QEMU has its own answers to socket filters and to joins by index, and no time for background_race."""
 
 

@@ -48,6 +48,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], list[
         "pool_race",
         "filter_race",
         "batch_race",
+        "latch_race",
         "stamps",
         "pace",
         "turns",

@@ -46,6 +46,8 @@ cdef extern from "mcf.h" nogil:
     bint mcf_latch_try(mcf_latch *latch)
     bint mcf_latch_await(mcf_latch *latch)
     bint mcf_latch_free(mcf_latch *latch)
+    void mcf_latch_woken(mcf_latch *latch)
+    void mcf_latch_reset(mcf_latch *latch)
 
     ctypedef struct mcf_arena:
         uint8_t *data

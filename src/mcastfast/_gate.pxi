@@ -98,7 +98,7 @@ cdef class Gate:
     """
 
     cdef mcf_latch lock  # calls refuse and do not sleep for it: PyThread's own lock costs them five times as much
-    cdef PyThread_type_lock bell  # rung for one who does sleep for it
+    cdef PyThread_type_lock bell  # held; letting go of it rings, for one who does sleep for the lock
     cdef mcf_socket wake
     cdef mcf_switch is_open  # only goes off in the critical section: what looks there first may use the descriptor
     cdef object __weakref__
@@ -131,7 +131,7 @@ cdef class Gate:
         """In the child: a new lock, for the thread that may hold the old one does not exist here, and a new wake-up."""
         try:
             self.bell = _new_bell()
-            mcf_latch_free(&self.lock)
+            mcf_latch_reset(&self.lock)
             self._make_wake()
         except (MemoryError, OSError):
             mcf_switch_set(&self.is_open, False)
@@ -193,6 +193,7 @@ cdef class Gate:
         with nogil:
             while not mcf_latch_await(&self.lock):
                 PyThread_acquire_lock(self.bell, WAIT_LOCK)
+                mcf_latch_woken(&self.lock)
 
     def _shut(self):
         """Ends the use of the descriptor: when this returns, no call uses it and none will.
