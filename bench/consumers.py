@@ -1,9 +1,10 @@
 """Programs that receive a feed until they are ended, each in an interpreter of its own, as an ordinary user.
 
 `python -m bench.consumers WAY JSON`, where WAY is a key of WAYS and JSON the fields of Order. It says "ready" when it
-has joined. Each line of standard input is then answered by a line of JSON, the fields of State; by a thread of its own,
-for a signal that comes just before a blocking call waits for the call's end. With Order.stall it stalls for a second in
-every two: a loop in Python, which holds the interpreter's lock as a busy program does.
+has joined. Each line of standard input is then answered by a line of JSON, the fields of State, and the end of input
+ends the program; by a thread of its own, for a signal that comes just before a blocking call waits for the call's end.
+With Order.stall it stalls for a second in every two: a loop in Python, which holds the interpreter's lock as a busy
+program does.
 """
 
 from __future__ import annotations
@@ -314,6 +315,7 @@ def main() -> None:
     def answer() -> None:
         for _ in sys.stdin:
             os.write(sys.stdout.fileno(), json.dumps(asdict(consumer.state())).encode() + b"\n")
+        os._exit(0)  # who would have ended this is gone
 
     def stall(number: int, frame: object) -> None:
         end = monotonic() + STALL
