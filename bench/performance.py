@@ -69,6 +69,14 @@ from Python costs shows at 64 rows: where system calls are cheap, `socket.send` 
 bench` prints has it: then the kernel cuts, and the gain is less); payloads of different sizes, which leave without
 trains.
 """,
+    "busy": """\
+To a group that nobody joined, while another thread of the program runs a loop of Python. `socket.send` lets go of the
+interpreter's lock in each call; where the other thread takes it, it comes back after 5 ms (sys.getswitchinterval).
+mcastfast keeps it for a datagram or a train, and each thread has 5 ms in turn.
+
+*Not shown*: a send that has to wait, or is paced, which lets go of the lock as well; free-threaded Python, which has
+none.
+""",
     "rate": """\
 From one network namespace to another, each end on a processor of its own, the sender in trains of 32 so that it is
 not the limit. The receiver runs without capabilities, with as much receive buffer as net.core.rmem_max allows. The

@@ -78,6 +78,13 @@ QUESTIONS = (
         tuple((f"member-v4-{size}B", f"{size} bytes") for size in _SIZES),
     ),
     Question(
+        "busy",
+        "What does a send cost while another thread runs Python?",
+        "nanoseconds per datagram, logarithmic",
+        "time",
+        (("busy-v4-256B", "256 bytes"),),
+    ),
+    Question(
         "rate",
         "Which rate is received without loss?",
         "datagrams per second, logarithmic",
@@ -135,6 +142,7 @@ STYLES = {
     "rows64-socket-trains": Style("mcastfast, array of 64 rows", "mcastfast"),
     "batch64-socket-trains": Style("mcastfast, list of 64", "mcastfast"),
     "batch64-socket": Style("mcastfast, list of 64, no trains", "mcastfast"),
+    "batch1-socket": Style("mcastfast, send", "mcastfast"),
     "rows64-send": Style("socket.send, 64 rows, UDP_SEGMENT", "socket"),
     "batch64-send-joined": Style("socket.send, 64 joined, UDP_SEGMENT", "socket"),
     "batch1-send": Style("socket.send", "socket"),

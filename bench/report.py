@@ -92,6 +92,7 @@ WORKS = (
     "send",
     "member",
     "plainmember",
+    "busy",
     "pace",
     "loops",
     "rate",

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from bench.loops import Move, batches_sent, distinct_payloads, each
 from bench.rig import replayed_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import ExitStack
 
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -111,3 +113,52 @@ def test_send(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name:
     work = f"{work}-{size}B"
     records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, size))
     rig.report(benchmark, work, name, records, limit="batch64-c")
+
+
+@contextlib.contextmanager
+def _busy_thread() -> Iterator[None]:
+    """Have another thread run Python meanwhile, as in a program that has more to do than to send."""
+    began, ended = threading.Event(), False
+
+    def run() -> None:
+        began.set()
+        while not ended:
+            pass
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    began.wait()
+    try:
+        yield
+    finally:
+        ended = True
+        thread.join()
+
+
+BUSY_ROUNDS = 7
+BUSY_CALLS = 10_000  # so many that who takes turns with the other thread has several
+BUSY = {"batch64-socket-trains": SLOTS, "batch1-socket": 1, "batch1-send": 1}
+"""Who sends beside a busy thread, and how many datagrams a call."""
+
+
+def _enter_beside_a_busy_thread(rig: Rig, stack: ExitStack) -> dict[str, Contestant]:
+    def beside(contestant: Contestant) -> Contestant:
+        def turn() -> Turn:
+            with _busy_thread():
+                return contestant()
+
+        return turn
+
+    contestants = {}
+    for name, most in BUSY.items():
+        sock = stack.enter_context(connected_sender(socket.AF_INET, PORT))
+        send = WAYS[name](rig, stack, sock, 256)
+        contestants[name] = beside(_contestant(send, most * (1 if rig.smoke else BUSY_CALLS), most))
+    return contestants
+
+
+@pytest.mark.parametrize("name", BUSY)
+@pytest.mark.parametrize("work", ["busy-v4-256B"])
+def test_send_beside_a_busy_thread(rig: Rig, benchmark: BenchmarkFixture, work: str, name: str) -> None:
+    records = rig.contest(work, BUSY_ROUNDS, lambda stack: _enter_beside_a_busy_thread(rig, stack))
+    rig.report(benchmark, work, name, records)
