@@ -29,6 +29,7 @@ cdef class ReceiverCore(Gate):
 
     cdef mcf_receiver io
     cdef mcf_background *background  # the thread that receives, NULL = whoever calls
+    cdef bint is_behind  # the last batch was full, so that more may be there
     cdef bint is_orphan  # a forked child, whose parent has the thread, or the ring
     cdef uint16_t port
     cdef _SourceCache sources
@@ -314,12 +315,25 @@ cdef class ReceiverCore(Gate):
         batch.sources = self.sources
 
     @cython.final
+    cdef inline bint _takes_at_once(self, int64_t deadline) noexcept:
+        """Whether to look, with the GIL, for what is there already.
+
+        That takes microseconds, and beside a thread that runs Python the GIL would come back after 5 ms
+        (sys.getswitchinterval), batch by batch, while datagrams pile up.
+        """
+        return self.background == NULL and (self.is_behind or deadline == MCF_DO_NOT_WAIT)
+
+    @cython.final
     cdef Batch _batch(self, int64_t deadline, int *result):
         """One batch, or None and *result as mcf_receive."""
         cdef Batch batch = Batch.__new__(Batch)  # first: what was received must not be lost for want of memory
         cdef mcf_range got
         cdef int used = -EINTR
         self._begin("recv_batch")
+        if self._takes_at_once(deadline):
+            used = mcf_receive(&self.io, MCF_DO_NOT_WAIT, &got)
+            if used == 0 and deadline != MCF_DO_NOT_WAIT:
+                used = -EINTR
         while used == -EINTR:
             with nogil:
                 if self.background != NULL:
@@ -329,6 +343,7 @@ cdef class ReceiverCore(Gate):
             if used == -EINTR:
                 used = self._run_signal_handlers()
         result[0] = used
+        self.is_behind = used > 0 and got.rows > 1 and got.rows == self.io.batch_size
         if used > 0:
             batch.arena = got.arena
             batch.data_start = got.data
@@ -381,6 +396,10 @@ cdef class ReceiverCore(Gate):
         with cython.critical_section(batch):
             batch.count = 0
             mcf_counter_bump(&batch.generation, 1)
+        if self._takes_at_once(deadline):
+            used = mcf_receive_into(&self.io, batch.arena, MCF_DO_NOT_WAIT, &got)
+            if used == 0 and deadline != MCF_DO_NOT_WAIT:
+                used = -EINTR
         while used == -EINTR:
             with nogil:
                 if self.background == NULL:
@@ -392,6 +411,7 @@ cdef class ReceiverCore(Gate):
                         mcf_arena_release(taken.arena)
             if used == -EINTR:
                 used = self._run_signal_handlers()
+        self.is_behind = used > 0 and got.rows > 1 and got.rows == batch.arena.rows
         self._exit()
         if used > 0:
             used = <int>got.rows
