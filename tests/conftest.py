@@ -187,3 +187,12 @@ def lan3(isolated: None) -> Iterator[Lan3]:
     """A receiver and two sources, each in its namespace, on one network of IPv4 and IPv6."""
     with netlab.lan3() as found:
         yield found
+
+
+@pytest.fixture
+def never_switching() -> Iterator[None]:
+    """Who has the GIL keeps it until it lets go by itself."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(before)

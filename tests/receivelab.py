@@ -12,10 +12,12 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import netlab
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -240,6 +242,37 @@ class Worker(threading.Thread, Generic[T]):
         if error is not None:
             raise error
         return value  # type: ignore[return-value]
+
+
+needs_gil = pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the GIL nobody waits for another thread"
+)
+
+
+def calls_before_another_thread(call: Callable[[], object], count: int) -> int:
+    """How many of so many calls are made before a thread gets the GIL that waits for it from the start.
+
+    With the fixture "never_switching" it gets it when a call lets go. One more call comes before all that.
+    """
+    made = 0
+    begun = threading.Event()
+
+    def run() -> None:
+        nonlocal made
+        call()
+        begun.set()
+        until = time.monotonic() + 0.01
+        while time.monotonic() < until:
+            pass  # with the GIL, for which the other wakes and queues meanwhile
+        for _ in range(count):
+            call()
+            made += 1
+
+    calling = Worker(run)
+    assert begun.wait(TIMEOUT)
+    seen = made
+    calling.result()
+    return seen
 
 
 def interrupt(call: Callable[[], object], step: int) -> bool:

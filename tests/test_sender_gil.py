@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from netlab import scaled, wait_until
-from receivelab import TIMEOUT, V4, Worker, at
+from receivelab import TIMEOUT, V4, Worker, at, calls_before_another_thread, needs_gil
 
 from mcastfast import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import netlab
 
@@ -23,15 +21,6 @@ pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 NUMBER = scaled(100_000)
 ROWS = np.zeros((64, 100), "u1")
-
-
-@pytest.fixture
-def never_switching() -> Iterator[None]:
-    """Who has the GIL keeps it for as long as it runs Python code."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1000)
-    yield
-    sys.setswitchinterval(before)
 
 
 @pytest.mark.usefixtures("never_switching")
@@ -51,9 +40,7 @@ def test_a_long_batch_needs_no_gil(loopback: netlab.Link, engine: str, make: Cal
         assert sending.result() == NUMBER
 
 
-@pytest.mark.skipif(
-    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="without the GIL nobody waits for another thread"
-)
+@needs_gil
 @pytest.mark.usefixtures("never_switching")
 @pytest.mark.parametrize(
     "send",
@@ -65,20 +52,6 @@ def test_a_long_batch_needs_no_gil(loopback: netlab.Link, engine: str, make: Cal
     ids=["send", "list", "rows"],
 )
 def test_a_datagram_or_train_keeps_the_gil(loopback: netlab.Link, send: Callable[[Sender], object]) -> None:
-    calls: list[None] = []
-    number = 1000
     with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
-        send(sender)  # the first finds out what the way takes
-        begun = threading.Event()
-
-        def run() -> None:
-            begun.set()
-            for _ in range(number):
-                send(sender)
-                calls.append(None)
-
-        sending = Worker(run)
-        begun.wait(TIMEOUT)
-        seen = len(calls)
-        sending.result()
-    assert seen == number, "the thread that waited was let in before the last send"
+        # The first finds out what the way takes.
+        assert calls_before_another_thread(lambda: send(sender), 1000) == 1000
