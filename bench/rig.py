@@ -133,6 +133,8 @@ class Rig:
         The verdict is that of targets.py unless another is given.
         """
         record = records[contestant]
+        if record.repeated:
+            note = "; ".join(filter(None, [note, f"turns taken again, since they lost something: {record.repeated}"]))
         verdict = verdict or targets.judge(work, contestant, records)
         row = Row(
             work=work,

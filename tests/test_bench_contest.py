@@ -53,12 +53,20 @@ def test_counts_are_those_of_all_turns() -> None:
     ],
 )
 @pytest.mark.parametrize("good_turns", [0, 2])
-def test_a_turn_that_lost_something_ends_it_and_names_the_contestant(turn: Turn, counts: str, good_turns: int) -> None:
+def test_turns_that_go_on_losing_end_it_and_name_the_contestant(turn: Turn, counts: str, good_turns: int) -> None:
     """In the warm-up too."""
-    turns = iter([Turn(1.0, 64, 64)] * good_turns + [turn])
-    with pytest.raises(LostDatagramsError, match=f"^leaky: {counts}$"):
+    turns = iter([Turn(1.0, 64, 64)] * good_turns + [turn] * 4)
+    with pytest.raises(LostDatagramsError, match=f"^leaky: {counts}, after 3 repeats$"):
         compete({"tight": lambda: Turn(1.0, 64, 64), "leaky": lambda: next(turns)}, rounds=3, warm_up=1)
     assert gc.isenabled()
+
+
+def test_a_turn_that_lost_something_is_taken_again_and_counted() -> None:
+    """Not where it was in the warm-up, which counts for nothing."""
+    lossy, good = Turn(1.0, 64, 63), [Turn(float(cost), 64, 64) for cost in range(4)]
+    turns = iter([lossy, good[0], good[1], lossy, lossy, lossy, good[2], lossy, good[3]])
+    records = compete({"leaky": lambda: next(turns), "tight": lambda: Turn(1.0)}, rounds=3, warm_up=1)
+    assert records == {"leaky": Record(tuple(good[1:]), 4), "tight": Record((Turn(1.0),) * 3)}
 
 
 def test_a_contest_of_losses_ends_with_them() -> None:
