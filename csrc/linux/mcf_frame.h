@@ -50,9 +50,4 @@ typedef struct {
  */
 mcf_frame_verdict mcf_frame_read(int family, const mcf_frame *frame, mcf_frame_datagram *found);
 
-/* The short way for the next datagram of a stream: `before` is the frame that *found was read from. Returns 1 when this
- * one is of the same stream, from IP version to UDP ports, and as good; then offset, length and segment are set anew,
- * and the rest holds for both. Returns 0, and *found stays, for everything that has to be read in full. */
-int mcf_frame_follow(int family, const mcf_frame *frame, const mcf_frame *before, mcf_frame_datagram *found);
-
 #endif

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "linux/mcf_follow.h"
 #include "linux/mcf_ring.h"
 #include "posix/mcf_posix.h"
 #include "posix/mcf_tally.h"
@@ -191,23 +192,24 @@ static void describe_run(const mcf_receiver *receiver, const mcf_ring_packet *pa
 #undef FILL_ADDRESSES
 }
 
-/* Writes what each datagram of a packet has of its own; they lie `step` apart. */
-static inline void describe(const mcf_receiver *receiver, const mcf_ring_packet *packet, uint16_t flags, int is_train,
-                            mcf_arena *arena, uint32_t row, uint32_t count, uint32_t offset, uint32_t step,
-                            uint32_t length)
+/* What each datagram has of its own. */
+typedef struct {
+    uint32_t *offsets, *lengths;
+    uint16_t *flags;
+    int64_t *timestamps; /* NULL where nobody asked */
+} columns;
+
+static inline void describe(const columns *to, uint32_t row, const mcf_ring_packet *packet, uint32_t offset,
+                            uint32_t length, uint16_t flags)
 {
-    int has_time = (receiver->metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP)) != 0;
-    if (has_time && packet->is_hardware_time)
-        flags |= MCF_FLAG_HARDWARE_TIME;
-    if (has_time && is_train)
-        flags |= MCF_FLAG_SHARED_TIME;
-    for (uint32_t end = row + count; row < end; row++, offset += step) {
-        arena->offsets[row] = offset;
-        arena->lengths[row] = length;
-        arena->flags[row] = flags;
-        if (has_time)
-            arena->timestamps[row] = packet->timestamp;
+    to->offsets[row] = offset;
+    to->lengths[row] = length;
+    if (to->timestamps) {
+        to->timestamps[row] = packet->timestamp;
+        if (packet->is_hardware_time)
+            flags |= MCF_FLAG_HARDWARE_TIME;
     }
+    to->flags[row] = flags;
 }
 
 /* Copies the first bytes of datagrams that lie `size` apart, close to each other, behind what is used of the arena. */
@@ -227,34 +229,47 @@ static void copy_datagrams(packets *state, mcf_arena *arena, const uint8_t *payl
 static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, uint32_t most, mcf_range *got,
                       mcf_tally *tally)
 {
+    int has_time = (receiver->metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP)) != 0;
+    columns to = {arena->offsets, arena->lengths, arena->flags, has_time ? arena->timestamps : NULL};
     uint32_t max_datagram = receiver->limit, start = arena->used_rows, rows = 0, others = 0;
     mcf_ring_cursor cursor = state->cursor;
-    mcf_ring_packet packet = state->packet, next;
+    mcf_ring_packet pair[] = {state->packet, state->packet}, *packet = &pair[0], *next = &pair[1];
     mcf_frame_datagram datagram = state->datagram;
     int has_packet = state->has_packet, is_run = has_packet; /* packet and datagram are of the rows from `run` on */
-    uint32_t taken = state->taken, end = 0, run = start;
+    uint32_t taken = state->taken, run = start;
     const uint8_t *first = state->is_copied ? arena->data + arena->used_data : NULL;
     while (rows < most) {
         if (!has_packet) {
-            if (!mcf_ring_step(&cursor, &next))
+            if (!mcf_ring_step(&cursor, next))
                 break;
-            if (!is_run || next.interface_index != packet.interface_index ||
-                !mcf_frame_follow(receiver->family, &next.frame, &packet.frame, &datagram)) {
-                describe_run(receiver, &packet, &datagram, arena, run, start + rows);
+            if (!is_run || next->interface_index != packet->interface_index ||
+                !mcf_frame_follow(receiver->family, &next->frame, &packet->frame, &datagram)) {
+                describe_run(receiver, packet, &datagram, arena, run, start + rows);
                 run = start + rows;
-                is_run = is_for_member(receiver, state, &next, &datagram, &others);
+                is_run = is_for_member(receiver, state, next, &datagram, &others);
             }
+            mcf_ring_packet *before = packet;
             packet = next;
+            next = before;
             if (!is_run)
                 continue;
             taken = 0;
         }
-        has_packet = 1;
-        const uint8_t *payload = packet.frame.data + datagram.offset + taken;
-        uint32_t left = datagram.length - taken, row = start + rows, count = 1;
+        const uint8_t *payload = packet->frame.data + datagram.offset + taken;
+        uint32_t left = datagram.length - taken, count = 1;
         uint32_t size = datagram.segment ? datagram.segment : left;
-        uint32_t shown = size < max_datagram ? size : max_datagram;
+        uint32_t shown = size < max_datagram ? size : max_datagram, step = size;
+        uint16_t flags = size > shown ? MCF_FLAG_TRUNCATED : 0;
+        if (!first)
+            first = payload;
+        if (!datagram.segment && !state->is_copied) { /* mostly */
+            describe(&to, start + rows++, packet, (uint32_t)(payload - first), shown, flags);
+            tally->flags |= flags;
+            continue;
+        }
+        has_packet = 1;
         if (datagram.segment) {
+            flags |= has_time ? MCF_FLAG_SHARED_TIME : 0;
             count = (left + size - 1) / size;
             if (count > most - rows)
                 count = most - rows;
@@ -268,15 +283,12 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
             copy_datagrams(state, arena, payload, size, shown, left, count);
             payload = arena->data + arena->used_data;
             arena->used_data += (size_t)count * shown;
-        } else if (!first) {
-            first = payload;
+            step = shown;
         }
-        uint32_t offset = (uint32_t)(payload - first), step = state->is_copied ? shown : size;
-        uint16_t flags = size > shown ? MCF_FLAG_TRUNCATED : 0;
-        describe(receiver, &packet, flags, datagram.segment != 0, arena, row, count, offset, step, shown);
+        for (uint32_t i = 0; i < count; i++)
+            describe(&to, start + rows + i, packet, (uint32_t)(payload - first) + i * step, shown, flags);
         rows += count;
-        if (size > shown)
-            tally->flags |= MCF_FLAG_TRUNCATED;
+        tally->flags |= flags & MCF_FLAG_TRUNCATED;
         if (count * size >= left) { /* the last datagram of a train may be shorter */
             uint32_t rest = left - (count - 1) * size;
             has_packet = 0;
@@ -288,19 +300,20 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
         } else {
             taken += count * size;
         }
-        end = arena->offsets[start + rows - 1] + arena->lengths[start + rows - 1];
     }
-    describe_run(receiver, &packet, &datagram, arena, run, start + rows);
+    describe_run(receiver, packet, &datagram, arena, run, start + rows);
     state->cursor = cursor;
     state->taken = taken;
     state->has_packet = (uint8_t)has_packet;
     if (has_packet) {
-        state->packet = packet;
+        state->packet = *packet;
         state->datagram = datagram;
     }
-    const uint8_t *memory = state->is_copied ? arena->data : state->block->data;
-    *got = (mcf_range){.arena = arena, .row = start, .rows = rows, .data_size = end};
-    got->data = rows ? (size_t)(first - memory) : 0;
+    *got = (mcf_range){.arena = arena, .row = start, .rows = rows};
+    if (rows) {
+        got->data = (size_t)(first - (state->is_copied ? arena->data : state->block->data));
+        got->data_size = arena->offsets[start + rows - 1] + arena->lengths[start + rows - 1];
+    }
     for (uint32_t row = start; row < start + rows; row++)
         tally->bytes += arena->lengths[row];
     tally->kept = rows;

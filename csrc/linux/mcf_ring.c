@@ -20,23 +20,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* struct virtio_net_hdr of linux/virtio_net.h, whose older versions do not know trains of UDP. In the host's byte
- * order.
- */
-typedef struct {
-    uint8_t flags;
-    uint8_t gso_type;
-    uint16_t header_length;
-    uint16_t gso_size;
-    uint16_t checksum_start;
-    uint16_t checksum_offset;
-} virtual_header;
-
-enum {
-    GSO_UDP_L4 = 5,
-    ADDRESS_AT = (sizeof(struct tpacket3_hdr) + TPACKET_ALIGNMENT - 1) / TPACKET_ALIGNMENT * TPACKET_ALIGNMENT,
-};
-
 struct mcf_ring {
     int fd;
     int edges;        /* epoll on fd, see below */
@@ -53,9 +36,14 @@ struct mcf_ring {
     mcf_ring_block handles[];
 };
 
+static uint8_t *block_of(const mcf_ring *ring, uint32_t block)
+{
+    return ring->memory + block * ring->block_size;
+}
+
 static struct tpacket_hdr_v1 *header_of(const mcf_ring *ring, uint32_t block)
 {
-    struct tpacket_block_desc *start = (void *)(ring->memory + block * ring->block_size);
+    struct tpacket_block_desc *start = (void *)block_of(ring, block);
     return &start->hdr.bh1;
 }
 
@@ -195,11 +183,12 @@ static int take(mcf_ring *ring, mcf_ring_block **result)
         if (!(status & TP_STATUS_USER))
             return 0;
         ring->next = next + 1 == ring->blocks ? 0 : next + 1;
+        mcf_ring_prefetch(block_of(ring, ring->next));
         if (!header->num_pkts) { /* the first packet did not fit and went into the block behind */
             give_back(ring, next);
             continue;
         }
-        block->data = ring->memory + next * ring->block_size;
+        block->data = block_of(ring, next);
         block->length = header->blk_len;
         block->frames = header->num_pkts;
         block->turn++;
@@ -233,43 +222,20 @@ int mcf_ring_is_stuck(const mcf_ring *ring)
 
 int mcf_ring_has_next(const mcf_ring *ring)
 {
-    return !mcf_ring_is_stuck(ring) && status_of(header_of(ring, ring->next)) & TP_STATUS_USER;
+    const struct tpacket_hdr_v1 *header = header_of(ring, ring->next);
+    if (mcf_ring_is_stuck(ring) || !(status_of(header) & TP_STATUS_USER))
+        return 0;
+    const uint8_t *packet = block_of(ring, ring->next) + header->offset_to_first_pkt;
+    uint32_t size = ((const struct tpacket3_hdr *)(const void *)packet)->tp_next_offset;
+    for (int i = 0; i < MCF_RING_AHEAD; i++, packet += size)
+        mcf_ring_prefetch(packet);
+    return 1;
 }
 
 mcf_ring_cursor mcf_ring_begin(const mcf_ring_block *block)
 {
     const struct tpacket_block_desc *start = (const void *)block->data;
     return (mcf_ring_cursor){block->data + start->hdr.bh1.offset_to_first_pkt, block->frames};
-}
-
-int mcf_ring_step(mcf_ring_cursor *cursor, mcf_ring_packet *packet)
-{
-    if (!cursor->left)
-        return 0;
-    const struct tpacket3_hdr *header = (const void *)cursor->at;
-    const struct sockaddr_ll *from = (const void *)(cursor->at + ADDRESS_AT);
-    uint32_t status = header->tp_status;
-    virtual_header virtual;
-    memcpy(&virtual, cursor->at + header->tp_mac - sizeof virtual, sizeof virtual);
-    uint32_t link = (uint32_t)(header->tp_net - header->tp_mac);
-    packet->frame.data = cursor->at + header->tp_net;
-    packet->frame.captured = header->tp_snaplen > link ? header->tp_snaplen - link : 0;
-    packet->frame.length = header->tp_len > link ? header->tp_len - link : 0;
-    packet->frame.segment = virtual.gso_type == GSO_UDP_L4 ? virtual.gso_size : 0;
-    packet->frame.checksum = status & TP_STATUS_CSUMNOTREADY ? MCF_CHECKSUM_UNFINISHED
-                             : status & TP_STATUS_CSUM_VALID ? MCF_CHECKSUM_VALID
-                                                             : MCF_CHECKSUM_UNKNOWN;
-    packet->interface_index = (uint32_t)from->sll_ifindex;
-    packet->timestamp = (int64_t)header->tp_sec * 1000000000 + header->tp_nsec;
-    packet->is_hardware_time = (status & TP_STATUS_TS_RAW_HARDWARE) != 0;
-    /* Packets of a stream are mostly of one size: the one after the next then lies as far behind it again. */
-    const uint8_t *soon = cursor->at + 6 * (size_t)header->tp_next_offset;
-    __builtin_prefetch(soon);
-    __builtin_prefetch(soon + 64);
-    __builtin_prefetch(soon + 128);
-    cursor->at += header->tp_next_offset;
-    cursor->left--;
-    return 1;
 }
 
 void mcf_ring_release(mcf_ring_block *block)

@@ -1,6 +1,6 @@
 /* The parser of packets: what it makes of each kind, and that no damaged packet leads it outside its bytes. Run under
  * AddressSanitizer: each packet lies in memory of exactly its size. */
-#include "linux/mcf_frame.h"
+#include "linux/mcf_follow.h"
 
 #include <string.h>
 
