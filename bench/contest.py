@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-
 _MOST_REPEATS = 3
 
 
@@ -76,9 +75,9 @@ def compete(
 ) -> dict[str, Record]:
     """Give every contestant one turn a round, in an order shuffled anew each round; the warm-up rounds do not count.
 
-    The garbage collector rests meanwhile. A turn that lost something is taken again, since one stray datagram says nothing
-    of anybody; LostDatagramsError names the contestant that goes on losing. With may_lose, losses are what the contest
-    shows.
+    The garbage collector rests meanwhile. A turn that lost something is taken again, since one stray datagram says
+    nothing of anybody; LostDatagramsError names the contestant that goes on losing. With may_lose, losses are what the
+    contest shows.
     """
     order = list(contestants)
     shuffle = random.Random(seed).shuffle
