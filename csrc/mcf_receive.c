@@ -209,8 +209,9 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
 {
     if (arena->filler != receiver->id)
         adopt(receiver, arena);
+    int may_wait = deadline != MCF_DO_NOT_WAIT && deadline != MCF_ONE_LOOK;
     /* A short batch emptied the queue: waiting first then saves a receive that would find nothing. */
-    int wait_first = deadline != MCF_DO_NOT_WAIT && receiver->last_count < receiver->last_asked && !receiver->carried;
+    int wait_first = may_wait && receiver->last_count < receiver->last_asked && !receiver->carried;
     int rounds = 0;
     for (;;) {
         int is_carried = receiver->carried > 0;
@@ -233,7 +234,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
         receiver->is_busy = used > 0 && got->rows;
         if (used == 0) {
             receiver->last_count = 0;
-            if (deadline == MCF_DO_NOT_WAIT)
+            if (!may_wait)
                 return 0;
             /* Readable, and yet nothing: a queued error report (IP_RECVERR) makes poll say so until it is taken. */
             if (wait_first && !wait_inside)
@@ -253,9 +254,11 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
         /* Neither foreign datagrams nor a socket that is readable for nothing may hold up deadlines and signals. */
         if (deadline > 0 && mcf_clock() >= deadline)
             return -ETIMEDOUT;
+        if (deadline == MCF_ONE_LOOK)
+            return -EINTR;
         if (++rounds == VAIN_ROUNDS)
-            return deadline == MCF_DO_NOT_WAIT ? 0 : -EINTR;
-        wait_first = deadline != MCF_DO_NOT_WAIT && !receiver->carried;
+            return may_wait ? -EINTR : 0;
+        wait_first = may_wait && !receiver->carried;
     }
 }
 

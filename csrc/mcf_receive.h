@@ -86,9 +86,9 @@ enum {
 };
 
 /* Receives a batch of up to batch_size datagrams that pass the filter; *got then holds a reference to its arena.
- * Returns > 0, or 0 when deadline is MCF_DO_NOT_WAIT and nothing (to deliver) is there, -ETIMEDOUT after the deadline
- * (a mcf_clock time), -EINTR after a signal and now and then while nothing to deliver comes, -ECANCELED when woken,
- * MCF_NO_ROOM, MCF_NO_BLOCK, -ENOMEM. */
+ * Returns > 0, or 0 when deadline is MCF_DO_NOT_WAIT or MCF_ONE_LOOK and nothing (to deliver) is there, -ETIMEDOUT
+ * after the deadline (a mcf_clock time), -EINTR after a signal and now and then while nothing to deliver comes,
+ * -ECANCELED when woken, MCF_NO_ROOM, MCF_NO_BLOCK, -ENOMEM. */
 int mcf_receive(mcf_receiver *receiver, int64_t deadline, mcf_range *got);
 
 /* The same into an arena over the caller's memory, from its start; the arena's references are left alone. */

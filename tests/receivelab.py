@@ -350,3 +350,17 @@ def script(text: str, *arguments: str, namespace: netlab.Namespace) -> Iterator[
             yield process
         finally:
             process.kill()
+
+
+def first_seen_from_another_thread(work: Callable[[], object], look: Callable[[], int]) -> int:
+    """What a thread sees first that is not 0, while another one works."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.001)
+    try:
+        Worker(work)
+        until = time.monotonic() + TIMEOUT
+        while not (seen := look()) and time.monotonic() < until:
+            pass
+    finally:
+        sys.setswitchinterval(before)
+    return seen

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from receivelab import TIMEOUT, V4, at, calls_before_another_thread, needs_gil
+from packetlab import needs_packet
+from receivelab import TIMEOUT, V4, at, calls_before_another_thread, first_seen_from_another_thread, needs_gil
 
 from mcastfast import Batch, Receiver, Sender
 
@@ -53,3 +56,42 @@ def test_full_batches_keep_the_gil(loopback: netlab.Link, engine: str, way: str)
         # The first is a full one; before that nobody knew.
         assert calls_before_another_thread(WAYS[way](receiver), BATCHES) == BATCHES
         assert receiver.stats.datagrams == SIZE * (BATCHES + 1)
+
+
+@needs_packet
+@pytest.mark.usefixtures("never_switching")
+def test_blocks_of_the_ring_keep_the_gil(loopback: netlab.Link) -> None:
+    """Though none of them fills a batch."""
+    group = at(V4.group, loopback)
+    with Receiver(group, engine="packet", ring="1 MiB") as receiver, Sender(group, segment=False) as sender:
+        sender.send_batch([bytes(1400)] * 600)
+        assert calls_before_another_thread(lambda: receiver.recv_batch(TIMEOUT), 2) == 2
+        assert receiver.stats.batches == 3
+        assert receiver.stats.datagrams < 600
+
+
+def test_what_is_there_is_found_behind_what_is_foreign(loopback: netlab.Link, engine: str) -> None:
+    """Which is passed over without the GIL."""
+    group, other = at(V4.group, loopback), at(V4.other, loopback)
+    with (
+        Receiver(group, bind="any", batch_size=SIZE, engine=engine) as receiver,
+        Sender(other) as foreign,
+        Sender(group) as sender,
+    ):
+        receiver.join(other)
+        for _ in range(4 * SIZE):
+            foreign.send(b"foreign")
+        receiver.leave(other)
+        sender.send(b"own")
+        assert receiver.recv_batch(0).payloads() == [b"own"]
+        assert receiver.stats.foreign == 4 * SIZE
+
+
+@needs_packet
+def test_a_loop_in_c_lets_others_run(loopback: netlab.Link) -> None:
+    group, count = at(V4.group, loopback), 40_000
+    with Receiver(group, engine="packet", batch_size=SIZE) as receiver, Sender(group, segment=True) as sender:
+        sender.send_batch([b"payload"] * (SIZE * count))
+        loop = functools.partial(collections.deque, receiver, 0)
+        seen = first_seen_from_another_thread(loop, lambda: receiver.stats.batches)
+    assert 0 < seen < count // 2

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import collections
+import functools
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from netlab import scaled, wait_until
-from receivelab import TIMEOUT, V4, Worker, at, calls_before_another_thread, needs_gil
+from receivelab import TIMEOUT, V4, Worker, at, calls_before_another_thread, first_seen_from_another_thread, needs_gil
 
-from mcastfast import Sender
+from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 NUMBER = scaled(100_000)
-ROWS = np.zeros((64, 100), "u1")
 
 
 @pytest.mark.usefixtures("never_switching")
@@ -43,15 +45,53 @@ def test_a_long_batch_needs_no_gil(loopback: netlab.Link, engine: str, make: Cal
 @needs_gil
 @pytest.mark.usefixtures("never_switching")
 @pytest.mark.parametrize(
-    "send",
+    "payloads",
     [
-        lambda sender: sender.send(b"payload"),
-        lambda sender: sender.send_batch([b"payload"] * 64),
-        lambda sender: sender.send_batch(ROWS),
+        [b"payload"] * 64,
+        [bytes(1400)] * 40,
+        [bytearray(b"payload")] * 64,
+        [b"payload"] * 63 + [b"last"],
+        [b"alone"],
+        np.zeros((64, 100), "u1"),
     ],
-    ids=["send", "list", "rows"],
+    ids=["list", "long payloads", "bytearrays", "a shorter last one", "one", "rows"],
 )
-def test_a_datagram_or_train_keeps_the_gil(loopback: netlab.Link, send: Callable[[Sender], object]) -> None:
+def test_a_train_of_payloads_keeps_the_gil(loopback: netlab.Link, payloads: Any) -> None:
     with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
         # The first finds out what the way takes.
-        assert calls_before_another_thread(lambda: send(sender), 1000) == 1000
+        assert calls_before_another_thread(lambda: sender.send_batch(payloads), 1000) == 1000
+
+
+@needs_gil
+@pytest.mark.usefixtures("never_switching")
+def test_a_train_of_received_datagrams_keeps_the_gil(loopback: netlab.Link) -> None:
+    group = at(V4.group, loopback)
+    with Receiver(group) as receiver, Sender(group, segment=True, send_buffer=1 << 20) as sender:
+        sender.send_batch([b"payload"] * 32)
+        batch = receiver.recv_batch(TIMEOUT)
+        assert calls_before_another_thread(lambda: sender.send_batch(batch), 1000) == 1000
+
+
+@needs_gil
+@pytest.mark.usefixtures("never_switching")
+def test_a_datagram_keeps_the_gil(loopback: netlab.Link) -> None:
+    with Sender(at(V4.group, loopback)) as sender:
+        assert calls_before_another_thread(lambda: sender.send(b"payload"), 1000) == 1000
+
+
+@needs_gil
+@pytest.mark.usefixtures("never_switching")
+def test_a_train_it_is_not_with_payloads_of_different_sizes(loopback: netlab.Link) -> None:
+    """They are a system call each."""
+    with Sender(at(V4.group, loopback), segment=True) as sender:
+        payloads = [b"payload", b"longer payload"] * 32
+        assert calls_before_another_thread(lambda: sender.send_batch(payloads), 200) < 200
+
+
+@needs_gil
+def test_a_loop_in_c_lets_others_run(loopback: netlab.Link) -> None:
+    count = 100_000
+    with Sender(at(V4.group, loopback)) as sender:
+        loop = functools.partial(collections.deque, map(sender.send, itertools.repeat(b"payload", count)), 0)
+        seen = first_seen_from_another_thread(loop, lambda: sender.stats.datagrams)
+    assert 0 < seen < count

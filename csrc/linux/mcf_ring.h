@@ -128,7 +128,7 @@ static inline int mcf_ring_step(mcf_ring_cursor *cursor, mcf_ring_packet *packet
     packet->interface_index = (uint32_t)from->sll_ifindex;
     packet->timestamp = (int64_t)header->tp_sec * 1000000000 + header->tp_nsec;
     packet->is_hardware_time = (status & TP_STATUS_TS_RAW_HARDWARE) != 0;
-    /* Packets of a stream are mostly of one size: the one after the next then lies as far behind it again. */
+    /* Packets of a stream are mostly of one size, and so lie this far apart. */
     mcf_ring_prefetch(cursor->at + (size_t)MCF_RING_AHEAD * header->tp_next_offset);
     cursor->at += header->tp_next_offset;
     cursor->left--;

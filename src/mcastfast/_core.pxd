@@ -22,6 +22,7 @@ cdef extern from "mcf.h" nogil:
         MCF_MAX_BATCH
         MCF_NO_DEADLINE
         MCF_DO_NOT_WAIT
+        MCF_ONE_LOOK
         MCF_PATIENCE_MS
         MCF_IF_UP
         MCF_IF_RUNNING
@@ -142,6 +143,8 @@ cdef extern from "mcf.h" nogil:
         mcf_members filter
         mcf_pool *pool
         uint32_t carried
+        uint32_t last_asked
+        uint32_t last_count
         uint32_t last_drops
         mcf_counter batches
         mcf_counter datagrams

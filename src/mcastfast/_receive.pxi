@@ -24,12 +24,17 @@ cdef mcf_member *_new_table(str call, members, list sources) except NULL:
     return table
 
 
+cdef enum:
+    BRIEF_RECEIVES = 1024  # calls that keep the GIL before one lets go
+
+
 cdef class ReceiverCore(Gate):
     """The part of a Receiver through which datagrams pass."""
 
     cdef mcf_receiver io
     cdef mcf_background *background  # the thread that receives, NULL = whoever calls
-    cdef bint is_behind  # the last batch was full, so that more may be there
+    cdef bint is_behind  # the last call took all that it could, so that more may be there
+    cdef uint32_t calls  # to receive
     cdef bint is_orphan  # a forked child, whose parent has the thread, or the ring
     cdef uint16_t port
     cdef _SourceCache sources
@@ -319,9 +324,17 @@ cdef class ReceiverCore(Gate):
         """Whether to look, with the GIL, for what is there already.
 
         That takes microseconds, and beside a thread that runs Python the GIL would come back after 5 ms
-        (sys.getswitchinterval), batch by batch, while datagrams pile up.
+        (sys.getswitchinterval), batch by batch, while datagrams pile up. One call in many lets go all the same: in a
+        loop in C, such as deque(receiver), nobody else does.
         """
-        return self.background == NULL and (self.is_behind or deadline == MCF_DO_NOT_WAIT)
+        self.calls += 1
+        return (self.background == NULL and (self.is_behind or deadline == MCF_DO_NOT_WAIT)
+                and self.calls % BRIEF_RECEIVES != 0)
+
+    @cython.final
+    cdef inline void _note_backlog(self, int used, uint32_t rows) noexcept:
+        self.is_behind = (used > 0 and rows > 1
+                          and (self.io.carried > 0 or self.io.last_count >= self.io.last_asked))
 
     @cython.final
     cdef Batch _batch(self, int64_t deadline, int *result):
@@ -331,7 +344,7 @@ cdef class ReceiverCore(Gate):
         cdef int used = -EINTR
         self._begin("recv_batch")
         if self._takes_at_once(deadline):
-            used = mcf_receive(&self.io, MCF_DO_NOT_WAIT, &got)
+            used = mcf_receive(&self.io, MCF_ONE_LOOK, &got)
             if used == 0 and deadline != MCF_DO_NOT_WAIT:
                 used = -EINTR
         while used == -EINTR:
@@ -343,7 +356,7 @@ cdef class ReceiverCore(Gate):
             if used == -EINTR:
                 used = self._run_signal_handlers()
         result[0] = used
-        self.is_behind = used > 0 and got.rows > 1 and got.rows == self.io.batch_size
+        self._note_backlog(used, got.rows)
         if used > 0:
             batch.arena = got.arena
             batch.data_start = got.data
@@ -397,7 +410,7 @@ cdef class ReceiverCore(Gate):
             batch.count = 0
             mcf_counter_bump(&batch.generation, 1)
         if self._takes_at_once(deadline):
-            used = mcf_receive_into(&self.io, batch.arena, MCF_DO_NOT_WAIT, &got)
+            used = mcf_receive_into(&self.io, batch.arena, MCF_ONE_LOOK, &got)
             if used == 0 and deadline != MCF_DO_NOT_WAIT:
                 used = -EINTR
         while used == -EINTR:
@@ -411,7 +424,7 @@ cdef class ReceiverCore(Gate):
                         mcf_arena_release(taken.arena)
             if used == -EINTR:
                 used = self._run_signal_handlers()
-        self.is_behind = used > 0 and got.rows > 1 and got.rows == batch.arena.rows
+        self._note_backlog(used, got.rows)
         self._exit()
         if used > 0:
             used = <int>got.rows

@@ -34,10 +34,15 @@ cdef bint _holds_objects(const char *format) noexcept:
     return False
 
 
+cdef enum:
+    BRIEF_SENDS = 65536  # calls that keep the GIL before one lets go
+
+
 cdef class SenderCore(Gate):
     """The part of a Sender through which datagrams pass."""
 
     cdef object timeout
+    cdef uint32_t calls  # that might keep the GIL
     cdef size_t largest  # payload that fits a datagram, bytes
     cdef mcf_sender io  # last, for it is large
 
@@ -170,7 +175,7 @@ cdef class SenderCore(Gate):
             self._begin("send", 0)
             while True:
                 error = -EAGAIN
-                if self.io.pace.units == 0:
+                if self._may_keep_gil():
                     error = mcf_send_one(&self.io, buffer.buf, buffer.len, &at_once)
                 if error == -EAGAIN:
                     with nogil:
@@ -228,22 +233,58 @@ cdef class SenderCore(Gate):
         return error
 
     @cython.final
-    cdef int _send_brief(self, Py_ssize_t count, size_t size, const void *data, Py_ssize_t *first) noexcept:
-        """With the GIL, and without waiting: sends `count` payloads of one size that lie one behind the other, if they
-        are one train of a sender that has no pace.
+    cdef inline bint _may_keep_gil(self) noexcept:
+        """Whether to keep the GIL for what one system call sends without waiting.
 
         Such a call is over before another thread has taken the GIL, and from a busy thread it would not come back for
-        5 ms (sys.getswitchinterval). Returns 0 or an error that ended it; what went is in *first.
+        5 ms (sys.getswitchinterval). One call in many lets go all the same: in a loop in C, such as that of
+        deque(map(sender.send, payloads)), nobody else does.
+        """
+        self.calls += 1
+        return self.io.pace.units == 0 and self.calls % BRIEF_SENDS != 0
+
+    @cython.final
+    cdef inline bint _is_train(self, Py_ssize_t count, size_t size) noexcept:
+        """Whether the kernel takes so many payloads of that size as one train."""
+        return (self.io.segment != MCF_SEGMENT_NEVER and 0 < size <= self.io.largest_segment
+                and count <= <Py_ssize_t>self.io.most_segments and count * size <= self.io.staging_size)
+
+    @cython.final
+    cdef int _send_alike(self, Py_ssize_t count, size_t size, const void *data, Py_ssize_t *first) noexcept:
+        """Sends `count` payloads of one size that lie one behind the other, if they are one train and need not wait:
+        with the GIL. Returns 0 or an error that ended it; what went is in *first.
         """
         cdef int64_t at_once = MCF_DO_NOT_WAIT
         cdef int error
-        if (self.io.segment == MCF_SEGMENT_NEVER or self.io.pace.units or not 0 < size <= self.io.largest_segment
-                or count > self.io.most_segments or count * size > self.io.staging_size):
+        if not self._is_train(count, size) or not self._may_keep_gil():
             return 0
         self.io.payloads[0].data = data
         self.io.payloads[0].length = size
         error = self._send(count, True, &at_once, first)
         return 0 if error == -EAGAIN else error
+
+    @cython.final
+    cdef int _send_set(self, Py_ssize_t count, Py_ssize_t *first) noexcept:
+        """The same for the `count` payloads that are set, wherever they lie, the last of which may be shorter, and for
+        one alone."""
+        cdef int64_t at_once = MCF_DO_NOT_WAIT
+        cdef size_t size = self.io.payloads[0].length
+        cdef Py_ssize_t index
+        cdef int error
+        if count > 1:
+            if not self._is_train(count, size) or not 0 < self.io.payloads[count - 1].length <= size:
+                return 0
+            for index in range(1, count - 1):
+                if self.io.payloads[index].length != size:
+                    return 0
+        if not self._may_keep_gil():
+            return 0
+        error = self._send(count, False, &at_once, first)
+        return 0 if error == -EAGAIN else error
+
+    @cython.final
+    cdef inline bint _may_be_train(self, Py_ssize_t count) noexcept:
+        return 0 < count <= max(1, <Py_ssize_t>self.io.most_segments)
 
     cdef int _resume(self, int error, Py_ssize_t sent) except -1:
         """Raises the error, but after a signal takes the lock again: payloads must then be set anew, since the handler
@@ -256,11 +297,18 @@ cdef class SenderCore(Gate):
         return 0
 
     @cython.final
+    cdef inline void _set_rows(self, const uint8_t *base, mcf_arena *arena, uint32_t row,
+                               Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t index
+        for index in range(count):
+            self.io.payloads[index].data = base + arena.offsets[row + <uint32_t>index]
+            self.io.payloads[index].length = arena.lengths[row + <uint32_t>index]
+
+    @cython.final
     cdef Py_ssize_t _send_received(self, Batch batch) except -1:
         cdef int64_t deadline = _deadline(self.timeout)
         cdef const uint8_t *base
         cdef mcf_arena *arena
-        cdef uint32_t row
         cdef Py_ssize_t index, count, total
         cdef Py_ssize_t first = 0
         cdef int error = 0
@@ -277,14 +325,14 @@ cdef class SenderCore(Gate):
                 if arena.lengths[batch.start + index] > self.largest:
                     self._refuse_size("send_batch", arena.lengths[batch.start + index], f" (datagram {index})")
             self._begin_batch(total)
+            if self._may_be_train(total):
+                self._set_rows(base, arena, batch.start, total)
+                error = self._send_set(total, &first)
             while first < total:
                 with nogil:
                     while first < total and not error:
                         count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        for index in range(count):
-                            row = batch.start + <uint32_t>(first + index)
-                            self.io.payloads[index].data = base + arena.offsets[row]
-                            self.io.payloads[index].length = arena.lengths[row]
+                        self._set_rows(base, arena, batch.start + <uint32_t>first, count)
                         error = self._send(count, False, &deadline, &first)
                 if error:
                     self._resume(error, first)
@@ -322,7 +370,7 @@ cdef class SenderCore(Gate):
             sizes = self._row_sizes(rows, width, lengths)
             self._begin_batch(rows)
             if sizes == NULL:
-                error = self._send_brief(rows, width, base, &first)
+                error = self._send_alike(rows, width, base, &first)
             while first < rows:
                 with nogil:
                     while first < rows and not error:
@@ -379,18 +427,19 @@ cdef class SenderCore(Gate):
         cdef const uint8_t *base = self.io.staging
         cdef bytes rest
         cdef int error
-        if base == NULL or self.io.segment == MCF_SEGMENT_NEVER:
+        if base == NULL:
             return 0
         deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
         self._begin("send_batch", 0)
-        with cython.critical_section(payloads):  # nobody changes the list meanwhile; afterwards nothing reads it
-            size = self._stage(_items(payloads), len(payloads))
-            total = len(payloads)
+        if self.io.segment != MCF_SEGMENT_NEVER:
+            with cython.critical_section(payloads):  # nobody changes the list meanwhile; afterwards nothing reads it
+                size = self._stage(_items(payloads), len(payloads))
+                total = len(payloads)
         if not size:
             self._exit()
             return 0
         mcf_counter_bump(&self.io.batches, 1)
-        error = self._send_brief(total, size, base, &first)
+        error = self._send_alike(total, size, base, &first)
         while first < total:
             if not error:
                 with nogil:
@@ -398,6 +447,8 @@ cdef class SenderCore(Gate):
                     self.io.payloads[0].length = size
                     error = self._send(total - first, True, &deadline, &first)
             if error:
+                if error != -EINTR:
+                    self._resume(error, first)
                 try:  # the handler of a signal may send, and so use the same memory
                     rest = PyBytes_FromStringAndSize(<const char *>base + (first - origin) * size,
                                                      (total - first) * size)
@@ -433,6 +484,22 @@ cdef class SenderCore(Gate):
         return size
 
     @cython.final
+    cdef inline void _set_octets(self, PyObject *values, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t index
+        cdef PyObject *value
+        for index in range(count):
+            value = _item(values, first + index)
+            self.io.payloads[index].data = _octets(value)
+            self.io.payloads[index].length = _size(value)
+
+    @cython.final
+    cdef inline void _set_buffers(self, const Py_buffer *buffers, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t index
+        for index in range(count):
+            self.io.payloads[index].data = buffers[index].buf
+            self.io.payloads[index].length = buffers[index].len
+
+    @cython.final
     cdef Py_ssize_t _send_objects(self, tuple payloads) except -1:
         """The tuple keeps the payloads while the GIL is away, whatever happens to the list it was made from."""
         cdef Py_ssize_t total = len(payloads)
@@ -452,14 +519,14 @@ cdef class SenderCore(Gate):
                 self._refuse_size("send_batch", _size(value), f" (payload {index})")
         else:
             self._begin_batch(total)
+            if self._may_be_train(total):
+                self._set_octets(values, 0, total)
+                error = self._send_set(total, &first)
             while first < total:
                 with nogil:
                     while first < total and not error:
                         count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        for index in range(count):
-                            value = _item(values, first + index)
-                            self.io.payloads[index].data = _octets(value)
-                            self.io.payloads[index].length = _size(value)
+                        self._set_octets(values, first, count)
                         error = self._send(count, False, &deadline, &first)
                 if error:
                     self._resume(error, first)
@@ -480,13 +547,14 @@ cdef class SenderCore(Gate):
                 if <size_t>buffers[index].len > self.largest:
                     self._refuse_size("send_batch", buffers[index].len, f" (payload {index})")
             self._begin_batch(total)
+            if self._may_be_train(total):
+                self._set_buffers(buffers, total)
+                error = self._send_set(total, &first)
             while first < total:
                 with nogil:
                     while first < total and not error:
                         count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        for index in range(count):
-                            self.io.payloads[index].data = buffers[first + index].buf
-                            self.io.payloads[index].length = buffers[first + index].len
+                        self._set_buffers(buffers + first, count)
                         error = self._send(count, False, &deadline, &first)
                 if error:
                     self._resume(error, first)
