@@ -92,6 +92,6 @@ def test_a_loop_in_c_lets_others_run(loopback: netlab.Link) -> None:
     group, count = at(V4.group, loopback), 40_000
     with Receiver(group, engine="packet", batch_size=SIZE) as receiver, Sender(group, segment=True) as sender:
         sender.send_batch([b"payload"] * (SIZE * count))
-        loop = functools.partial(collections.deque, receiver, 0)
+        loop = functools.partial(collections.deque[Any], receiver, 0)
         seen = first_seen_from_another_thread(loop, lambda: receiver.stats.batches)
     assert 0 < seen < count // 2

@@ -92,6 +92,6 @@ def test_a_train_it_is_not_with_payloads_of_different_sizes(loopback: netlab.Lin
 def test_a_loop_in_c_lets_others_run(loopback: netlab.Link) -> None:
     count = 100_000
     with Sender(at(V4.group, loopback)) as sender:
-        loop = functools.partial(collections.deque, map(sender.send, itertools.repeat(b"payload", count)), 0)
+        loop = functools.partial(collections.deque[Any], map(sender.send, itertools.repeat(b"payload", count)), 0)
         seen = first_seen_from_another_thread(loop, lambda: sender.stats.datagrams)
     assert 0 < seen < count
