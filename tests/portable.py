@@ -145,6 +145,7 @@ LINUX_ONLY = {
     "test_receiver_reentry.py::*": "pthread_kill(3), SIGUSR1",
     "test_sender_signals.py": "pthread_kill(3), SIGUSR1",
     "test_receiver_busy_poll.py": "SO_BUSY_POLL",
+    "test_receiver_gil.py::test_a_loop_*": "the packet ring",
     "test_receiver_gil.py::test_blocks_*": "the packet ring",
     "test_ring_traffic.py": "the packet ring",
     "test_sanitizers.py": "the sanitized build",
