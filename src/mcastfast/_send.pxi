@@ -250,37 +250,36 @@ cdef class SenderCore(Gate):
                 and count <= <Py_ssize_t>self.io.most_segments and count * size <= self.io.staging_size)
 
     @cython.final
+    cdef inline int _send_at_once(self, Py_ssize_t count, bint are_alike, Py_ssize_t *first) noexcept:
+        """As _send, with the GIL where that is allowed; a full buffer is no error, for who can wait comes next."""
+        cdef int64_t at_once = MCF_DO_NOT_WAIT
+        cdef int error = self._send(count, are_alike, &at_once, first) if self._may_keep_gil() else 0
+        return 0 if error == -EAGAIN else error
+
+    @cython.final
     cdef int _send_alike(self, Py_ssize_t count, size_t size, const void *data, Py_ssize_t *first) noexcept:
         """Sends `count` payloads of one size that lie one behind the other, if they are one train and need not wait:
         with the GIL. Returns 0 or an error that ended it; what went is in *first.
         """
-        cdef int64_t at_once = MCF_DO_NOT_WAIT
-        cdef int error
-        if not self._is_train(count, size) or not self._may_keep_gil():
+        if not self._is_train(count, size):
             return 0
         self.io.payloads[0].data = data
         self.io.payloads[0].length = size
-        error = self._send(count, True, &at_once, first)
-        return 0 if error == -EAGAIN else error
+        return self._send_at_once(count, True, first)
 
     @cython.final
     cdef int _send_set(self, Py_ssize_t count, Py_ssize_t *first) noexcept:
         """The same for the `count` payloads that are set, wherever they lie, the last of which may be shorter, and for
         one alone."""
-        cdef int64_t at_once = MCF_DO_NOT_WAIT
         cdef size_t size = self.io.payloads[0].length
         cdef Py_ssize_t index
-        cdef int error
         if count > 1:
             if not self._is_train(count, size) or not 0 < self.io.payloads[count - 1].length <= size:
                 return 0
             for index in range(1, count - 1):
                 if self.io.payloads[index].length != size:
                     return 0
-        if not self._may_keep_gil():
-            return 0
-        error = self._send(count, False, &at_once, first)
-        return 0 if error == -EAGAIN else error
+        return self._send_at_once(count, False, first)
 
     @cython.final
     cdef inline bint _may_be_train(self, Py_ssize_t count) noexcept:
