@@ -1,8 +1,9 @@
 """Programs that receive a feed until they are ended, each in an interpreter of its own, as an ordinary user.
 
 `python -m bench.consumers WAY JSON`, where WAY is a key of WAYS and JSON the fields of Order. It says "ready" when it
-has joined. Each line of standard input is then answered by a line of JSON, the fields of State, and the end of input
-ends the program; by a thread of its own, for a signal that comes just before a blocking call waits for the call's end.
+has joined. Each line of standard input is then answered by a line of JSON, the fields of State ("anew": latencies are
+those from here on), and the end of input ends the program; by a thread of its own, for a signal that comes just before
+a blocking call waits for the call's end.
 With Order.stall it stalls for a second in every two: a loop in Python, which holds the interpreter's lock as a busy
 program does.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 STALL = 1.0  # seconds, of every two
 BACKGROUND = "256 MiB"
+ANEW = "anew\n"
 
 _SLOT_SIZE = 2048
 _SPEAD_ITEM = 0x1000
@@ -313,7 +315,9 @@ def main() -> None:
         os.sched_setaffinity(0, consumer.order.processors)
 
     def answer() -> None:
-        for _ in sys.stdin:
+        for line in sys.stdin:
+            if line == ANEW:
+                consumer.latencies.clear()
             os.write(sys.stdout.fileno(), json.dumps(asdict(consumer.state())).encode() + b"\n")
         os._exit(0)  # who would have ended this is gone
 

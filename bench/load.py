@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from bench import spead
-from bench.consumers import Order, State
+from bench.consumers import ANEW, Order, State
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -95,16 +95,17 @@ class Listener:
         stack.enter_context(self._process)
         stack.callback(self._process.kill)  # it has nothing to save and never ends by itself
 
-    def state(self) -> State:
+    def state(self, *, anew: bool = False) -> State:
+        """Ask the consumer; anew: its latencies are those of what comes from here on."""
         if not self._is_ready:
             self._line()
             self._is_ready = True
-        print(file=self._process.stdin, flush=True)
+        print(ANEW if anew else "\n", end="", file=self._process.stdin, flush=True)
         return State(**json.loads(self._line()))
 
     def take(self, *, rate: float, count: int, segments: int = 1) -> Outcome:
         """Offer so many datagrams at that rate, and wait until the consumer has them, or gets no more."""
-        before = self.state()
+        before = self.state(anew=True)
         size, header = SIZE, ""
         if self.way == "spead2":
             size, header = SIZE + spead.HEADER, bytes(spead.packets(1, SIZE))[: spead.HEADER].hex()

@@ -28,7 +28,7 @@ class Probe:
 class Found:
     """The fastest lossless probe (that of the lowest rate when even there something was lost) and how many it took.
 
-    sender_bound: nothing was lost at any rate that the sender kept.
+    sender_bound: what kept it from being faster is the sender, or the end of the scale, and no loss.
     """
 
     best: Probe
@@ -44,7 +44,7 @@ def bisect(lowest: float, highest: float, resolution: float) -> Generator[float,
     """
     best: Probe | None = None
     probes = 0
-    rate, too_high = lowest, highest
+    rate, too_high, sender_bound = lowest, highest, True
     while True:
         probe = yield rate
         probes += 1
@@ -54,16 +54,16 @@ def bisect(lowest: float, highest: float, resolution: float) -> Generator[float,
         if probe.lost:
             if best is None:
                 return Found(probe, probes, sender_bound=False)
-            too_high = rate
+            too_high, sender_bound = rate, False
         else:
             if best is None or probe.rate > best.rate:
                 best = probe
             if probe.rate < rate / resolution:
-                # The sender does not get there: higher rates would only repeat this one.
-                return Found(best, probes, sender_bound=True)
-            lowest = rate
+                too_high, sender_bound = rate, True
+            else:
+                lowest = rate
         if too_high <= lowest * resolution:
-            return Found(best, probes, sender_bound=too_high == highest)
+            return Found(best, probes, sender_bound=sender_bound)
         rate = sqrt(lowest * too_high)
 
 

@@ -43,9 +43,20 @@ def test_a_receiver_that_loses_at_the_lowest_rate_has_that_probe_with_its_loss()
     assert search(9_999.0) == Found(Probe(LOWEST, 1000, 999), probes=2, sender_bound=False)
 
 
-def test_a_sender_that_falls_behind_ends_the_search_at_what_it_kept() -> None:
+def test_a_sender_that_falls_behind_bounds_the_search_by_what_it_kept() -> None:
     found = search(1e9, sender=50_000.0)
     assert found.best.rate == 50_000.0
+    assert found.sender_bound
+
+
+def test_a_sender_that_breaks_down_when_too_much_is_asked_of_it_is_asked_for_less() -> None:
+    steps = bisect(LOWEST, HIGHEST, RESOLUTION)
+    rate = next(steps)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            rate = steps.send(Probe(rate if rate <= 400_000 else 20_000.0, 1000, 1000))
+    found = end.value.value
+    assert 400_000 / RESOLUTION <= found.best.rate <= 400_000
     assert found.sender_bound
 
 
