@@ -41,13 +41,14 @@ uint64_t mcf_pace_cost(const mcf_pace *pace, size_t length)
 }
 
 /* When a call of these times put its datagrams on the wire: at its beginning, unless it was held up, as when the thread
- * lost its processor in the middle. That it was shows in half a gap above the usual: less could not make a burst. */
+ * lost its processor in the middle. That it was shows in a time above the usual by which the next, at 1.1 times the
+ * rate, could follow after less than half a gap: those two would be a burst. */
 static int64_t departure(mcf_pace *pace, int64_t gap, int64_t began, int64_t ended)
 {
     int64_t took = ended - began;
     int64_t usual = pace->usual;
     pace->usual += took > usual ? usual / 16 + 64 : -(usual / 16);
-    return took - usual > gap / 2 ? ended - usual : began;
+    return took - usual > gap / 2 - gap / 11 ? ended - usual : began;
 }
 
 void mcf_pace_spend(mcf_pace *pace, uint32_t count, uint64_t cost, int64_t began, int64_t ended)

@@ -165,6 +165,20 @@ static void a_call_that_was_held_up_counts_from_its_end(void)
     assert(send(&pace, 1, 100, 3000) >= began + 100000 * 10 / 11);
 }
 
+/* However long one call of many is held up: the next does not follow its datagram after less than half a gap. */
+static void nothing_follows_closer_than_half_a_gap(void)
+{
+    for (int64_t held_up = 0; held_up < 30000; held_up += 100) {
+        mcf_pace pace = paced(1, 10000, 1, MCF_PACE_DATAGRAMS);
+        for (int i = 0; i < 300; i++)
+            send(&pace, 1, 100, 1000);
+        now += 1000000; /* to be caught up with */
+        send(&pace, 1, 100, 1000);
+        int64_t left = send(&pace, 1, 100, 1000 + held_up) + held_up;
+        assert(send(&pace, 1, 100, 1000) - left >= 10000 / 2 - 100); /* the usual time is known to a tenth */
+    }
+}
+
 /* Where calls take nearly all of the time between two turns, they do not hold up the rate. */
 static void long_calls_do_not_lower_the_rate(void)
 {
@@ -211,6 +225,7 @@ int main(void)
     only_a_second_is_made_up_for();
     no_window_has_more_than_a_burst_and_a_tenth();
     a_call_that_was_held_up_counts_from_its_end();
+    nothing_follows_closer_than_half_a_gap();
     long_calls_do_not_lower_the_rate();
     octets_on_the_wire();
     puts("ok");
