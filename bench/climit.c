@@ -198,9 +198,12 @@ int limit_recvmmsg_trains(struct limit *limit, int fd, int count, int size, int6
     return received < count && errno != EAGAIN ? -errno : received;
 }
 
+/* Payloads of up to slot_size bytes, each from a slot of its own. */
 int limit_send(struct limit *limit, int fd, int count, int size, int64_t *elapsed)
 {
     int sent = 0;
+    if ((size_t)size > limit->slot_size)
+        return -EMSGSIZE;
     int64_t start = clock_now(CLOCK_MONOTONIC);
     while (sent < count && send(fd, limit->payloads[sent % SLOTS].iov_base, (size_t)size, MSG_DONTWAIT) >= 0)
         sent++;
@@ -208,9 +211,12 @@ int limit_send(struct limit *limit, int fd, int count, int size, int64_t *elapse
     return sent < count && errno != EAGAIN ? -errno : sent;
 }
 
+/* The same in batches. */
 int limit_sendmmsg(struct limit *limit, int fd, int count, int size, int64_t *elapsed)
 {
     int sent = 0;
+    if ((size_t)size > limit->slot_size)
+        return -EMSGSIZE;
     for (int i = 0; i < SLOTS; i++)
         limit->payloads[i].iov_len = (size_t)size;
     int64_t start = clock_now(CLOCK_MONOTONIC);

@@ -25,7 +25,7 @@ class Limit:
     def __init__(self, directory: Path, slot_size: int = SLOT_SIZE) -> None:
         """Build what the directory lacks; CalledProcessError when the compiler ($CC, or Python's) refuses.
 
-        slot_size is the longest datagram that is received whole.
+        slot_size is the longest datagram that is received whole, and the longest that send() sends.
         """
         self.directory = directory
         library = _compile("climit", directory, "-fPIC", "-shared")
@@ -85,7 +85,7 @@ class Limit:
         return self._timed("recvmmsg_trains", descriptor, count, size)
 
     def send(self, loop: str, descriptor: int, count: int, size: int) -> tuple[int, int]:
-        """Send by "send" or "sendmmsg"."""
+        """Send by "send" or "sendmmsg", each from a slot of its own."""
         return self._timed(loop, descriptor, count, size)
 
     def send_trains(

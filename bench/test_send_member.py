@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import elsewhere, spead
-from bench.climit import LARGEST_TRAIN, SLOTS
+from bench.climit import LARGEST_TRAIN, SLOT_SIZE, SLOTS, Limit
 from bench.contest import Contestant, Turn
 from bench.drains import TIMED_DRAINS
 from bench.feed import Feed
@@ -56,7 +56,9 @@ def _c_trains(height: int) -> Way:
 def _c_loop(loop: str) -> Way:
     def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
         descriptor = feed.sender.fileno()
-        return lambda count: rig.limit.send(loop, descriptor, count, feed.size)
+        limit = Limit(rig.limit.directory, max(feed.size, SLOT_SIZE))
+        stack.callback(limit.close)
+        return lambda count: limit.send(loop, descriptor, count, feed.size)
 
     return open_way
 
@@ -131,6 +133,7 @@ WAYS: dict[str, Way] = {
     "batch64-send-joined": _socket_send_joined,
     "batch1-send": _socket_send,
 }
+IN_TRAINS = frozenset(name for name in WAYS if name.endswith("-trains")) | {"rows64-send", "batch64-send-joined"}
 PEERS = available(SENDING)
 
 
@@ -159,7 +162,7 @@ def _contestant(rig: Rig, feed: Feed, send: Move, depth: int, *, coalescing: boo
 def _train_depth(rig: Rig, size: int) -> int:
     """How many datagrams in trains are sent in one timed part: so many that a call or two does not make the figure.
 
-    And not so many that their memory does, which nobody else's would: what waits for the member stays below 1 MiB.
+    And not so many that their memory does, which no other way's would: what waits for the member stays below 1 MiB.
     """
     depth = rig.depth(size)
     return depth if rig.smoke else depth * max(1, min(8, min(rig.granted // 2, 1 << 20) // (depth * size)))
@@ -174,7 +177,7 @@ def _enter(rig: Rig, stack: ExitStack, size: int, *, coalescing: bool) -> dict[s
         depth = rig.depth(size)
         if coalescing:
             feed.coalesce()
-            if name.endswith("-trains"):
+            if name in IN_TRAINS:
                 depth = _train_depth(rig, size)
         if name in WAYS:
             send = WAYS[name](rig, stack, feed, depth)
