@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sysconfig
-from ctypes import POINTER, c_char, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +135,25 @@ class Limit:
 
 
 class Ring:
-    """The loop of ring.c: what comes by lo for one UDP port, read from a packet ring."""
+    """The loops of ring.c: what comes by one interface for one UDP port, read from a packet ring."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, interface: str) -> None:
         """Open the ring; PermissionError without CAP_NET_RAW."""
         self._functions = ctypes.CDLL(str(_compile("ring", directory, "-fPIC", "-shared")))
-        self._functions.ring_open.argtypes = [POINTER(c_void_p), c_int]
+        self._functions.ring_open.argtypes = [POINTER(c_void_p), c_int, c_char_p]
         self._functions.ring_drain.argtypes = [c_void_p, c_int, _Nanoseconds]
+        self._functions.ring_consume.argtypes = [c_void_p, _Nanoseconds]
         self._ring = c_void_p()
-        _checked("ring_open", self._functions.ring_open(ctypes.byref(self._ring), port))
+        _checked("ring_open", self._functions.ring_open(ctypes.byref(self._ring), port, interface.encode()))
 
     def drain(self, count: int) -> tuple[int, int]:
         elapsed = c_int64()
         received = self._functions.ring_drain(self._ring, count, ctypes.byref(elapsed))
         return elapsed.value, _checked("ring_drain", received)
+
+    def consume(self, received: c_int64) -> None:
+        """Read until a call fails; `received` says how many datagrams came so far."""
+        _checked("ring_consume", self._functions.ring_consume(self._ring, ctypes.byref(received)))
 
 
 def _checked(call: str, result: int) -> int:

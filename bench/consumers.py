@@ -28,7 +28,7 @@ from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 import mcastfast
-from bench.climit import Limit
+from bench.climit import Limit, Ring
 from bench.namespace import can_open_packet_socket
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 STALL = 1.0  # seconds, of every two
 BACKGROUND = "256 MiB"
+RING = "64 MiB"  # as ring.c has
 ANEW = "anew\n"
 
 _SLOT_SIZE = 2048
@@ -95,11 +96,9 @@ class Consumer:
             percentiles=percentiles(self.latencies),
         )
 
-    def socket(self) -> socket.socket:
-        """Return a plain socket that has joined."""
+    def portless(self) -> socket.socket:
+        """Return a socket that has joined and has no port."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.order.buffer)
-        sock.bind((self.order.group, self.order.port))
         request = struct.pack(
             "4s4si",
             socket.inet_aton(self.order.group),
@@ -107,6 +106,13 @@ class Consumer:
             socket.if_nametoindex(self.order.interface),
         )
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        return sock
+
+    def socket(self) -> socket.socket:
+        """Return a plain socket that has joined."""
+        sock = self.portless()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.order.buffer)
+        sock.bind((self.order.group, self.order.port))
         return sock
 
 
@@ -140,6 +146,17 @@ def _c_trains(consumer: Consumer) -> None:
     consumer.count = lambda: received.value
     _say_ready()
     limit.consume_trains(sock.fileno(), consumer.order.size, received)
+
+
+def _c_ring(consumer: Consumer) -> None:
+    order = consumer.order
+    ring = Ring(Path(order.library), order.port, order.interface)
+    member = consumer.portless()  # what comes by the ring comes to no socket
+    received = ctypes.c_int64()
+    consumer.count = lambda: received.value
+    _say_ready()
+    with member:
+        ring.consume(received)
 
 
 def _socket(consumer: Consumer) -> None:
@@ -275,6 +292,7 @@ WAYS: dict[str, Callable[[Consumer], None]] = {
     "c-trains": _c_trains,
     "socket": _mcastfast("socket"),
     "socket-each": _mcastfast("socket", each=True),
+    "portable": _mcastfast("portable"),
     "recv_into": _socket,
     "uvloop": _uvloop,
     "asyncio": _asyncio,
@@ -286,12 +304,12 @@ WAYS: dict[str, Callable[[Consumer], None]] = {
     "background-socket": _mcastfast("socket", background=BACKGROUND),
 }
 if can_open_packet_socket():
-    WAYS["packet"] = _mcastfast("packet")
+    WAYS |= {"c-ring": _c_ring, "packet": _mcastfast("packet", ring=RING)}
 OPTIONAL = ("multicast_expert", "spead2", "uvloop")
 for _name in OPTIONAL:
     if importlib.util.find_spec(_name) is None:
         del WAYS[_name]
-NEEDS_CAPABILITIES = frozenset({"packet"})
+NEEDS_CAPABILITIES = frozenset({"c-ring", "packet"})
 
 
 def _say_ready() -> None:

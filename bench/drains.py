@@ -124,6 +124,22 @@ def batches(source: mcastfast.Receiver) -> Move:
     return drain
 
 
+def datagrams(source: mcastfast.Receiver) -> Move:
+    """Iterate a receiver, and the datagrams of each batch."""
+
+    def drain(count: int) -> tuple[int, int]:
+        received = 0
+        start = perf_counter_ns()
+        for batch in source:
+            for _ in batch:
+                received += 1
+            if received >= count:
+                break
+        return perf_counter_ns() - start, received
+
+    return drain
+
+
 def batches_polled(source: mcastfast.Receiver) -> Move:
     """Poll a receiver."""
     receive = source.recv_batch

@@ -18,6 +18,7 @@ import importlib.util
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
@@ -143,12 +144,13 @@ def _receive_recvfrom(job: Job) -> Move:
     return each(job.sock.recvfrom, job.slot_size)
 
 
-def _receive_by_mcastfast(engine: str, **arguments: Any) -> Callable[[Job], Move]:
+def _receive_by_mcastfast(engine: str, *, each: bool = False, **arguments: Any) -> Callable[[Job], Move]:
     def open_way(job: Job) -> Move:
         import mcastfast
-        from bench.drains import batches
+        from bench.drains import batches, datagrams
 
-        return batches(mcastfast.Receiver.from_socket(job.sock, engine=engine, max_datagram=job.slot_size, **arguments))
+        receiver = mcastfast.Receiver.from_socket(job.sock, engine=engine, max_datagram=job.slot_size, **arguments)
+        return datagrams(receiver) if each else batches(receiver)
 
     return open_way
 
@@ -175,18 +177,18 @@ def _handed_over(drain: Move) -> Move:
 
 
 def _receive_c_ring(job: Job) -> Move:
-    return _handed_over(Ring(job.library, job.sock.getsockname()[1]).drain)
+    return _handed_over(Ring(job.library, job.sock.getsockname()[1], "lo").drain)
 
 
-def _receive_packet(job: Job) -> Move:
+def _receive_packet(job: Job, *, each: bool = False) -> Move:
     import mcastfast
-    from bench.drains import batches
+    from bench.drains import batches, datagrams
 
     group, port = job.sock.getsockname()
     receiver = mcastfast.Receiver(
         group, port=port, interface="lo", engine="packet", ring="64 MiB", max_datagram=job.slot_size
     )
-    return _handed_over(batches(receiver))
+    return _handed_over(datagrams(receiver) if each else batches(receiver))
 
 
 def _send_by_transport(loop: asyncio.AbstractEventLoop, job: Job) -> Move:
@@ -261,6 +263,7 @@ RECEIVING: dict[str, Callable[[Job], Move]] = {
     "c": _receive_c,
     "c-trains": _receive_c_trains,
     "socket": _receive_by_mcastfast("socket"),
+    "socket-each": _receive_by_mcastfast("socket", each=True),
     "portable": _receive_by_mcastfast("portable"),
     "recv_into": _receive_recv_into,
     "recvfrom": _receive_recvfrom,
@@ -270,10 +273,13 @@ RECEIVING: dict[str, Callable[[Job], Move]] = {
     "multicast_expert": _receive_multicast_expert,
     "spead2": _receive_spead2,
     "coalescing-socket": _receive_by_mcastfast("socket", coalesce=True),
+    "coalescing-socket-each": _receive_by_mcastfast("socket", each=True, coalesce=True),
 }
 if can_open_packet_socket():
-    RECEIVING |= {"c-ring": _receive_c_ring, "packet": _receive_packet}
-FROM_A_RING = frozenset({"c-ring", "packet"})
+    RECEIVING["c-ring"] = _receive_c_ring
+    RECEIVING["packet"] = _receive_packet
+    RECEIVING["packet-each"] = partial(_receive_packet, each=True)
+FROM_A_RING = frozenset({"c-ring", "packet", "packet-each"})
 SENDING: dict[str, Callable[[Job], Move]] = {
     "asyncio": _send_asyncio,
     "uvloop": _send_uvloop,

@@ -32,11 +32,14 @@ _METHOD = """\
 ## How it is measured
 
 Whatever is compared is measured together: round after round every contestant has one turn, in an order that is
-shuffled each time. A cost is the median of the turns, a ratio the median of the ratios within each round. The C
+shuffled each time. A cost is the median of the turns, a ratio the median of the ratios within each round. What takes
+long has one turn: ten seconds of stalls, five of pacing, three of idleness, and one search for each rate. The C
 programs make the same system calls on the same sockets; they set up everything once and parse nothing. Peers run in
-interpreters of their own, from PyPI, with their defaults but for the receive buffer, which is the same for all.
+interpreters of their own, from PyPI, with their defaults but for the receive buffer, which is the same for all, and
+for spead2 a pool of memory and a longer queue.
 "Offered", "received" and "dropped" stand beside every figure. In the costs of receiving and sending a turn that loses
-a datagram fails the run; elsewhere a loss is part of the answer and marked.
+a datagram is taken again, three times at most before the run fails, and the row says so; elsewhere a loss is part of
+the answer and marked.
 
 All of it ran on one machine: no cable, no switch and no network card had a part in it, and the kernel did the
 sender's work and the receiver's on the same memory.
@@ -44,7 +47,8 @@ sender's work and the receiver's on the same memory.
 
 _AIMS = """\
 `rate` and `cost` are ratios to the contestant that is named. Nothing here fails a build: a figure depends on the
-machine.
+machine. "Held up" is the share of the time by which gaps between paced datagrams were longer than twice the wanted one,
+because the machine had other work: a sender makes up for an eleventh at most.
 """
 
 # What each question's figures are, and what they do not show.
@@ -57,7 +61,11 @@ nothing else running. The sender used UDP_SEGMENT, so that they come as trains t
 does with the payload. Coalescing pays only where trains arrive: from a sender with UDP_SEGMENT, or a network card
 that joins (GRO). spead2 also puts heaps together, which nobody else here does. "Heap grown before" is asyncio in a
 process that once freed a large block, which changes how the C library serves its 256 KiB buffers. Datagrams for the
-packet ring are sent one by one: in trains they would be cheaper still.
+packet ring are sent one by one, in trains they would be cheaper still, and more of them, up to 8192. The kernel writes
+them into the ring before the clock starts, while the others' time includes the copy out of the socket.
+
+"Iterating" makes an object of each datagram, as asyncio, uvloop and spead2 do and `recvfrom`; batches alone are what
+columns, `records()` and `payloads()` work on.
 """,
     "send": """\
 Over lo to one member of the group that coalesces (UDP_GRO) and is emptied between the timed parts. The sender pays
@@ -77,11 +85,18 @@ mcastfast keeps it for a datagram or a train, and each thread has 5 ms in turn.
 *Not shown*: a send that has to wait, or is paced, which lets go of the lock as well; free-threaded Python, which has
 none.
 """,
+    "untouched": """\
+The first 512 datagrams of a receiver that was just opened, every batch kept, so that each goes into fresh memory. Once
+a receiver uses its memory again, all of these are alike.
+
+*Not shown*: how long opening takes, which is when `"prefault"` has the memory made; `"lock"`, which makes it too, and
+keeps it from being swapped out: with enough memory that costs and gains nothing else.
+""",
     "rate": """\
 From one network namespace to another, each end on a processor of its own, the sender in trains of 32 so that it is
 not the limit. The receiver runs without capabilities, with as much receive buffer as net.core.rmem_max allows. The
 rate is searched by bisection, one second a probe; a rate counts as too high when it lost something twice. "The
-sender's limit" means that nothing was lost at any rate that the sender could keep.
+sender's limit", in the chart ≥, means that what kept it from being faster is the sender, and no loss.
 
 *Not shown*: longer than a second. A buffer hides a receiver that is a little too slow for as long as it lasts.
 """,
@@ -97,8 +112,8 @@ where there is one.
 User and system time of the receiving process, all of its threads, at a fixed rate of datagrams sent one by one. At
 this rate the receiver sleeps and wakes often, which is most of the cost.
 
-*Not shown*: the sender's part, which includes the kernel's delivery on this machine. A contestant that lost datagrams
-is charged for those that it received.
+*Not shown*: the sender's part, which includes the kernel's delivery on this machine, and with it the copy into the
+packet ring. A contestant that lost datagrams is charged for those that it received.
 """,
     "stall": """\
 256-byte datagrams for ten seconds; the program holds the interpreter's lock in a Python loop for one second in every
@@ -150,8 +165,12 @@ def _table(question: Question, rows: Sequence[Row]) -> Iterator[str]:
     yield "| " + " | ".join(headings) + " |"
     yield "|---|" + "---:|" * (len(headings) - 2) + "---|"
     for row in rows:
-        counts = [f"{count:,}" for count in (row.offered, row.received, row.dropped)]
-        yield "| " + " | ".join([STYLES[row.contestant].label, *_figures(question, row), *counts, row.note]) + " |"
+        cells = [STYLES[row.contestant].label, *_figures(question, row), *_counts(row), row.note]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def _counts(row: Row) -> list[str]:
+    return [f"{count:,}" if row.offered else "" for count in (row.offered, row.received, row.dropped)]
 
 
 def _figure_headings(question: Question) -> list[str]:
@@ -175,12 +194,15 @@ def _figures(question: Question, row: Row) -> list[str]:
 
 
 def _targets(rows: Sequence[Row]) -> str:
-    lines = ["| work | who | aim | reached | |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {row.work} | {row.contestant} | {row.target} | {row.figure} | {'yes' if row.reached else '**no**'} |"
-        for row in rows
-        if row.reached is not None
+    lines = [
+        "| work | who | aim | reached | | offered | received | dropped | |",
+        "|---|---|---|---|---|---:|---:|---:|---|",
     ]
+    for row in rows:
+        if row.reached is not None:
+            verdict = "yes" if row.reached else "**no**"
+            cells = [row.work, row.contestant, row.target, row.figure, verdict, *_counts(row), row.note]
+            lines.append("| " + " | ".join(cells) + " |")
     return _AIMS + "\n" + "\n".join(lines) + "\n"
 
 

@@ -114,12 +114,12 @@ def _socket(course: Course) -> End:
     return _Calls(partial(receive, buffer), partial(send, payload))
 
 
-def _mcastfast(**arguments: Any) -> Callable[[Course], End]:
+def _mcastfast(engine: str = "socket", **arguments: Any) -> Callable[[Course], End]:
     def open_end(course: Course) -> End:
         group, port = course.listen
-        receiver = mcastfast.Receiver(group, port=port, interface=course.interface, engine="socket", **arguments)
+        receiver = mcastfast.Receiver(group, port=port, interface=course.interface, engine=engine, **arguments)
         group, port = course.send
-        sender = mcastfast.Sender(group, port=port, interface=course.interface, engine="socket")
+        sender = mcastfast.Sender(group, port=port, interface=course.interface, engine=engine)
         send, payload = sender.send, bytes(course.size)
         return _Calls(receiver.recv_batch, partial(send, payload))
 
@@ -191,6 +191,8 @@ WAYS: dict[str, Callable[[Course], End]] = {
     "asyncio": _asyncio,
     "multicast_expert": _multicast_expert,
     "spinning-socket": _mcastfast(spin=SPIN),
+    "background-socket": _mcastfast(background="1 MiB"),
+    "portable": _mcastfast(engine="portable"),
 }
 for _name in ("multicast_expert", "uvloop"):
     if importlib.util.find_spec(_name) is None:

@@ -85,6 +85,13 @@ QUESTIONS = (
         (("busy-v4-256B", "256 bytes"),),
     ),
     Question(
+        "untouched",
+        "What does memory cost that nobody has written to yet?",
+        "nanoseconds per datagram",
+        "time",
+        (("untouched-v4-256B", "256 bytes"), ("untouched-v4-1400B", "1400 bytes")),
+    ),
+    Question(
         "rate",
         "Which rate is received without loss?",
         "datagrams per second, logarithmic",
@@ -132,16 +139,22 @@ STYLES = {
     "batch512-c-trains": Style("C, UDP_SEGMENT, 512 rows: the limit", "c"),
     "batch64-c": Style("C, sendmmsg", "c"),
     "packet": Style("mcastfast, packet ring", "mcastfast"),
+    "packet-each": Style("mcastfast, packet ring, iterating", "mcastfast"),
     "coalescing-socket": Style("mcastfast, coalesce=True", "mcastfast"),
+    "coalescing-socket-each": Style("mcastfast, coalesce=True, iterating", "mcastfast"),
     "background-socket": Style("mcastfast, background thread", "mcastfast"),
     "spinning-socket": Style("mcastfast, spin", "mcastfast"),
     "socket": Style("mcastfast", "mcastfast"),
-    "socket-each": Style("mcastfast, iterating datagrams", "mcastfast"),
+    "socket-each": Style("mcastfast, iterating", "mcastfast"),
     "portable": Style("mcastfast, portable engine", "mcastfast"),
+    "huge-socket": Style('mcastfast, memory="huge"', "mcastfast"),
+    "prefaulted-socket": Style('mcastfast, memory="prefault"', "mcastfast"),
+    "prefaulted-huge-socket": Style('mcastfast, memory=["prefault", "huge"]', "mcastfast"),
     "rows512-socket-trains": Style("mcastfast, array of 512 rows", "mcastfast"),
     "rows64-socket-trains": Style("mcastfast, array of 64 rows", "mcastfast"),
     "batch64-socket-trains": Style("mcastfast, list of 64", "mcastfast"),
     "batch64-socket": Style("mcastfast, list of 64, no trains", "mcastfast"),
+    "batch64-portable": Style("mcastfast, list of 64, portable engine", "mcastfast"),
     "batch1-socket": Style("mcastfast, send", "mcastfast"),
     "rows64-send": Style("socket.send, 64 rows, UDP_SEGMENT", "socket"),
     "batch64-send-joined": Style("socket.send, 64 joined, UDP_SEGMENT", "socket"),
@@ -179,7 +192,7 @@ def _bar(question: Question, row: Row) -> Bar:
     match question.kind:
         case "rate":
             value = 1e9 / row.cost
-            text = f"{value:,.0f}"
+            text = f"{'≥ ' * row.is_bound}{value:,.0f}"
         case "share":
             value = 100 * row.cost
             text = f"{value:.3g} %"

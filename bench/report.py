@@ -33,7 +33,8 @@ class Row:
     """One contestant of one work.
 
     cost: nanoseconds per unit of work; where the unit is "/s" it is shown as a rate, and "%" is a share of 1. of_limit:
-    rate divided by the C limit's rate. percentiles: nanoseconds by name ("99.9").
+    rate divided by the C limit's rate. percentiles: nanoseconds by name ("99.9"). is_bound: what set the figure is not
+    the contestant, which can do more.
     """
 
     work: str
@@ -49,6 +50,7 @@ class Row:
     unit: Unit = "ns"
     percentiles: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    is_bound: bool = False
 
     @property
     def shown(self) -> str:
@@ -56,7 +58,7 @@ class Row:
             case "ns":
                 return shown_time(self.cost)
             case "/s":
-                return f"{1e9 / self.cost:,.0f}/s"
+                return f"{'≥ ' * self.is_bound}{1e9 / self.cost:,.0f}/s"
             case "%":
                 return f"{self.cost:.3%}"
 
@@ -87,6 +89,7 @@ WORKS = (
     "apart",
     "held",
     "records",
+    "untouched",
     "lone",
     "wait",
     "send",

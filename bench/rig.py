@@ -127,6 +127,7 @@ class Rig:
         verdict: Verdict | None = None,
         unit: Unit = "ns",
         note: str = "",
+        is_bound: bool = False,
     ) -> None:
         """Put one contestant's record into the table and into pytest-benchmark; limit names the C contestant.
 
@@ -150,6 +151,7 @@ class Rig:
             unit=unit,
             percentiles=record.percentiles,
             note=note,
+            is_bound=is_bound,
         )
         self.rows.append(row)
         benchmark.extra_info.update(machine.block(self.granted), row=asdict(row))

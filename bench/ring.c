@@ -1,8 +1,8 @@
 /* The limit of the packet ring: packet(7), TPACKET_V3, read in place.
  *
  * Each packet's own header and its IP and UDP headers are looked at, as a reader has to that wants to know where the
- * payload is, and fetched from memory some packets before; the kernel's filter keeps out what is not for the port. Every function returns a count, or -errno. One
- * thread at a time. */
+ * payload is, and fetched from memory some packets before; the kernel's filter keeps out what is not for the port.
+ * Every function returns a count, or -errno. One thread at a time. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -55,8 +55,8 @@ static int failed(struct ring *ring)
     return -code;
 }
 
-/* A ring of what comes by lo for that UDP port over IPv4. Needs CAP_NET_RAW. */
-int ring_open(struct ring **opened, int port)
+/* A ring of what comes by that interface for that UDP port over IPv4. Needs CAP_NET_RAW. */
+int ring_open(struct ring **opened, int port, const char *interface)
 {
     /* Nothing may arrive before the filter and the ring are there: the socket is bound last. */
     struct sock_filter instructions[] = {
@@ -76,8 +76,8 @@ int ring_open(struct ring **opened, int port)
         .tp_frame_nr = BLOCKS * (BLOCK_SIZE / FRAME_SIZE),
         .tp_retire_blk_tov = RETIRE_MS,
     };
-    struct sockaddr_ll loopback = {
-        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = (int)if_nametoindex("lo")};
+    struct sockaddr_ll link = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = (int)if_nametoindex(interface)};
     int version = TPACKET_V3, on = 1;
     struct ring *ring = calloc(1, sizeof *ring);
     if (ring == NULL)
@@ -90,7 +90,7 @@ int ring_open(struct ring **opened, int port)
         setsockopt(ring->fd, SOL_PACKET, PACKET_RX_RING, &shape, sizeof shape) < 0)
         return failed(ring);
     ring->blocks = mmap(NULL, (size_t)BLOCKS * BLOCK_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
-    if (ring->blocks == MAP_FAILED || bind(ring->fd, (struct sockaddr *)&loopback, sizeof loopback) < 0)
+    if (ring->blocks == MAP_FAILED || bind(ring->fd, (struct sockaddr *)&link, sizeof link) < 0)
         return failed(ring);
     *opened = ring;
     return 0;
@@ -112,28 +112,43 @@ static int walk(const struct ring *ring, const struct tpacket_block_desc *block)
     return received;
 }
 
+/* Takes what the next block has: how many datagrams, 0 when nothing came for PATIENCE_MS. */
+static int take(struct ring *ring)
+{
+    struct tpacket_block_desc *block = (struct tpacket_block_desc *)(ring->blocks + (size_t)ring->next * BLOCK_SIZE);
+    while (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER)) {
+        struct pollfd waiting = {ring->fd, POLLIN, 0};
+        int ready = poll(&waiting, 1, PATIENCE_MS);
+        if (ready <= 0)
+            return ready < 0 ? -errno : 0;
+    }
+    int received = walk(ring, block);
+    __atomic_store_n(&block->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+    ring->next = (ring->next + 1) % BLOCKS;
+    return received;
+}
+
 /* Takes count datagrams, fewer when nothing came for PATIENCE_MS. A block that is not full is handed over up to
  * RETIRE_MS later. */
 int ring_drain(struct ring *ring, int count, int64_t *elapsed)
 {
-    int received = 0;
+    int received = 0, got = 1;
     int64_t start = clock_now();
-    while (received < count) {
-        struct tpacket_block_desc *block =
-            (struct tpacket_block_desc *)(ring->blocks + (size_t)ring->next * BLOCK_SIZE);
-        if (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER)) {
-            struct pollfd waiting = {ring->fd, POLLIN, 0};
-            int ready = poll(&waiting, 1, PATIENCE_MS);
-            if (ready < 0)
-                return -errno;
-            if (ready == 0)
-                break;
-            continue;
-        }
-        received += walk(ring, block);
-        __atomic_store_n(&block->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
-        ring->next = (ring->next + 1) % BLOCKS;
+    while (received < count && got > 0) {
+        got = take(ring);
+        received += got > 0 ? got : 0;
     }
     *elapsed = clock_now() - start;
-    return received;
+    return got < 0 ? got : received;
+}
+
+/* A feed that never ends: *received says how many datagrams came so far, to whoever reads it meanwhile. */
+int ring_consume(struct ring *ring, int64_t *received)
+{
+    for (;;) {
+        int got = take(ring);
+        if (got < 0)
+            return got;
+        __atomic_fetch_add(received, got, __ATOMIC_RELAXED);
+    }
 }

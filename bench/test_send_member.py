@@ -63,13 +63,13 @@ def _c_loop(loop: str) -> Way:
     return open_way
 
 
-def _sender(stack: ExitStack, feed: Feed, *, segment: bool) -> mcastfast.Sender:
-    return stack.enter_context(feed.send_by("socket", segment=segment))
+def _sender(stack: ExitStack, feed: Feed, engine: str = "socket", *, segment: bool) -> mcastfast.Sender:
+    return stack.enter_context(feed.send_by(engine, segment=segment))
 
 
-def _list(*, segment: bool) -> Way:
+def _list(engine: str = "socket", *, segment: bool) -> Way:
     def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
-        return batches_sent(_sender(stack, feed, segment=segment).send_batch, distinct_payloads(feed.size))
+        return batches_sent(_sender(stack, feed, engine, segment=segment).send_batch, distinct_payloads(feed.size))
 
     return open_way
 
@@ -129,6 +129,7 @@ WAYS: dict[str, Way] = {
     "rows64-socket-trains": _rows(SLOTS),
     "rows512-socket-trains": _rows(DEEPEST_QUEUE),
     "batch64-socket": _list(segment=False),
+    "batch64-portable": _list("portable", segment=False),
     "rows64-send": _socket_send_rows,
     "batch64-send-joined": _socket_send_joined,
     "batch1-send": _socket_send,
