@@ -151,6 +151,7 @@ USES: dict[str, Callable[[Shown], bool]] = {
     "Receiver": lambda shown: shown.batch.payloads() == [b"payload"],
     "ReceiverSet": is_served,
     "ReceiverStats": lambda shown: shown.receiver.stats == ReceiverStats(**shown.receiver.stats._asdict()),
+    "Ring": lambda _: mcastfast.Ring("1 MiB").checked().size == 2**20,
     "Scope": lambda _: mcastfast.Group.parse("[ff15::1]:5000").scope is mcastfast.Scope.SITE_LOCAL,
     "Sender": lambda shown: shown.sender.destination == (V4.group, 5000),
     "SenderStats": lambda shown: shown.sender.stats == SenderStats(1, 1, 7, 0, 0, 0),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from packetlab import BLOCK, needs_packet, packet_receiver
-from receivelab import TIMEOUT, V4, Worker, sources
+from packetlab import BLOCK, families, needs_packet, packet_receiver
+from receivelab import TIMEOUT, V4, Worker, at, receive, sources
 
-from mcastfast import ReceiverSet
+from mcastfast import ReceiverSet, Ring, Sender
 
 if TYPE_CHECKING:
     from netlab import Lan, Link
-    from receivelab import Source
+    from receivelab import Family, Source
 
     from mcastfast import Batch, Receiver
 
@@ -152,6 +152,17 @@ def test_blocks_may_be_returned_by_another_thread(loopback: Link) -> None:
             worker = Worker(lambda held: held.payloads(), batch)
             del batch
             assert worker.result() == [b"%d" % number]
+
+
+@families
+def test_a_slow_feed_shares_blocks_while_nobody_reads(lan: Lan, family: Family) -> None:
+    payloads = [b"%d" % number for number in range(100)]
+    ring = Ring(4 * BLOCK, delay=0.5)
+    with packet_receiver(family.group, lan.receiver, ring=ring) as receiver:
+        with lan.sender.namespace, Sender(at(family.group, lan.sender), rate=400) as sender:
+            sender.send_batch(payloads)  # 2.5 ms from one to the next
+        assert receive(receiver, len(payloads)) == payloads
+        assert receiver.stats.kernel_drops == 0
 
 
 def test_max_memory_bounds_what_describes_batches(loopback: Link) -> None:

@@ -10,7 +10,7 @@ import pytest
 from packetlab import mappings, needs_packet, packet_receiver
 from receivelab import TIMEOUT, V4, at, is_joined, plain_socket, script
 
-from mcastfast import ENGINES, Receiver, Sender
+from mcastfast import ENGINES, Receiver, Ring, Sender
 
 if TYPE_CHECKING:
     from netlab import Link
@@ -80,9 +80,15 @@ def test_auto_never_picks_it(loopback: Link) -> None:
         (1.5e6, TypeError, "ring=1500000.0 is not a size"),
         (True, TypeError, "ring=True is not a size"),
         (b"16 MiB", TypeError, "is not a size"),
+        (Ring(0), ValueError, "ring=0 is not above 0 bytes"),
+        (Ring(delay=0), ValueError, r"ring: delay=0 is not in 0\.001 to 10\.0 seconds"),
+        (Ring(delay=11), ValueError, "ring: delay=11 is not in"),
+        (Ring(delay=float("nan")), ValueError, "ring: delay=nan is not in"),
+        (Ring(delay="1 ms"), TypeError, "ring: delay='1 ms' is not a number of seconds"),  # type: ignore[arg-type]
+        (Ring(delay=True), TypeError, "ring: delay=True is not a number of seconds"),
     ],
 )
-def test_sizes_of_rings(loopback: Link, ring: Any, error: type[Exception], text: str) -> None:
+def test_rings_that_cannot_be(loopback: Link, ring: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         packet_receiver(V4.group, loopback, ring=ring)
     assert not is_joined(loopback, V4.group)

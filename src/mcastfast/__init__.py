@@ -30,6 +30,7 @@ _HOMES = {
     "Receiver": "receiver",
     "ReceiverSet": "_core",
     "ReceiverStats": "receiver",
+    "Ring": "ring",
     "Scope": "scope",
     "Sender": "sender",
     "SenderStats": "sender",

@@ -8,6 +8,7 @@ from mcastfast.errors import UnsupportedError
 from mcastfast.interface import Interface, interfaces
 from mcastfast.membership import FilterMode, Membership
 from mcastfast.receiver import Receiver, ReceiverStats
+from mcastfast.ring import Ring
 from mcastfast.scope import TTL, GroupFlag, Scope
 from mcastfast.sender import Sender, SenderStats
 from mcastfast.timestamps import KernelTimestampWarning
@@ -31,6 +32,7 @@ __all__ = [
     "Receiver",
     "ReceiverSet",
     "ReceiverStats",
+    "Ring",
     "Scope",
     "Sender",
     "SenderStats",

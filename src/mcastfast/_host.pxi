@@ -76,7 +76,7 @@ def is_tap(engine):
     return engine not in (*ENGINES, "auto") and _find_engine(engine).tap != NULL
 
 
-def guard_socket(str engine, int fd, int family, bint on):
+def guard_socket(str engine, int fd, int family, *, bint on):
     """Has a socket leave out what the engine's tap shows, or no more. OSError: the system's answer."""
     cdef int error = _find_engine(engine).tap.guard(fd, MCF_IPV6 if family == AF_INET6 else MCF_IPV4, on)
     if error:

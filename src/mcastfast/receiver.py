@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcastfast.background import Background
+    from mcastfast.ring import Ring
     from mcastfast.sizes import Size
 
 Sources: TypeAlias = AddressLike | Iterable[AddressLike]
@@ -95,12 +96,12 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     shows no more than max_datagram bytes of a datagram.
 
     engine="packet" reads batches where the kernel wrote them, in a packet ring (packet(7), Linux; CAP_NET_RAW), many
-    times as fast and without a copy. ring: its size, as bytes or text, 16 MiB by default, in blocks of 256 KiB, at
-    least 4. A batch that is kept keeps its block; when fewer than a quarter are free datagrams are copied instead, and
-    when the block that is next is kept, BufferError says so. The ring listens to the one interface of the groups that
-    it is opened with or, with bind="any", to all. It takes what the link shows: neither the firewall nor rp_filter keep
-    anything out, and what comes in fragments is counted and left out. This host's own multicast and unicast to the port
-    come by a socket and are copied. background=, coalesce= and busy_poll= do not go with it.
+    times as fast and without a copy. ring: its size, as bytes or text, 16 MiB by default, or a Ring with more options.
+    A batch that is kept keeps its block of the ring; when fewer than a quarter are free datagrams are copied instead,
+    and when the block that is next is kept, BufferError says so. The ring listens to the one interface of the groups
+    that it is opened with or, with bind="any", to all. It takes what the link shows: neither the firewall nor rp_filter
+    keep anything out, and what comes in fragments is counted and left out. This host's own multicast and unicast to the
+    port come by a socket and are copied. background=, coalesce= and busy_poll= do not go with it.
 
     coalesce: whether datagrams of one size from one source may cross the kernel together, as a train, which is cheaper
     by an order of magnitude (UDP_GRO, udp(7), Linux). Batches look the same, but the datagrams of a train share a
@@ -141,7 +142,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         memory: Iterable[str] = (),
         spin: float = 0.0,
         busy_poll: float | None = None,
-        ring: Size | None = None,
+        ring: Ring | Size | None = None,
         receive_buffer: int | None = None,
         loopback: bool | None = None,
         reuse: bool = True,

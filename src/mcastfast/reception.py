@@ -92,7 +92,7 @@ class Reception(NamedTuple):
         """Set the options of the socket that this needs."""
         wanted = {_METADATA[name] for name in self.metadata}
         if self.ring:
-            self.ring.guard(sock, on=True)
+            _core.guard_socket(self.engine, sock.fileno(), sock.family, on=True)
             wanted = wanted - {options.DROP_COUNTER} | {options.PACKET_INFO}
         for option in sorted(wanted, key=lambda option: option.role):
             options.set_option(sock, option, True)
@@ -108,7 +108,7 @@ class Reception(NamedTuple):
         if self.coalesce:
             options.set_option(sock, options.COALESCE, False)
         if self.ring:
-            self.ring.guard(sock, on=False)
+            _core.guard_socket(self.engine, sock.fileno(), sock.family, on=False)
 
     def open(self, core: _core.ReceiverCore, sock: socket.socket, *, drops: int, is_ours: bool) -> None:
         """Receive on a bound socket from now on. OSError with the remedy where the engine cannot have it."""
@@ -141,7 +141,7 @@ def plan_reception(
     background: Background | Size | None,
     spin: float,
     busy_poll: float | None,
-    ring: Size | None,
+    ring: Ring | Size | None,
 ) -> Reception:
     """Check what is asked for. Raises ValueError, TypeError or UnsupportedError."""
     planned_ring = plan_ring(engine, ring, background=background, coalesce=coalesce, busy_poll=busy_poll)

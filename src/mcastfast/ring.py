@@ -1,4 +1,4 @@
-"""The packet ring, engine="packet": how large it is, what it listens to, and what it cannot be combined with."""
+"""The packet ring, engine="packet": what a user may ask of it, and what it cannot be combined with."""
 
 from __future__ import annotations
 
@@ -19,15 +19,11 @@ if TYPE_CHECKING:
     from mcastfast.interface import Interface
     from mcastfast.membership import Membership
 
-DEFAULT_RING = 16 * 1024 * 1024
-"""ring unless given, bytes."""
-
 BLOCK = 256 * 1024
 """Bytes of a block: several trains of datagrams, which have up to 64 KiB, fit."""
 
 LEAST_BLOCKS = 4
-RETIRE_MS = 1
-"""How long Linux waits for more before it hands over a block that is not full; it takes no less."""
+LEAST_DELAY, LONGEST_DELAY = 0.001, 10.0  # seconds; Linux counts in milliseconds and takes no less
 
 _CAPABILITY = (
     "Run it as a user that has CAP_NET_RAW: `setcap cap_net_raw+ep` on the interpreter that runs it, "
@@ -37,28 +33,41 @@ _CAPABILITY = (
 
 
 class Ring(NamedTuple):
-    """A ring of so many blocks, read by this engine."""
+    """The packet ring that the kernel writes to: Receiver(engine="packet", ring=...).
 
-    engine: str
-    blocks: int
+    size: bytes, or text such as "64 MiB"; rounded up to blocks of 256 KiB, 4 at least. delay: seconds, in whole
+    milliseconds, that the kernel waits for more before it hands over a block that is not full, which is how much later
+    a lone datagram comes. Such a block takes no more: while the program is busy a feed that fills no block in that time
+    finds room for delay times the number of blocks (64 ms by default), whatever its datagrams' sizes. Availability:
+    Linux, packet(7).
+    """
 
-    def guard(self, sock: socket.socket, *, on: bool) -> None:
-        """Have the socket leave out what the ring shows, or bring everything again."""
-        _core.guard_socket(self.engine, sock.fileno(), sock.family, on)
+    size: Size = 16 * 1024 * 1024
+    delay: float = LEAST_DELAY
+
+    def checked(self) -> Ring:
+        """The same with its size in bytes. Raises TypeError or ValueError for what cannot be asked for."""
+        size = parse_size(self.size, what="ring")
+        if isinstance(self.delay, bool) or not isinstance(self.delay, int | float):
+            raise TypeError(f"ring: delay={self.delay!r} is not a number of seconds")
+        if not LEAST_DELAY <= self.delay <= LONGEST_DELAY:
+            raise ValueError(f"ring: delay={self.delay!r} is not in {LEAST_DELAY} to {LONGEST_DELAY} seconds")
+        return self._replace(size=max(LEAST_BLOCKS, -(-size // BLOCK)) * BLOCK)
 
     def open(self, core: _core.ReceiverCore, sock: socket.socket, interface: Interface | None) -> None:
         """Open the ring beside a bound socket. OSError with the remedy where the system refuses."""
+        size = parse_size(self.size, what="ring")
         try:
             core._open_tap(
                 sock.fileno(),
                 sock.getsockname()[1],
                 interface_index=interface.index if interface else 0,
                 block_size=BLOCK,
-                blocks=self.blocks,
-                retire_ms=RETIRE_MS,
+                blocks=size // BLOCK,
+                retire_ms=round(self.delay * 1000),
             )
         except OSError as error:
-            operands = f"packet ring of {self.blocks * BLOCK} bytes on {interface or 'all interfaces'}"
+            operands = f"packet ring of {size} bytes on {interface or 'all interfaces'}"
             if error.errno != errno.EPERM:
                 raise os_error(Operation.OPEN, operands, error) from error
             refusal = os_error(Operation.OPEN, operands, error, reason="it needs CAP_NET_RAW, which this process lacks")
@@ -66,7 +75,7 @@ class Ring(NamedTuple):
             raise refusal from error
 
 
-def plan_ring(engine: str, ring: Size | None, **others: object) -> Ring | None:
+def plan_ring(engine: str, ring: Ring | Size | None, **others: object) -> Ring | None:
     """What engine= and ring= mean, None for engines without a ring. ValueError for `others` that do not go with it."""
     if not _core.is_tap(engine):
         if ring is not None:
@@ -75,8 +84,9 @@ def plan_ring(engine: str, ring: Size | None, **others: object) -> Ring | None:
     for keyword, reason in _INCOMPATIBLE.items():
         if others[keyword]:
             raise ValueError(f"{keyword}={others[keyword]!r} does not go with engine={engine!r}: {reason}")
-    size = parse_size(DEFAULT_RING if ring is None else ring, what="ring")
-    return Ring(engine, max(LEAST_BLOCKS, -(-size // BLOCK)))
+    if ring is None:
+        ring = Ring()
+    return (ring if isinstance(ring, Ring) else Ring(ring)).checked()
 
 
 _INCOMPATIBLE = {
