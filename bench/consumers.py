@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import mcastfast
 from bench.climit import Limit, Ring
 from bench.namespace import can_open_packet_socket
+from mcastfast.ring import LEAST_DELAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 STALL = 1.0  # seconds, of every two
 BACKGROUND = "256 MiB"
 RING = "64 MiB"  # as ring.c has
+FILLING = 0.01  # seconds, in which 100 thousand datagrams a second fill a block of a ring: who stalls needs all of it
 ANEW = "anew\n"
 
 _SLOT_SIZE = 2048
@@ -205,6 +207,11 @@ def _mcastfast(engine: str, *, each: bool = False, **arguments: Any) -> Callable
     return run
 
 
+def _packet(consumer: Consumer) -> None:
+    delay = FILLING if consumer.order.stall else LEAST_DELAY
+    _mcastfast("packet", ring=mcastfast.Ring(RING, delay=delay))(consumer)
+
+
 class _Protocol(asyncio.DatagramProtocol):
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
@@ -304,7 +311,7 @@ WAYS: dict[str, Callable[[Consumer], None]] = {
     "background-socket": _mcastfast("socket", background=BACKGROUND),
 }
 if can_open_packet_socket():
-    WAYS |= {"c-ring": _c_ring, "packet": _mcastfast("packet", ring=RING)}
+    WAYS |= {"c-ring": _c_ring, "packet": _packet}
 OPTIONAL = ("multicast_expert", "spead2", "uvloop")
 for _name in OPTIONAL:
     if importlib.util.find_spec(_name) is None:

@@ -117,7 +117,9 @@ packet ring. A contestant that lost datagrams is charged for those that it recei
 """,
     "stall": """\
 256-byte datagrams for ten seconds; the program holds the interpreter's lock in a Python loop for one second in every
-two. Everyone runs without capabilities. "Counted" is what the receiver itself says that it lost.
+two. Everyone runs without capabilities, but for the packet ring, which needs one. It has 64 MiB, of which the kernel
+fills each block (`Ring(delay=0.01)`), and the background thread 256 MiB. "Counted" is what the receiver itself says
+that it lost.
 
 *Not shown*: stalls that last longer than the queue.
 """,
