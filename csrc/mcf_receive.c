@@ -254,10 +254,8 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
         /* Neither foreign datagrams nor a socket that is readable for nothing may hold up deadlines and signals. */
         if (deadline > 0 && mcf_clock() >= deadline)
             return -ETIMEDOUT;
-        if (deadline == MCF_ONE_LOOK)
-            return -EINTR;
-        if (++rounds == VAIN_ROUNDS)
-            return may_wait ? -EINTR : 0;
+        if (deadline == MCF_ONE_LOOK || ++rounds == VAIN_ROUNDS)
+            return deadline == MCF_DO_NOT_WAIT ? 0 : -EINTR;
         wait_first = may_wait && !receiver->carried;
     }
 }

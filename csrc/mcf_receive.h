@@ -46,7 +46,7 @@ typedef struct mcf_receiver {
     uint32_t carried; /* messages that were received and are not delivered whole: the next receive goes on there */
     uint8_t is_spent; /* the arena takes no more: our reference goes with the batch */
 
-    void *vectors; /* the engine's, for vector_slots datagrams: mcf_receiver_reserve */
+    void *vectors; /* the engine's, for vector_slots datagrams */
     uint32_t vector_slots;
     uint32_t aimed_slots; /* of the vectors: they point at memory of this shape */
     uint32_t aimed_slot_size, aimed_length;
@@ -58,8 +58,8 @@ typedef struct mcf_receiver {
     uint32_t singles;         /* single receives left before the next batch is tried */
     int64_t last_single;      /* when the last one ended */
     uint8_t asks_for_one;     /* the next call is for one message only */
-    uint32_t last_asked;      /* messages that the last call had room for: the engine says */
-    uint32_t last_count;      /* messages that it brought */
+    uint32_t last_asked;      /* messages that the last call had room for (of a ring datagrams, if that was the end) */
+    uint32_t last_count;      /* and those that it brought: the engine says */
     uint8_t is_busy;          /* datagrams come at intervals below the socket's patience */
     int64_t sleeps_at;        /* when this wait has watched the socket for long enough, 0 = it has not begun */
 
@@ -86,9 +86,9 @@ enum {
 };
 
 /* Receives a batch of up to batch_size datagrams that pass the filter; *got then holds a reference to its arena.
- * Returns > 0, or 0 when deadline is MCF_DO_NOT_WAIT or MCF_ONE_LOOK and nothing (to deliver) is there, -ETIMEDOUT
- * after the deadline (a mcf_clock time), -EINTR after a signal and now and then while nothing to deliver comes,
- * -ECANCELED when woken, MCF_NO_ROOM, MCF_NO_BLOCK, -ENOMEM. */
+ * Returns > 0, or 0 when deadline is MCF_DO_NOT_WAIT and nothing to deliver is there, or MCF_ONE_LOOK and nothing at
+ * all, -ETIMEDOUT after the deadline (a mcf_clock time), -EINTR after a signal and now and then while nothing to
+ * deliver comes, -ECANCELED when woken, MCF_NO_ROOM, MCF_NO_BLOCK, -ENOMEM. */
 int mcf_receive(mcf_receiver *receiver, int64_t deadline, mcf_range *got);
 
 /* The same into an arena over the caller's memory, from its start; the arena's references are left alone. */

@@ -13,7 +13,7 @@ enum {
     MCF_NO_DEADLINE = -1, /* wait for ever */
     MCF_UNTIL_READY = -2, /* the same in a thread that handles no signals, and so has nothing to look at meanwhile */
     MCF_DO_NOT_WAIT = 0,  /* return at once */
-    MCF_ONE_LOOK = -3,    /* the same, and -EINTR rather than look twice: for who holds up others meanwhile */
+    MCF_ONE_LOOK = -3,    /* of a receive: the same, and -EINTR rather than look twice */
 };
 enum { MCF_READABLE = 1, MCF_WRITABLE = 2 };
 

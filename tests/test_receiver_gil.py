@@ -10,7 +10,7 @@ import pytest
 from packetlab import needs_packet
 from receivelab import TIMEOUT, V4, at, calls_before_another_thread, first_seen_from_another_thread, needs_gil
 
-from mcastfast import Batch, Receiver, Sender
+from mcastfast import Batch, Receiver, ReceiverSet, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,9 +89,32 @@ def test_what_is_there_is_found_behind_what_is_foreign(loopback: netlab.Link, en
 
 @needs_packet
 def test_a_loop_in_c_lets_others_run(loopback: netlab.Link) -> None:
-    group, count = at(V4.group, loopback), 40_000
+    group, count = at(V4.group, loopback), 200_000
     with Receiver(group, engine="packet", batch_size=SIZE) as receiver, Sender(group, segment=True) as sender:
         sender.send_batch([b"payload"] * (SIZE * count))
         loop = functools.partial(collections.deque[Any], receiver, 0)
         seen = first_seen_from_another_thread(loop, lambda: receiver.stats.batches)
     assert 0 < seen < count
+
+
+@needs_packet
+def test_a_loop_in_c_over_large_batches_lets_others_run_after_fewer(loopback: netlab.Link) -> None:
+    group, count = at(V4.group, loopback), 800_000
+    with Receiver(group, engine="packet", batch_size=1024) as receiver, Sender(group, segment=True) as sender:
+        sender.send_batch([b"payload"] * count)
+        loop = functools.partial(collections.deque[Any], receiver, 0)
+        seen = first_seen_from_another_thread(loop, lambda: receiver.stats.datagrams)
+    assert 0 < seen < count
+
+
+@pytest.mark.usefixtures("never_switching")
+def test_a_set_of_receivers_that_are_behind_keeps_the_gil(loopback: netlab.Link, engine: str) -> None:
+    groups = [at(group, loopback) for group in (V4.group, V4.other)]
+    with ReceiverSet([Receiver(group, batch_size=SIZE, engine=engine) for group in groups]) as receivers:
+        for group in groups:
+            with Sender(group) as sender:
+                for number in range(SIZE * BATCHES):
+                    sender.send(b"%d" % number)
+        for _ in groups:
+            receivers.recv_batch(TIMEOUT)  # from here on both are known to be behind
+        assert calls_before_another_thread(lambda: receivers.recv_batch(TIMEOUT), BATCHES) == BATCHES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import itertools
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from netlab import scaled, wait_until
 from receivelab import TIMEOUT, V4, Worker, at, calls_before_another_thread, first_seen_from_another_thread, needs_gil
+from sendlab import LARGE, Wire
 
 from mcastfast import Receiver, Sender
 
@@ -64,6 +66,47 @@ def test_a_train_of_payloads_keeps_the_gil(loopback: netlab.Link, payloads: Any)
 
 @needs_gil
 @pytest.mark.usefixtures("never_switching")
+@pytest.mark.parametrize("lengths", [[100] * 64, [90] * 63 + [1]], ids=["whole", "a shorter last one"])
+def test_a_train_of_the_beginnings_of_rows_keeps_the_gil(loopback: netlab.Link, lengths: list[int]) -> None:
+    rows = np.zeros((64, 100), "u1")
+    with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
+        assert calls_before_another_thread(lambda: sender.send_batch(rows, lengths), 1000) == 1000
+
+
+@needs_gil
+@pytest.mark.usefixtures("never_switching")
+@pytest.mark.parametrize("size", [0, 100, 3000])
+@pytest.mark.parametrize("form", [lambda row: [row.tobytes()], lambda row: row], ids=["list", "row"])
+def test_a_lone_payload_keeps_the_gil_whatever_its_size(
+    loopback: netlab.Link, form: Callable[[Any], Any], size: int
+) -> None:
+    payloads = form(np.zeros((1, size), "u1"))
+    with Sender(at(V4.group, loopback), segment=False) as sender:
+        assert calls_before_another_thread(lambda: sender.send_batch(payloads), 1000) == 1000
+
+
+@needs_gil
+@pytest.mark.needs("token_bucket")
+@pytest.mark.usefixtures("never_switching")
+@pytest.mark.parametrize("form", [bytes, lambda payload: [payload]], ids=["send", "send_batch"])
+def test_a_full_buffer_that_nobody_waits_for_keeps_the_gil(lan: netlab.Lan, form: Callable[[bytes], Any]) -> None:
+    with Wire(lan, V4, "socket") as wire:
+        wire.block()
+        sender = wire.sender(send_buffer=1, timeout=0)
+        payload = form(bytes(LARGE))
+        send: Callable[[Any], Any] = sender.send_batch if isinstance(payload, list) else sender.send
+
+        def fill() -> None:
+            with contextlib.suppress(BlockingIOError):
+                send(payload)
+
+        for _ in range(20):
+            fill()
+        assert calls_before_another_thread(fill, 300) == 300
+
+
+@needs_gil
+@pytest.mark.usefixtures("never_switching")
 def test_a_train_of_received_datagrams_keeps_the_gil(loopback: netlab.Link) -> None:
     group = at(V4.group, loopback)
     with Receiver(group) as receiver, Sender(group, segment=True, send_buffer=1 << 20) as sender:
@@ -89,9 +132,14 @@ def test_a_train_it_is_not_with_payloads_of_different_sizes(loopback: netlab.Lin
 
 
 @needs_gil
-def test_a_loop_in_c_lets_others_run(loopback: netlab.Link) -> None:
-    count = 100_000
-    with Sender(at(V4.group, loopback)) as sender:
-        loop = functools.partial(collections.deque[Any], map(sender.send, itertools.repeat(b"payload", count)), 0)
+@pytest.mark.parametrize(
+    ("payloads", "count"),
+    [(b"payload", 200_000), ([bytes(500)] * 128, 10_000)],
+    ids=["datagrams", "trains, which do more in a call"],
+)
+def test_a_loop_in_c_lets_others_run(loopback: netlab.Link, payloads: Any, count: int) -> None:
+    with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
+        send: Callable[[Any], Any] = sender.send if isinstance(payloads, bytes) else sender.send_batch
+        loop = functools.partial(collections.deque[Any], map(send, itertools.repeat(payloads, count)), 0)
         seen = first_seen_from_another_thread(loop, lambda: sender.stats.datagrams)
-    assert 0 < seen < count
+    assert 0 < seen < (count if isinstance(payloads, bytes) else count * len(payloads))

@@ -36,6 +36,11 @@ struct mcf_ring {
     mcf_ring_block handles[];
 };
 
+static size_t size_of(const mcf_ring *ring)
+{
+    return ring->block_size * ring->blocks;
+}
+
 static uint8_t *block_of(const mcf_ring *ring, uint32_t block)
 {
     return ring->memory + block * ring->block_size;
@@ -74,8 +79,7 @@ static int set_up(mcf_ring *ring, const mcf_ring_options *options, const mcf_mem
         return error;
     if (setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &shape, sizeof shape))
         return -errno;
-    size_t size = ring->block_size * ring->blocks;
-    ring->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    ring->memory = mmap(NULL, size_of(ring), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
     if (ring->memory == MAP_FAILED)
         return -errno;
     struct sockaddr_ll address = {
@@ -111,7 +115,7 @@ static void unref(mcf_ring *ring)
     if (atomic_fetch_sub_explicit(&ring->references, 1, memory_order_acq_rel) != 1)
         return;
     if (ring->memory != MAP_FAILED)
-        munmap(ring->memory, ring->block_size * ring->blocks);
+        munmap(ring->memory, size_of(ring));
     free(ring);
 }
 
@@ -283,11 +287,6 @@ int mcf_ring_error(const mcf_ring *ring)
     if (getsockopt(ring->fd, SOL_SOCKET, SO_ERROR, &error, &size))
         return -errno;
     return -error;
-}
-
-static size_t size_of(const mcf_ring *ring)
-{
-    return ring->block_size * ring->blocks;
 }
 
 /* Copies the blocks that are held, but for those that were copied since they were handed over. */

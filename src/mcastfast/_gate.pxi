@@ -87,6 +87,10 @@ cdef PyThread_type_lock _new_bell() except NULL:
     return bell
 
 
+cdef enum:
+    LONGEST_KEPT = 65536  # microseconds, give or take a factor of two: what calls do with the GIL before one lets go
+
+
 cdef class Gate:
     """What receivers, senders and sets share: an open socket, and the order in which threads may use it.
 
@@ -100,6 +104,7 @@ cdef class Gate:
     cdef mcf_latch lock  # calls refuse and do not sleep for it: PyThread's own lock costs them five times as much
     cdef PyThread_type_lock bell  # held; letting go of it rings, for one who does sleep for the lock
     cdef mcf_socket wake
+    cdef uint32_t kept  # what was done with the GIL since a call last let it go, as LONGEST_KEPT
     cdef mcf_switch is_open  # only goes off in the critical section: what looks there first may use the descriptor
     cdef object __weakref__
 
@@ -187,6 +192,18 @@ cdef class Gate:
     cdef inline void _exit(self) noexcept:  # not _leave, a keyword of MSVC
         if mcf_latch_free(&self.lock):
             PyThread_release_lock(self.bell)
+
+    cdef inline bint _may_keep_gil(self) noexcept:
+        """Whether a call that is over soon, since it need not wait, may keep the GIL.
+
+        From a thread that runs Python the GIL would come back after 5 ms (sys.getswitchinterval), call by call. After
+        many such calls one lets go all the same: in a loop in C, as that of deque(receiver), nobody else does.
+        """
+        return self.kept < LONGEST_KEPT
+
+    cdef inline void _note_kept(self, int64_t units, int64_t octets) noexcept:
+        """Counts what a call did with the GIL: a KiB costs about as much as a datagram beside others."""
+        self.kept += <uint32_t>(units + (octets >> 10))
 
     cdef void _enter_at_last(self) noexcept:
         """Takes the lock as soon as it is free, open or closed."""

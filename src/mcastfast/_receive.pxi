@@ -24,17 +24,12 @@ cdef mcf_member *_new_table(str call, members, list sources) except NULL:
     return table
 
 
-cdef enum:
-    BRIEF_RECEIVES = 1024  # calls that keep the GIL before one lets go
-
-
 cdef class ReceiverCore(Gate):
     """The part of a Receiver through which datagrams pass."""
 
     cdef mcf_receiver io
     cdef mcf_background *background  # the thread that receives, NULL = whoever calls
-    cdef bint is_behind  # the last call took all that it could, so that more may be there
-    cdef uint32_t calls  # to receive
+    cdef bint is_behind  # the last call took all that it could, several datagrams, so that more may be there
     cdef bint is_orphan  # a forked child, whose parent has the thread, or the ring
     cdef uint16_t port
     cdef _SourceCache sources
@@ -321,42 +316,63 @@ cdef class ReceiverCore(Gate):
 
     @cython.final
     cdef inline bint _takes_at_once(self, int64_t deadline) noexcept:
-        """Whether to look, with the GIL, for what is there already.
-
-        That takes microseconds, and beside a thread that runs Python the GIL would come back after 5 ms
-        (sys.getswitchinterval), batch by batch, while datagrams pile up. One call in many lets go all the same: in a
-        loop in C, such as deque(receiver), nobody else does.
-        """
-        self.calls += 1
+        """Whether to look, with the GIL, for what is there already."""
         return (self.background == NULL and (self.is_behind or deadline == MCF_DO_NOT_WAIT)
-                and self.calls % BRIEF_RECEIVES != 0)
+                and self._may_keep_gil())
 
     @cython.final
-    cdef inline void _note_backlog(self, int used, uint32_t rows) noexcept:
-        self.is_behind = (used > 0 and rows > 1
-                          and (self.io.carried > 0 or self.io.last_count >= self.io.last_asked))
+    cdef inline int _take_once(self, mcf_arena *into, int64_t deadline, mcf_range *got) noexcept nogil:
+        """mcf_receive or, into an arena of somebody else's, mcf_receive_into."""
+        return mcf_receive(&self.io, deadline, got) if into == NULL else mcf_receive_into(&self.io, into, deadline, got)
+
+    @cython.final
+    cdef int _take_from_thread(self, mcf_arena *into, int64_t deadline, mcf_range *got) noexcept nogil:
+        """The same of what the thread has received."""
+        cdef mcf_range taken
+        cdef int used
+        if into == NULL:
+            return mcf_background_take(self.background, self.io.batch_size, deadline, got)
+        used = mcf_background_take(self.background, into.rows, deadline, &taken)
+        if used > 0:
+            mcf_counter_add(&self.io.truncated, mcf_range_copy(&taken, into, got))
+            mcf_arena_release(taken.arena)
+        return used
+
+    @cython.final
+    cdef int _take(self, mcf_arena *into, int64_t deadline, mcf_range *got) except? -1:
+        """The same, with the GIL if it need not wait, and again after signals. The lock is held on entry and, without
+        an exception, on return."""
+        cdef int used = -EINTR
+        cdef int64_t before
+        if self._takes_at_once(deadline):
+            before = mcf_counter_get(&self.io.bytes)
+            used = self._take_once(into, MCF_ONE_LOOK, got)
+            self._note_kept(1 + (got.rows if used > 0 else 0), mcf_counter_get(&self.io.bytes) - before)
+            if used == 0 and deadline != MCF_DO_NOT_WAIT:
+                used = -EINTR
+        while used == -EINTR:
+            self.kept = 0
+            with nogil:
+                if self.background == NULL:
+                    used = self._take_once(into, deadline, got)
+                else:
+                    used = self._take_from_thread(into, deadline, got)
+            if used == -EINTR:
+                used = self._run_signal_handlers()
+        if self.background == NULL:  # else it is the thread that knows
+            self.is_behind = (used > 0 and got.rows > 1
+                              and (self.io.carried > 0 or self.io.last_count >= self.io.last_asked))
+        return used
 
     @cython.final
     cdef Batch _batch(self, int64_t deadline, int *result):
         """One batch, or None and *result as mcf_receive."""
         cdef Batch batch = Batch.__new__(Batch)  # first: what was received must not be lost for want of memory
         cdef mcf_range got
-        cdef int used = -EINTR
+        cdef int used
         self._begin("recv_batch")
-        if self._takes_at_once(deadline):
-            used = mcf_receive(&self.io, MCF_ONE_LOOK, &got)
-            if used == 0 and deadline != MCF_DO_NOT_WAIT:
-                used = -EINTR
-        while used == -EINTR:
-            with nogil:
-                if self.background != NULL:
-                    used = mcf_background_take(self.background, self.io.batch_size, deadline, &got)
-                else:
-                    used = mcf_receive(&self.io, deadline, &got)
-            if used == -EINTR:
-                used = self._run_signal_handlers()
+        used = self._take(NULL, deadline, &got)
         result[0] = used
-        self._note_backlog(used, got.rows)
         if used > 0:
             batch.arena = got.arena
             batch.data_start = got.data
@@ -404,27 +420,12 @@ cdef class ReceiverCore(Gate):
     @cython.final
     cdef int _fill(self, Batch batch, int64_t deadline) except? -1:
         """Receives into a claimed batch, leaves the call, and gives the batch what it has now; how many that are."""
-        cdef mcf_range taken, got
-        cdef int used = -EINTR
+        cdef mcf_range got
+        cdef int used
         with cython.critical_section(batch):
             batch.count = 0
             mcf_counter_bump(&batch.generation, 1)
-        if self._takes_at_once(deadline):
-            used = mcf_receive_into(&self.io, batch.arena, MCF_ONE_LOOK, &got)
-            if used == 0 and deadline != MCF_DO_NOT_WAIT:
-                used = -EINTR
-        while used == -EINTR:
-            with nogil:
-                if self.background == NULL:
-                    used = mcf_receive_into(&self.io, batch.arena, deadline, &got)
-                else:
-                    used = mcf_background_take(self.background, batch.arena.rows, deadline, &taken)
-                    if used > 0:
-                        mcf_counter_add(&self.io.truncated, mcf_range_copy(&taken, batch.arena, &got))
-                        mcf_arena_release(taken.arena)
-            if used == -EINTR:
-                used = self._run_signal_handlers()
-        self._note_backlog(used, got.rows)
+        used = self._take(batch.arena, deadline, &got)
         self._exit()
         if used > 0:
             used = <int>got.rows

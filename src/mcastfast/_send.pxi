@@ -35,14 +35,34 @@ cdef bint _holds_objects(const char *format) noexcept:
 
 
 cdef enum:
-    BRIEF_SENDS = 65536  # calls that keep the GIL before one lets go
+    SEND_UNITS = 4  # of a call, as LONGEST_KEPT
+
+# How the payloads of a batch lie.
+cdef enum:
+    IN_ROWS  # of one size, one behind the other
+    IN_SIZED_ROWS
+    IN_AN_ARENA
+    IN_BYTES
+    IN_BUFFERS
+
+
+cdef struct _Payloads:
+    int kind
+    Py_ssize_t total
+    const uint8_t *base  # of rows, the first of which is payload `origin`, and of an arena's data
+    Py_ssize_t origin
+    size_t width  # of a row
+    const size_t *sizes  # of what is sent of each row
+    mcf_arena *arena
+    uint32_t start
+    PyObject *values  # a tuple of bytes
+    const Py_buffer *buffers
 
 
 cdef class SenderCore(Gate):
     """The part of a Sender through which datagrams pass."""
 
     cdef object timeout
-    cdef uint32_t calls  # that might keep the GIL
     cdef size_t largest  # payload that fits a datagram, bytes
     cdef mcf_sender io  # last, for it is large
 
@@ -70,7 +90,7 @@ cdef class SenderCore(Gate):
         if self.io.engine != NULL:
             raise RuntimeError("Sender.__init__ called twice")
         _deadline(timeout)
-        self.timeout = timeout
+        self.timeout = None if timeout is None else float(timeout)  # whose use runs no Python
         self.largest = 65527 if family == AF_INET6 else 65507
         self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
         if is_tap(engine):
@@ -164,7 +184,8 @@ cdef class SenderCore(Gate):
         cdef Py_buffer buffer
         cdef int64_t deadline
         cdef int64_t at_once = MCF_DO_NOT_WAIT
-        cdef int error
+        cdef bint is_brief
+        cdef int error = 0
         if not PyObject_CheckBuffer(payload):
             raise TypeError(f"send takes a bytes-like object, not {type(payload).__name__}")
         PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
@@ -174,10 +195,12 @@ cdef class SenderCore(Gate):
             deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
             self._begin("send", 0)
             while True:
-                error = -EAGAIN
-                if self._may_keep_gil():
+                is_brief = self._may_send_at_once()
+                if is_brief:
                     error = mcf_send_one(&self.io, buffer.buf, buffer.len, &at_once)
-                if error == -EAGAIN:
+                    self._note_kept(SEND_UNITS, buffer.len)
+                if not is_brief or (error == -EAGAIN and deadline != MCF_DO_NOT_WAIT):
+                    self.kept = 0
                     with nogil:
                         error = mcf_send_one(&self.io, buffer.buf, buffer.len, &deadline)
                 self._exit()
@@ -211,79 +234,112 @@ cdef class SenderCore(Gate):
         cdef Py_ssize_t sent = self._send_staged(payloads)
         return sent if sent else self._send_objects(tuple(payloads))
 
-    cdef inline int _begin_batch(self, Py_ssize_t total) except -1:
-        self._begin("send_batch", 0)
-        if total:
-            mcf_counter_bump(&self.io.batches, 1)
-        return 0
+    @cython.final
+    cdef inline bint _may_send_at_once(self) noexcept:
+        """Whether to send what is one system call with the GIL, if it need not wait."""
+        return self.io.pace.units == 0 and self._may_keep_gil()
 
     @cython.final
-    cdef int _send(self, Py_ssize_t count, bint are_alike, int64_t *deadline, Py_ssize_t *first) noexcept nogil:
-        """Sends the first `count` of io.payloads, and adds to *first how many went; 0 or what ended it early.
+    cdef inline bint _is_train(self, const _Payloads *given) noexcept:
+        """Whether the kernel takes these payloads, which are set, in one piece: one size, but for a shorter last."""
+        cdef Py_ssize_t index, last = given.total - 1
+        cdef size_t size = self.io.payloads[0].length
+        if not (self.io.segment != MCF_SEGMENT_NEVER and 0 < size <= self.io.largest_segment
+                and given.total * size <= self.io.staging_size):
+            return False
+        if given.kind == IN_ROWS:
+            return True
+        if not 0 < self.io.payloads[last].length <= size:
+            return False
+        for index in range(1, last):
+            if self.io.payloads[index].length != size:
+                return False
+        return True
 
-        are_alike: they have one size and lie one behind the other, and only the first is set.
-        """
+    @cython.final
+    cdef void _set(self, const _Payloads *given, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+        """Makes the next `count` of the payloads, from `first` on, those of the next mcf_send."""
+        cdef mcf_payload *payloads = self.io.payloads
+        cdef Py_ssize_t index
+        cdef PyObject *value
+        if given.kind == IN_ROWS:
+            payloads.data = given.base + (first - given.origin) * given.width
+            payloads.length = given.width
+        elif given.kind == IN_SIZED_ROWS:
+            for index in range(count):
+                payloads[index].data = given.base + (first + index) * given.width
+                payloads[index].length = given.sizes[first + index]
+        elif given.kind == IN_AN_ARENA:
+            for index in range(count):
+                payloads[index].data = given.base + given.arena.offsets[given.start + first + index]
+                payloads[index].length = given.arena.lengths[given.start + first + index]
+        elif given.kind == IN_BYTES:
+            for index in range(count):
+                value = _item(given.values, first + index)
+                payloads[index].data = _octets(value)
+                payloads[index].length = _size(value)
+        else:
+            for index in range(count):
+                payloads[index].data = given.buffers[first + index].buf
+                payloads[index].length = given.buffers[first + index].len
+        self.io.alike = <uint32_t>count if given.kind == IN_ROWS else 0
+
+    @cython.final
+    cdef inline int _send(self, Py_ssize_t count, int64_t *deadline, Py_ssize_t *first) noexcept nogil:
+        """Sends the `count` payloads that are set, and adds to *first how many went; 0 or what ended it early."""
         cdef uint32_t sent = 0
-        cdef int error = mcf_sender_look(&self.io) if first[0] else 0
-        if error:
-            return error
-        self.io.alike = <uint32_t>count if are_alike else 0
-        error = mcf_send(&self.io, &sent, <uint32_t>count, deadline)
+        cdef int error = mcf_send(&self.io, &sent, <uint32_t>count, deadline)
         first[0] += sent
         return error
 
     @cython.final
-    cdef inline bint _may_keep_gil(self) noexcept:
-        """Whether to keep the GIL for what one system call sends without waiting.
+    cdef Py_ssize_t _send_all(self, _Payloads *given) except -1:
+        """Sends them: with the GIL what is one payload or one train and need not wait, the rest without.
 
-        Such a call is over before another thread has taken the GIL, and from a busy thread it would not come back for
-        5 ms (sys.getswitchinterval). One call in many lets go all the same: in a loop in C, such as that of
-        deque(map(sender.send, payloads)), nobody else does.
+        The lock is held on entry, and free when this is over.
         """
-        self.calls += 1
-        return self.io.pace.units == 0 and self.calls % BRIEF_SENDS != 0
-
-    @cython.final
-    cdef inline bint _is_train(self, Py_ssize_t count, size_t size) noexcept:
-        """Whether the kernel takes so many payloads of that size as one train."""
-        return (self.io.segment != MCF_SEGMENT_NEVER and 0 < size <= self.io.largest_segment
-                and count <= <Py_ssize_t>self.io.most_segments and count * size <= self.io.staging_size)
-
-    @cython.final
-    cdef inline int _send_at_once(self, Py_ssize_t count, bint are_alike, Py_ssize_t *first) noexcept:
-        """As _send, with the GIL where that is allowed; a full buffer is no error, for who can wait comes next."""
+        cdef int64_t deadline = MCF_NO_DEADLINE
         cdef int64_t at_once = MCF_DO_NOT_WAIT
-        cdef int error = self._send(count, are_alike, &at_once, first) if self._may_keep_gil() else 0
-        return 0 if error == -EAGAIN else error
-
-    @cython.final
-    cdef int _send_alike(self, Py_ssize_t count, size_t size, const void *data, Py_ssize_t *first) noexcept:
-        """Sends `count` payloads of one size that lie one behind the other, if they are one train and need not wait:
-        with the GIL. Returns 0 or an error that ended it; what went is in *first.
-        """
-        if not self._is_train(count, size):
-            return 0
-        self.io.payloads[0].data = data
-        self.io.payloads[0].length = size
-        return self._send_at_once(count, True, first)
-
-    @cython.final
-    cdef int _send_set(self, Py_ssize_t count, Py_ssize_t *first) noexcept:
-        """The same for the `count` payloads that are set, wherever they lie, the last of which may be shorter, and for
-        one alone."""
-        cdef size_t size = self.io.payloads[0].length
-        cdef Py_ssize_t index
-        if count > 1:
-            if not self._is_train(count, size) or not 0 < self.io.payloads[count - 1].length <= size:
-                return 0
-            for index in range(1, count - 1):
-                if self.io.payloads[index].length != size:
-                    return 0
-        return self._send_at_once(count, False, first)
-
-    @cython.final
-    cdef inline bint _may_be_train(self, Py_ssize_t count) noexcept:
-        return 0 < count <= max(1, <Py_ssize_t>self.io.most_segments)
+        cdef int64_t before
+        cdef Py_ssize_t count, first = 0
+        cdef bytes rest
+        cdef int error = 0
+        if self.timeout is not None:
+            deadline = _deadline(self.timeout)
+        if given.total:
+            mcf_counter_bump(&self.io.batches, 1)
+        if 0 < given.total <= max(1, <Py_ssize_t>self.io.most_segments) and self._may_send_at_once():
+            self._set(given, 0, given.total)
+            if given.total == 1 or self._is_train(given):
+                before = mcf_counter_get(&self.io.bytes)
+                error = self._send(given.total, &at_once, &first)
+                self._note_kept(SEND_UNITS, mcf_counter_get(&self.io.bytes) - before)
+                if error == -EAGAIN and deadline != MCF_DO_NOT_WAIT:
+                    error = 0
+        while first < given.total:
+            if not error:
+                self.kept = 0
+                with nogil:
+                    while first < given.total and not error:
+                        count = min(given.total - first, <Py_ssize_t>MCF_MAX_BATCH)
+                        self._set(given, first, count)
+                        error = mcf_sender_look(&self.io) if first else 0
+                        if not error:
+                            error = self._send(count, &deadline, &first)
+            if error == -EINTR and given.base == self.io.staging and given.base != NULL:
+                # The handler of a signal may send, and so use the same memory.
+                try:
+                    rest = PyBytes_FromStringAndSize(<const char *>given.base + first * given.width,
+                                                     (given.total - first) * given.width)
+                except MemoryError:
+                    self._exit()
+                    raise
+                given.base, given.origin = <const uint8_t *>PyBytes_AS_STRING(rest), first
+            if error:
+                self._resume(error, first)
+                error = 0
+        self._exit()
+        return given.total
 
     cdef int _resume(self, int error, Py_ssize_t sent) except -1:
         """Raises the error, but after a signal takes the lock again: payloads must then be set anew, since the handler
@@ -296,60 +352,29 @@ cdef class SenderCore(Gate):
         return 0
 
     @cython.final
-    cdef inline void _set_rows(self, const uint8_t *base, mcf_arena *arena, uint32_t row,
-                               Py_ssize_t count) noexcept nogil:
-        cdef Py_ssize_t index
-        for index in range(count):
-            self.io.payloads[index].data = base + arena.offsets[row + <uint32_t>index]
-            self.io.payloads[index].length = arena.lengths[row + <uint32_t>index]
-
-    @cython.final
     cdef Py_ssize_t _send_received(self, Batch batch) except -1:
-        cdef int64_t deadline = _deadline(self.timeout)
-        cdef const uint8_t *base
-        cdef mcf_arena *arena
-        cdef Py_ssize_t index, count, total
-        cdef Py_ssize_t first = 0
-        cdef int error = 0
+        cdef _Payloads given
+        cdef uint32_t index
         with cython.critical_section(batch):
             batch._check()
             if batch.filling:
                 raise RuntimeError("send_batch: another thread is filling this batch")
             mcf_counter_add(&batch.exports, 1)  # from here on it stays as it is
         try:
-            base = batch._base()
-            arena = batch.arena
-            total = batch.count
-            for index in range(total):
-                if arena.lengths[batch.start + index] > self.largest:
-                    self._refuse_size("send_batch", arena.lengths[batch.start + index], f" (datagram {index})")
-            self._begin_batch(total)
-            if self._may_be_train(total):
-                self._set_rows(base, arena, batch.start, total)
-                error = self._send_set(total, &first)
-            while first < total:
-                with nogil:
-                    while first < total and not error:
-                        count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        self._set_rows(base, arena, batch.start + <uint32_t>first, count)
-                        error = self._send(count, False, &deadline, &first)
-                if error:
-                    self._resume(error, first)
-                    error = 0
-            self._exit()
-            return total
+            given.kind, given.total = IN_AN_ARENA, batch.count
+            given.base, given.arena, given.start = batch._base(), batch.arena, batch.start
+            for index in range(batch.count):
+                if given.arena.lengths[given.start + index] > self.largest:
+                    self._refuse_size("send_batch", given.arena.lengths[given.start + index], f" (datagram {index})")
+            self._begin("send_batch", 0)
+            return self._send_all(&given)
         finally:
             mcf_counter_add(&batch.exports, -1)
 
     @cython.final
     cdef Py_ssize_t _send_rows(self, payloads, lengths) except -1:
         cdef Py_buffer buffer
-        cdef Py_ssize_t width, index, count, rows
-        cdef Py_ssize_t first = 0
-        cdef const uint8_t *base
-        cdef size_t *sizes = NULL
-        cdef int64_t deadline = _deadline(self.timeout)
-        cdef int error = 0
+        cdef _Payloads given
         try:
             PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS)
             if <size_t>buffer.itemsize >= sizeof(PyObject *):  # to ask for a format that says nothing costs too much
@@ -363,28 +388,17 @@ cdef class SenderCore(Gate):
                                 "payload")
             if _holds_objects(buffer.format):
                 raise ValueError("send_batch: the array holds Python objects, which no datagram can; use a plain dtype")
-            rows = buffer.shape[0]
-            width = buffer.shape[1] * buffer.itemsize
-            base = <const uint8_t *>buffer.buf
-            sizes = self._row_sizes(rows, width, lengths)
-            self._begin_batch(rows)
-            if sizes == NULL:
-                error = self._send_alike(rows, width, base, &first)
-            while first < rows:
-                with nogil:
-                    while first < rows and not error:
-                        count = min(rows - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        for index in range(count if sizes != NULL else 1):
-                            self.io.payloads[index].data = base + (first + index) * width
-                            self.io.payloads[index].length = sizes[first + index] if sizes != NULL else <size_t>width
-                        error = self._send(count, sizes == NULL, &deadline, &first)
-                if error:
-                    self._resume(error, first)
-                    error = 0
-            self._exit()
-            return rows
+            given.total = buffer.shape[0]
+            given.width = buffer.shape[1] * buffer.itemsize
+            given.base, given.origin = <const uint8_t *>buffer.buf, 0
+            given.sizes = self._row_sizes(given.total, given.width, lengths)
+            given.kind = IN_ROWS if given.sizes == NULL else IN_SIZED_ROWS
+            try:
+                self._begin("send_batch", 0)
+                return self._send_all(&given)
+            finally:
+                PyMem_Free(<void *>given.sizes)
         finally:
-            PyMem_Free(sizes)
             PyBuffer_Release(&buffer)
 
     @cython.final
@@ -418,48 +432,21 @@ cdef class SenderCore(Gate):
     @cython.final
     cdef Py_ssize_t _send_staged(self, payloads) except -1:
         """Sends payloads of a list or tuple that the engine wants one behind the other; 0 when these are not such."""
-        cdef int64_t deadline
-        cdef Py_ssize_t total = 0
+        cdef _Payloads given
         cdef Py_ssize_t size = 0
-        cdef Py_ssize_t first = 0
-        cdef Py_ssize_t origin = 0  # the payload at `base`
-        cdef const uint8_t *base = self.io.staging
-        cdef bytes rest
-        cdef int error
-        if base == NULL:
+        if self.io.staging == NULL:
             return 0
-        deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
         self._begin("send_batch", 0)
         if self.io.segment != MCF_SEGMENT_NEVER:
             with cython.critical_section(payloads):  # nobody changes the list meanwhile; afterwards nothing reads it
-                size = self._stage(_items(payloads), len(payloads))
-                total = len(payloads)
+                given.total = len(payloads)
+                size = self._stage(_items(payloads), given.total)
         if not size:
             self._exit()
             return 0
-        mcf_counter_bump(&self.io.batches, 1)
-        error = self._send_alike(total, size, base, &first)
-        while first < total:
-            if not error:
-                with nogil:
-                    self.io.payloads[0].data = base + (first - origin) * size
-                    self.io.payloads[0].length = size
-                    error = self._send(total - first, True, &deadline, &first)
-            if error:
-                if error != -EINTR:
-                    self._resume(error, first)
-                try:  # the handler of a signal may send, and so use the same memory
-                    rest = PyBytes_FromStringAndSize(<const char *>base + (first - origin) * size,
-                                                     (total - first) * size)
-                except MemoryError:
-                    self._exit()
-                    raise
-                self._resume(error, first)
-                base = <const uint8_t *>PyBytes_AS_STRING(rest)
-                origin = first
-                error = 0
-        self._exit()
-        return total
+        given.kind, given.width = IN_ROWS, size
+        given.base, given.origin = self.io.staging, 0
+        return self._send_all(&given)
 
     @cython.final
     cdef Py_ssize_t _stage(self, PyObject **values, Py_ssize_t count) noexcept:
@@ -483,61 +470,34 @@ cdef class SenderCore(Gate):
         return size
 
     @cython.final
-    cdef inline void _set_octets(self, PyObject *values, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-        cdef Py_ssize_t index
-        cdef PyObject *value
-        for index in range(count):
-            value = _item(values, first + index)
-            self.io.payloads[index].data = _octets(value)
-            self.io.payloads[index].length = _size(value)
-
-    @cython.final
-    cdef inline void _set_buffers(self, const Py_buffer *buffers, Py_ssize_t count) noexcept nogil:
-        cdef Py_ssize_t index
-        for index in range(count):
-            self.io.payloads[index].data = buffers[index].buf
-            self.io.payloads[index].length = buffers[index].len
-
-    @cython.final
     cdef Py_ssize_t _send_objects(self, tuple payloads) except -1:
         """The tuple keeps the payloads while the GIL is away, whatever happens to the list it was made from."""
-        cdef Py_ssize_t total = len(payloads)
-        cdef Py_ssize_t index, count
-        cdef Py_ssize_t first = 0
-        cdef Py_ssize_t held = 0  # how many of `buffers` are to be released
-        cdef Py_buffer *buffers = NULL
-        cdef int64_t deadline = MCF_NO_DEADLINE if self.timeout is None else _deadline(self.timeout)
-        cdef int error = 0
-        cdef PyObject *values = <PyObject *>payloads
+        cdef _Payloads given
+        cdef Py_ssize_t index
         cdef PyObject *value
-        for index in range(total):
-            value = _item(values, index)
+        given.kind, given.total, given.base = IN_BYTES, len(payloads), NULL
+        given.values = <PyObject *>payloads
+        for index in range(given.total):
+            value = _item(given.values, index)
             if not _is_bytes(value):
-                break
+                return self._send_buffers(payloads)
             if <size_t>_size(value) > self.largest:
                 self._refuse_size("send_batch", _size(value), f" (payload {index})")
-        else:
-            self._begin_batch(total)
-            if self._may_be_train(total):
-                self._set_octets(values, 0, total)
-                error = self._send_set(total, &first)
-            while first < total:
-                with nogil:
-                    while first < total and not error:
-                        count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        self._set_octets(values, first, count)
-                        error = self._send(count, False, &deadline, &first)
-                if error:
-                    self._resume(error, first)
-                    error = 0
-            self._exit()
-            return total
+        self._begin("send_batch", 0)
+        return self._send_all(&given)
 
-        buffers = <Py_buffer *>PyMem_Malloc(total * sizeof(Py_buffer))
+    @cython.final
+    cdef Py_ssize_t _send_buffers(self, tuple payloads) except -1:
+        cdef _Payloads given
+        cdef Py_ssize_t index
+        cdef Py_ssize_t held = 0  # how many of `buffers` are to be released
+        cdef Py_buffer *buffers = <Py_buffer *>PyMem_Malloc(len(payloads) * sizeof(Py_buffer))
         if buffers == NULL:
             raise MemoryError
+        given.kind, given.total, given.base = IN_BUFFERS, len(payloads), NULL
+        given.buffers = buffers
         try:
-            for index in range(total):
+            for index in range(given.total):
                 try:
                     PyObject_GetBuffer(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index], PyBUF_SIMPLE)
                 except (TypeError, ValueError, BufferError) as refusal:
@@ -545,21 +505,8 @@ cdef class SenderCore(Gate):
                 held += 1
                 if <size_t>buffers[index].len > self.largest:
                     self._refuse_size("send_batch", buffers[index].len, f" (payload {index})")
-            self._begin_batch(total)
-            if self._may_be_train(total):
-                self._set_buffers(buffers, total)
-                error = self._send_set(total, &first)
-            while first < total:
-                with nogil:
-                    while first < total and not error:
-                        count = min(total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        self._set_buffers(buffers + first, count)
-                        error = self._send(count, False, &deadline, &first)
-                if error:
-                    self._resume(error, first)
-                    error = 0
-            self._exit()
-            return total
+            self._begin("send_batch", 0)
+            return self._send_all(&given)
         finally:
             for index in range(held):
                 PyBuffer_Release(&buffers[index])

@@ -124,6 +124,8 @@ cdef class ReceiverSet(Gate):
         cdef uint32_t entered = 0
         cdef uint32_t index
         cdef uint32_t carried = 0
+        cdef bint may_be_there = deadline == MCF_DO_NOT_WAIT
+        cdef bint looks
         cdef int found = -ECANCELED
         if not self._try_enter():
             return -ECANCELED
@@ -132,12 +134,20 @@ cdef class ReceiverSet(Gate):
                 break
             self.fds[entered] = member._polled()
             carried += member._has_carried()
+            may_be_there |= member.is_behind
             entered += 1
         if entered == count:
             if carried:
                 deadline = MCF_DO_NOT_WAIT
-            with nogil:
-                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
+            found = 0
+            looks = (may_be_there or carried) and self._may_keep_gil()
+            if looks:
+                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, MCF_DO_NOT_WAIT)
+                self._note_kept(count, 0)
+            if found == 0 and not (looks and deadline == MCF_DO_NOT_WAIT):
+                self.kept = 0
+                with nogil:
+                    found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
             if found == -ECANCELED:
                 mcf_wake_reset(self.wake)
         for index in range(entered):
