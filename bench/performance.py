@@ -48,7 +48,8 @@ sender's work and the receiver's on the same memory.
 _AIMS = """\
 `rate` and `cost` are ratios to the contestant that is named. Nothing here fails a build: a figure depends on the
 machine. "Held up" is the share of the time by which gaps between paced datagrams were longer than twice the wanted one,
-because the machine had other work: a sender makes up for an eleventh at most.
+because the machine had other work: a sender makes up for an eleventh at most. Over a twentieth the run was repeated,
+up to twice.
 """
 
 # What each question's figures are, and what they do not show.

