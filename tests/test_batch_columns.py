@@ -1,9 +1,10 @@
-"""The columns of a batch: what they hold and in which form, by engine and family; absent metadata is 0 and None."""
+"""The columns of a batch: what they hold and in which form, by engine and family; what was not asked for is an error, and None."""
 
 from __future__ import annotations
 
 import ipaddress
 import itertools
+import re
 import select
 import socket
 import struct
@@ -46,6 +47,13 @@ FILLED_BY = {
 }
 
 
+def _assert_not_asked(batch: Batch, column: str, metadata: str) -> None:
+    """0 would pass for what the kernel said: no drops, the first of January 1970."""
+    text = f'batch.{column} was not asked for: open the Receiver with metadata=["{metadata}"]'
+    with pytest.raises(ValueError, match=re.escape(text)):
+        getattr(batch, column)
+
+
 def _mapped(address: str) -> list[int]:
     parsed = ipaddress.ip_address(address)
     return list(parsed.packed if parsed.version == 6 else b"\0" * 10 + b"\xff\xff" + parsed.packed)
@@ -64,7 +72,7 @@ def _mark(feed: Feed, family: int, hops: int, tos: int) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_column_is_a_read_only_contiguous_memoryview_with_a_row_per_datagram(engine: str, name: str) -> None:
-    with feed(engine=engine) as quiet:
+    with feed(engine=engine, metadata=ALL) as quiet:
         batch = quiet.batch(b"a", b"bc", b"def")
         column = getattr(batch, name)
         assert isinstance(column, memoryview)
@@ -93,16 +101,27 @@ def test_lengths_and_offsets_find_every_payload_in_data(engine: str) -> None:
 
 
 @FAMILIES
-def test_without_metadata_its_columns_are_0_and_its_attributes_none(engine: str, family: int) -> None:
+def test_without_metadata_its_columns_are_errors_and_its_attributes_none(engine: str, family: int) -> None:
     with feed(family, engine=engine) as quiet:
         batch = quiet.batch(b"a", b"b")
         assert np.asarray(batch.source_addresses).tolist() == [_mapped(quiet.sender.address[0])] * 2
         assert batch.source_ports.tolist() == [quiet.sender.address[1]] * 2
         assert batch.flags.tolist() == [0, 0]
-        for column in [*FILLED_BY, "dropped"]:
-            assert not np.asarray(getattr(batch, column)).any()
-        for _, attribute in FILLED_BY.values():
+        _assert_not_asked(batch, "dropped", "drops")
+        for column, (metadata, attribute) in FILLED_BY.items():
+            _assert_not_asked(batch, column, metadata)
+            _assert_not_asked(batch.copy(), column, metadata)
             assert getattr(batch[1], attribute) is None
+
+
+def test_a_batch_that_is_empty_has_every_column(engine: str) -> None:
+    batch = Batch(bytearray(4096))
+    for column in FORMATS:
+        assert len(getattr(batch, column)) == 0
+    with feed(engine=engine) as quiet:
+        quiet.send(b"x")
+        assert quiet.receiver.recv_batch_into(batch, PATIENCE) == 1
+        _assert_not_asked(batch, "dropped", "drops")
 
 
 @FAMILIES
@@ -137,9 +156,15 @@ def test_each_metadata_fills_its_own_columns_only(engine: str, family: int, name
         _mark(quiet, family, hops=33, tos=0xB8)
         batch = quiet.batch(b"a", b"b")
         for column, (asked, attribute) in FILLED_BY.items():
-            assert np.asarray(getattr(batch, column)).any() == (asked == name)
+            if asked == name:
+                assert np.asarray(getattr(batch, column)).any()
+            else:
+                _assert_not_asked(batch, column, asked)
             assert (getattr(batch[0], attribute) is None) == (asked != name)
-        assert not np.asarray(batch.dropped).any()
+        if name == "drops":
+            assert not np.asarray(batch.dropped).any()
+        else:
+            _assert_not_asked(batch, "dropped", "drops")
 
 
 @FAMILIES
@@ -166,7 +191,8 @@ def test_metadata_option_that_the_socket_has_already_does_no_harm(engine: str) -
         batch = receiver.recv_batch(PATIENCE)
         assert batch.flags.tolist() == [0]
         assert (batch[0].hops, batch[0].tos) == (None, None)
-        assert (batch.hops.tolist(), batch.tos.tolist()) == ([0], [0])
+        _assert_not_asked(batch, "hops", "hops")
+        _assert_not_asked(batch, "tos", "tos")
 
 
 def test_more_control_data_than_was_asked_for_is_flagged(engine: str) -> None:
@@ -216,12 +242,17 @@ def test_metadata_that_was_cut_off_is_absent(engine: str, family: int, count: in
                 batch = quiet.batch(b"1", b"2", b"3")
             whole = _whole(metadata, family)
             there = whole.intersection(metadata)
-            assert set(batch.interface_indexes) == {socket.if_nametoindex("lo") if "destination" in there else 0}
-            assert set(batch.hops) == {77 if "hops" in there else 0}
-            assert set(batch.tos) == {36 if "tos" in there else 0}
-            assert set(batch.dropped) == {0}
-            assert np.asarray(batch.destination_addresses).any() == ("destination" in there)
-            assert np.asarray(batch.timestamps).any() == ("timestamp" in there)
+            if "destination" in metadata:
+                assert set(batch.interface_indexes) == {socket.if_nametoindex("lo") if "destination" in there else 0}
+                assert np.asarray(batch.destination_addresses).any() == ("destination" in there)
+            if "hops" in metadata:
+                assert set(batch.hops) == {77 if "hops" in there else 0}
+            if "tos" in metadata:
+                assert set(batch.tos) == {36 if "tos" in there else 0}
+            if "drops" in metadata:
+                assert set(batch.dropped) == {0}
+            if "timestamp" in metadata:
+                assert np.asarray(batch.timestamps).any() == ("timestamp" in there)
             flag = 0 if len(whole) == 4 else DatagramFlag.CONTROL_TRUNCATED
             assert batch.flags.tolist() == [flag] * 3
             assert receiver.stats.control_truncated == (3 if flag else 0)

@@ -46,6 +46,20 @@ def test_compares_as_its_bytes_with_everything_bytes_like(engine: str, left: byt
     assert sorted([first, second]) == sorted([left, right])
 
 
+@given(st.binary(max_size=20), st.binary(max_size=3), st.integers(0, 20), st.integers(0, 255))
+def test_contains_what_its_bytes_contain(engine: str, data: bytes, part: bytes, at: int, octet: int) -> None:
+    data = data[:at] + part + data[at:]
+    datagram, other = _datagrams(engine, data, b"M-SEARCH")
+    for sought in (part, bytearray(part), memoryview(part), b"M-SEARCH", octet):
+        assert (sought in datagram) == (sought in data)
+    assert b"SEARCH" in other
+    assert datagram in datagram  # noqa: PLR0124 # each holds itself
+    with pytest.raises(TypeError):
+        "text" in other  # type: ignore[operator] # noqa: B015
+    with pytest.raises(ValueError, match="in range"):
+        256 in other  # noqa: B015
+
+
 @given(st.binary(max_size=60))
 def test_hashes_as_its_bytes(engine: str, data: bytes) -> None:
     (datagram,) = _datagrams(engine, data)

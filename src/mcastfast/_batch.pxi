@@ -59,7 +59,8 @@ cdef class Batch:
 
     ``len(batch)``, ``batch[i]`` and iteration give :class:`Datagram` objects; the columns (``lengths``,
     ``source_addresses``, ...) are read-only memoryviews with one row per datagram, and ``numpy.asarray`` makes arrays
-    of them without a copy. A received batch never changes and may be read by any number of threads; its memory goes
+    of them without a copy (which the two of addresses, with 16 octets a row, need to be indexed by row). A column that
+    was not asked for with ``metadata=`` is a ValueError. A received batch never changes and may be read by any number of threads; its memory goes
     back to the receiver when the last view of it does.
 
     ``Batch(buffer, max_datagram=2048)`` describes the caller's own writable, C-contiguous buffer for
@@ -132,6 +133,13 @@ cdef class Batch:
             raise ValueError("the batch was released")
         return 0
 
+    cdef inline int _check_told(self, str column, uint32_t metadata, str names) except -1:
+        """The batch is there, and what the column holds was asked for."""
+        self._check()
+        if self.count and not self.metadata & metadata:
+            raise ValueError(f"batch.{column} was not asked for: open the Receiver with metadata=[{names}]")
+        return 0
+
     cdef inline const uint8_t *_base(self) noexcept:
         return self.arena.data + self.data_start
 
@@ -150,8 +158,13 @@ cdef class Batch:
         self._check()
         return self.count
 
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            raise TypeError("a batch has no slices: list(batch)[0:2] has the datagrams, batch.payloads()[0:2] the bytes")
+        return self._at(index)
+
     @cython.critical_section
-    def __getitem__(self, Py_ssize_t index):
+    cdef Datagram _at(self, Py_ssize_t index):
         self._check()
         if index < 0:
             index += self.count
@@ -306,9 +319,9 @@ cdef class Batch:
     def timestamps(self):
         """When the kernel received each datagram, nanoseconds since the epoch, CLOCK_REALTIME (i8).
 
-        0 without metadata="timestamp". Linux: SO_TIMESTAMPNS, socket(7).
+        ValueError without metadata="timestamp" or "hardware_timestamp". Linux: SO_TIMESTAMPNS, socket(7).
         """
-        self._check()
+        self._check_told("timestamps", MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP, '"timestamp"')
         return memoryview(_view(self, self.arena.timestamps + self.start, b"q", 8, self.count, 0))
 
     @property
@@ -329,40 +342,44 @@ cdef class Batch:
     @property
     @cython.critical_section
     def destination_addresses(self):
-        """Destination addresses, as source_addresses. 0 without metadata="destination" (IP_PKTINFO, RFC 3542)."""
-        self._check()
+        """Destination addresses, as source_addresses (IP_PKTINFO, RFC 3542).
+
+        ValueError without metadata="destination".
+        """
+        self._check_told("destination_addresses", MCF_META_DESTINATION, '"destination"')
         cdef const uint8_t *first = <const uint8_t *>self.arena.destinations + 16 * <size_t>self.start
         return memoryview(_view(self, first, b"B", 1, self.count, 16))
 
     @property
     @cython.critical_section
     def interface_indexes(self):
-        """Index of the interface each datagram came in by (u4). 0 without metadata="destination"."""
-        self._check()
+        """Index of the interface each datagram came in by (u4). ValueError without metadata="destination"."""
+        self._check_told("interface_indexes", MCF_META_DESTINATION, '"destination"')
         return memoryview(_view(self, self.arena.interfaces + self.start, b"I", 4, self.count, 0))
 
     @property
     @cython.critical_section
     def hops(self):
-        """Received TTL or hop limit (u1). 0 without metadata="hops"."""
-        self._check()
+        """Received TTL or hop limit (u1). ValueError without metadata="hops"."""
+        self._check_told("hops", MCF_META_HOPS, '"hops"')
         return memoryview(_view(self, self.arena.hops + self.start, b"B", 1, self.count, 0))
 
     @property
     @cython.critical_section
     def tos(self):
-        """Received TOS or traffic class byte (u1). 0 without metadata="tos"."""
-        self._check()
+        """Received TOS or traffic class byte (u1). ValueError without metadata="tos"."""
+        self._check_told("tos", MCF_META_TOS, '"tos"')
         return memoryview(_view(self, self.arena.tos + self.start, b"B", 1, self.count, 0))
 
     @property
     @cython.critical_section
     def dropped(self):
-        """Datagrams that the kernel dropped between the row before and this one (u4). 0 without metadata="drops".
+        """Datagrams that the kernel dropped between the row before and this one (u4).
 
-        Linux: SO_RXQ_OVFL, socket(7). Drops after the last datagram show in Receiver.stats only.
+        ValueError without metadata="drops". Linux: SO_RXQ_OVFL, socket(7). Drops after the last datagram show in
+        Receiver.stats only.
         """
-        self._check()
+        self._check_told("dropped", MCF_META_DROPS, '"drops"')
         return memoryview(_view(self, self.arena.dropped + self.start, b"I", 4, self.count, 0))
 
 

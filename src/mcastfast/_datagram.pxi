@@ -64,7 +64,7 @@ cdef int _raise_stale() except -1:
 cdef class Datagram:
     """One received datagram: read-only, bytes-like, without a copy.
 
-    ``len()``, ``bytes()``, indexing, ``struct.unpack_from``, ``numpy.frombuffer`` and everything else that takes a
+    ``len()``, ``bytes()``, ``in``, indexing, ``struct.unpack_from``, ``numpy.frombuffer`` and everything else that takes a
     buffer work on it. It compares and hashes as its bytes and pickles as bytes. It keeps its batch. ValueError: the
     batch was released or refilled.
     """
@@ -118,6 +118,12 @@ cdef class Datagram:
             if not 0 <= at < self.length:
                 raise IndexError(f"datagram index out of range, the datagram has {self.length} bytes")
             return self.data[at]
+
+    def __contains__(self, part):
+        """As of bytes: whether these bytes, or an octet of this value, are in it."""
+        if isinstance(part, Datagram):
+            part = (<Datagram>part).__bytes__()
+        return part in self.__bytes__()
 
     def __richcmp__(self, other, int operation):
         cdef Py_buffer buffer

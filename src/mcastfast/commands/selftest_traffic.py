@@ -169,17 +169,18 @@ def counts_drops(lab: Lab) -> None:
 def places_drops(lab: Lab) -> None:
     """The datagram after a gap tells how many were dropped."""
     receiver = lab.receiver(lab.group, metadata=["drops"], receive_buffer=4096)
-    told = _overflow(lab, receiver)
+    told = sum(sum(batch.dropped) for batch in _overflow(lab, receiver))
     lab.sender(lab.group).send(b"after them")
     told += sum(receiver.recv_batch(PATIENCE).dropped)
     if told != receiver.stats.kernel_drops:
         raise CheckError(f"{told} are told, {receiver.stats.kernel_drops} were dropped")
 
 
-def _overflow(lab: Lab, receiver: Receiver) -> int:
-    """Send more than the socket holds and take what is there; how many drops the datagrams tell."""
+def _overflow(lab: Lab, receiver: Receiver) -> list[Batch]:
+    """Send more than the socket holds and take what is there."""
     sent = 64
-    received = told = 0
+    received = 0
+    batches = []
     lab.sender(lab.group, segment=False).send_batch(make_payloads(*[1000] * sent))
     end = time.monotonic() + PATIENCE
     while (counted := received + receiver.stats.kernel_drops) != sent:
@@ -192,10 +193,10 @@ def _overflow(lab: Lab, receiver: Receiver) -> int:
                 ) from None
             continue
         received += len(batch)
-        told += sum(batch.dropped)
+        batches.append(batch)
     if received == sent:
         raise CheckError(f"{sent} datagrams found room in a buffer of 4096 bytes")
-    return told
+    return batches
 
 
 # Groups and sources

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from time import time_ns
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from mcastfast.reception import available
+
 if TYPE_CHECKING:
     from mcastfast import Batch, Datagram
     from mcastfast.sockets import SocketAddress
@@ -69,7 +71,8 @@ class JsonWriter:
 
     def write(self, batch: Batch) -> None:
         """Write them."""
-        for datagram, dropped in zip(batch, batch.dropped, strict=True):
+        tells_drops = "drops" in available(self.metadata)
+        for datagram, dropped in zip(batch, batch.dropped if tells_drops else bytes(len(batch)), strict=True):
             self._stream.write(json.dumps(_as_object(datagram, dropped)) + "\n")
         self._stream.flush()
 
