@@ -23,7 +23,7 @@ from receivelab import (
     sources,
 )
 
-from mcastfast import Batch, Group, Receiver, ReceiverSet
+from mcastfast import Batch, Group, Receiver, ReceiverSet, interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +79,11 @@ LO: dict[str, Any] = {"interface": "lo"}
         (("239.1.2.3",), LO | {"port": 70000}, "group '239.1.2.3': port 70000 is not in 1 to 65535"),
         (("239.1.2.3",), LO | {"port": -1}, "group '239.1.2.3': port -1 is not in 1 to 65535"),
         (("239.1.2.3",), LO, "group '239.1.2.3' has no port: write 239.1.2.3%lo:5000 or pass port="),
+        (
+            ("ff15::1:5000",),
+            LO,
+            "has no port: write [ff15::1:5000%lo]:5000 or pass port=; if 5000 is the port: [ff15::1%lo]:5000",
+        ),
         # not multicast
         (("10.0.0.1:5000",), LO, "10.0.0.1 is not a multicast address (224.0.0.0/4 or ff00::/8); for unicast"),
         (("[fd00::1]:5000",), LO, "fd00::1 is not a multicast address (224.0.0.0/4 or ff00::/8); for unicast"),
@@ -123,6 +128,14 @@ LO: dict[str, Any] = {"interface": "lo"}
             ("239.1.2.3:5000",),
             {"interface": "eth9"},
             "unknown interface 'eth9': this host has lo (127.0.0.1/8, ::1/128)",
+        ),
+        *(
+            (
+                ("239.1.2.3:5000",),
+                {"interface": every},
+                'this host has lo (127.0.0.1/8, ::1/128); a Receiver takes "all" for every one of them',
+            )
+            for every in ("any", "*", "0.0.0.0")
         ),
         (("239.1.2.3:5000",), {"interface": 99}, "unknown interface '99': this host has lo (127.0.0.1/8, ::1/128)"),
         (("239.1.2.3%eth9:5000",), {}, "unknown interface 'eth9': this host has lo (127.0.0.1/8, ::1/128)"),
@@ -195,10 +208,33 @@ def test_a_wrong_value_is_a_value_error_before_there_is_a_socket(
         (("239.1.2.3",), LO | {"port": "5000"}, "port is an int, not str"),
         (("239.1.2.3",), LO | {"port": True}, "port is an int, not bool"),
         (("239.1.2.3:5000",), LO | {"source": 7}, "source is a str, an IPv4Address or an IPv6Address, not int"),
-        (("239.1.2.3:5000",), LO | {"metadata": None}, "'NoneType' object is not iterable"),
-        (("239.1.2.3:5000",), LO | {"batch_size": "64"}, "'str' object cannot be interpreted as an integer"),
-        (("239.1.2.3:5000",), LO | {"batch_size": 1.5}, "'float' object cannot be interpreted as an integer"),
-        (("239.1.2.3:5000",), LO | {"max_datagram": 1e3}, "'float' object cannot be interpreted as an integer"),
+        (
+            ("239.1.2.3:5000",),
+            LO | {"metadata": None},
+            "metadata=None is not a list of names; known are 'destination', ",
+        ),
+        (("239.1.2.3:5000",), LO | {"batch_size": "64"}, "batch_size='64' is not a whole number"),
+        (("239.1.2.3:5000",), LO | {"batch_size": 1.5}, "batch_size=1.5 is not a whole number"),
+        (("239.1.2.3:5000",), LO | {"max_datagram": 1e3}, "max_datagram=1000.0 is not a whole number"),
+        (("239.1.2.3:5000",), LO | {"spin": "1ms"}, "spin='1ms' is not a number of seconds"),
+        (("239.1.2.3:5000",), LO | {"busy_poll": "1ms"}, "busy_poll='1ms' is not a number of seconds"),
+        (("239.1.2.3:5000",), LO | {"source": b"10.0.0.7"}, "an IPv4Address or an IPv6Address, not bytes"),
+        (("239.1.2.3:5000",), LO | {"source": ("10.0.0.7", 5000)}, "an IPv4Address or an IPv6Address, not int"),
+        (
+            ("239.1.2.3", 5000),
+            LO,
+            "Receiver('239.1.2.3', 5000): a port is not a group; write it behind the group, as '239.1.2.3:5000', or ",
+        ),
+        (
+            ("239.1.2.3:5000",),
+            {"interface": ["eth0", "eth1"]},
+            'an Interface, not list; several: "239.1.2.3%eth0", "239.1.2.3%eth1", or "all"',
+        ),
+        # "no" would be taken for yes
+        (("239.1.2.3:5000",), LO | {"loopback": "no"}, "loopback is True, False or None, not 'no'"),
+        (("239.1.2.3:5000",), LO | {"coalesce": 0}, "coalesce is True, False or None, not 0"),
+        (("239.1.2.3:5000",), LO | {"reuse": 0}, "reuse is True or False, not 0"),
+        (("239.1.2.3:5000",), LO | {"strict": None}, "strict is True or False, not None"),
         (("239.1.2.3:5000",), LO | {"max_memory": "1 GiB"}, "'str' object cannot be interpreted as an integer"),
         (("239.1.2.3:5000",), LO | {"receive_buffer": "1 MiB"}, "'str' object cannot be interpreted as an integer"),
         (("239.1.2.3:5000",), LO | {"nonsense": 1}, "unexpected keyword argument 'nonsense'"),
@@ -223,6 +259,13 @@ def test_the_least_memory_that_the_error_names_is_enough(loopback: Link) -> None
 
 
 # Interfaces as the system has them
+
+
+def test_an_address_with_its_prefix_names_its_interface(loopback: Link) -> None:
+    here = next(interface for interface in interfaces() if interface.is_loopback)
+    for address, group in zip(here.addresses, ("239.1.2.3:5000", "[ff15::1]:5000"), strict=True):
+        with Receiver(group, interface=address) as receiver:
+            assert receiver.interface == here
 
 
 @families

@@ -13,7 +13,7 @@ import pytest
 from receivelab import FAMILIES, V4, V6, Family, at, family_name, plain_socket
 from sendlab import sent
 
-from mcastfast import Sender
+from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
+ELEMENTS = "payloads.view('u1').reshape(len(payloads), -1) makes one of each element"
 FORMS = "send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array, not "
 HOST = "this host has lo (127.0.0.1/8, ::1/128)"
 IFF_MULTICAST = 0x1000
@@ -50,7 +51,6 @@ def no_sockets(loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch) -> None:
 
 IPV4 = "239.1.2.3:5000"
 IPV6 = "[ff15::1]:5000"
-NO_INT = "'str' object cannot be interpreted as an integer"
 
 
 @pytest.mark.parametrize(
@@ -71,20 +71,29 @@ NO_INT = "'str' object cannot be interpreted as an integer"
         (IPV4, {"ttl": -1}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not -1"),
         (IPV4, {"ttl": 256}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not 256"),
         (IPV6, {"ttl": 256}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not 256"),
-        (IPV4, {"ttl": "4"}, TypeError, NO_INT),
+        (IPV4, {"ttl": "4"}, TypeError, "ttl='4' is not a whole number from 0 to 255"),
+        (IPV4, {"ttl": None}, TypeError, "ttl=None is not a whole number from 0 to 255"),
+        (IPV4, {"traffic_class": "EF"}, TypeError, "traffic_class='EF' is not a whole number from 0 to 255"),
+        (IPV4, {"loopback": "no"}, TypeError, "loopback is True, False or None, not 'no'"),
+        (IPV4, {"segment": "no"}, TypeError, "segment is True, False or None, not 'no'"),
+        (IPV4, {"fragment": "no"}, TypeError, "fragment is True or False, not 'no'"),
+        (IPV4, {"strict": None}, TypeError, "strict is True or False, not None"),
+        ("ff15::1:5000", {}, ValueError, "or pass port=; if 5000 is the port: [ff15::1%lo]:5000"),
         (IPV4, {"traffic_class": 256}, ValueError, "traffic class must be from 0 to 255, not 256"),
         (IPV4, {"send_buffer": 0}, ValueError, "send buffer must be from 1 to 2147483647, not 0"),
         (IPV4, {"timeout": -1}, ValueError, "timeout=-1 is not a positive number of seconds, 0 or None"),
         (IPV4, {"timeout": float("nan")}, ValueError, "timeout=nan is not a positive number of seconds"),
         (IPV4, {"timeout": 1e10}, OverflowError, "timeout=10000000000.0 is too large; None waits for ever"),
-        (IPV4, {"timeout": "1"}, TypeError, "must be real number, not str"),
+        (IPV4, {"timeout": "1"}, TypeError, "timeout='1' is not a number of seconds, 0 or None"),
         (IPV4, {"engine": "warp"}, ValueError, "engine='warp' is not known; this system has 'auto', 'socket', "),
         (IPV4, {"local": "::1"}, ValueError, "local='::1' is of another family than the group"),
         (IPV6, {"local": "127.0.0.1"}, ValueError, "local='127.0.0.1' is of another family than the group"),
         (IPV4, {"local": "239.1.2.4"}, ValueError, "local='239.1.2.4' is a multicast address"),
         (IPV4, {"local": "localhost"}, ValueError, "local address 'localhost' is not an IPv4 or IPv6 address"),
         (IPV4, {"local": ("127.0.0.1", 65536)}, ValueError, "65536): the port is not in 0 to 65535"),
-        (IPV4, {"local": ("127.0.0.1", "80")}, TypeError, NO_INT),
+        (IPV4, {"local": ("127.0.0.1", "80")}, TypeError, "local=('127.0.0.1', '80') is neither an address nor (addr"),
+        (IPV4, {"local": 5353}, TypeError, "local=5353 is neither an address nor (address, port), such as ('0.0"),
+        (IPV6, {"local": ("", 5353)}, TypeError, "local=('', 5353) is neither an address nor (address, port), such "),
         (IPV4, {"local": ("127.0.0.1",)}, TypeError, "an IPv4Address or an IPv6Address, not tuple"),
         (IPV4, {"interface": "eth9"}, ValueError, f"unknown interface 'eth9': {HOST}"),
         (IPV4, {"interface": "all"}, ValueError, f'interface="all" stands for several interfaces: name one; {HOST}'),
@@ -97,6 +106,23 @@ def test_a_wrong_argument_is_refused_before_there_is_a_socket(
 ) -> None:
     with pytest.raises(kind, match=re.escape(text)):
         Sender(group, **{"interface": "lo"} | keywords)
+
+
+def test_a_port_is_not_a_second_argument(no_sockets: None) -> None:
+    with pytest.raises(TypeError, match=r"Sender\('239.1.2.3', 5000\): .* as in '239.1.2.3:5000', or in port="):
+        Sender("239.1.2.3", 5000, interface="lo")  # type: ignore[arg-type]
+
+
+def test_too_many_descriptors_name_the_limit(loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    for kind in (Sender, Receiver):
+        with pytest.raises(OSError, match="open an IPv4 socket: Too many open files") as caught:
+            kind(IPV4, interface="lo")
+        assert caught.value.errno == errno.EMFILE
+        assert "`ulimit -n`" in caught.value.__notes__[0]
 
 
 def test_a_missing_group_is_a_type_error() -> None:
@@ -151,6 +177,7 @@ def test_an_address_that_is_not_of_this_host_is_refused(loopback: netlab.Link) -
             Sender(at(family.group, loopback), local=local)
         assert caught.value.errno == errno.EADDRNOTAVAIL
         assert "nor an address of this host" in caught.value.__notes__[0]
+        assert caught.value.__notes__[1] == f"For local=: {HOST}."
 
 
 def test_a_port_that_is_taken_is_refused(loopback: netlab.Link) -> None:
@@ -160,6 +187,8 @@ def test_a_port_that_is_taken_is_refused(loopback: netlab.Link) -> None:
     ):
         Sender(at(V4.group, loopback), local=("127.0.0.1", 5999))
     assert caught.value.errno == errno.EADDRINUSE
+    (note,) = caught.value.__notes__
+    assert "SO_REUSEADDR and connected, which Sender.from_socket takes" in note
 
 
 def test_without_a_route_ipv4_needs_an_interface(namespace: netlab.Namespace) -> None:
@@ -202,8 +231,15 @@ def test_send_refuses_what_is_not_contiguous(sender: Sender) -> None:
         (b"bytes", "bytes with ndim=1; send() sends one payload"),
         (bytearray(b"bytes"), "bytearray with ndim=1; send() sends one payload"),
         (memoryview(b"bytes"), "memoryview with ndim=1; send() sends one payload"),
-        (array.array("I", [1, 2]), "array with ndim=1; send() sends one payload"),
+        (
+            array.array("I", [1, 2]),
+            "array with ndim=1; send() sends one payload, " + ELEMENTS,
+        ),
         (np.zeros(4, "u1"), "ndarray with ndim=1; send() sends one payload"),
+        (
+            np.zeros(4, "u4,u8"),
+            "ndarray with ndim=1; send() sends one payload, " + ELEMENTS,
+        ),
         (np.zeros((2, 3, 4), "u1"), "ndarray with ndim=3; send() sends one payload"),
         (np.array(5), "ndarray with ndim=0; send() sends one payload"),
     ],

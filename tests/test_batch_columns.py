@@ -1,4 +1,4 @@
-"""The columns of a batch: what they hold and in which form, by engine and family; what was not asked for is an error, and None."""
+"""The columns of a batch: what they hold and in which form, by engine and family; an error if not asked for."""
 
 from __future__ import annotations
 

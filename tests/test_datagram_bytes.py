@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traffic import PATIENCE, feed
 
-from mcastfast import Batch, Datagram
+from mcastfast import Batch, Datagram, ReceiverSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_contains_what_its_bytes_contain(engine: str, data: bytes, part: bytes, 
     for sought in (part, bytearray(part), memoryview(part), b"M-SEARCH", octet):
         assert (sought in datagram) == (sought in data)
     assert b"SEARCH" in other
-    assert datagram in datagram  # noqa: PLR0124 # each holds itself
+    assert datagram in datagram
     with pytest.raises(TypeError):
         "text" in other  # type: ignore[operator] # noqa: B015
     with pytest.raises(ValueError, match="in range"):
@@ -191,8 +191,23 @@ def test_batch_does_not_pickle(engine: str) -> None:
     with feed(engine=engine) as quiet:
         batch = quiet.batch(b"x")
     for candidate in (batch, batch.copy(), Batch(bytearray(100), max_datagram=10)):
-        with pytest.raises(TypeError, match="pickle"):
+        with pytest.raises(TypeError, match=r"pickle batch\.payloads\(\)"):
             pickle.dumps(candidate)
+
+
+def test_sockets_do_not_pickle(engine: str) -> None:
+    with feed(engine=engine) as quiet, ReceiverSet([quiet.receiver]) as receivers:
+        for candidate in (quiet.receiver, quiet.sender, receivers):
+            with pytest.raises(TypeError, match=f"open a {type(candidate).__name__} in each process"):
+                pickle.dumps(candidate)
+
+
+def test_a_batch_has_no_slices(engine: str) -> None:
+    with feed(engine=engine) as quiet:
+        batch = quiet.batch(b"x", b"y")
+        with pytest.raises(TypeError, match=r"list\(batch\)\[0:2\] has datagrams"):
+            batch[0:2]  # type: ignore[index]
+        assert [bytes(one) for one in list(batch)[0:2]] == batch.payloads()[0:2] == [b"x", b"y"]
 
 
 def test_cannot_be_made_subclassed_or_given_attributes(engine: str) -> None:

@@ -75,8 +75,7 @@ def test_third_refusal_takes_the_first_two_joins_back(recorder: Recorder, table:
     assert table.memberships == ()
     assert "igmp_max_memberships" in caught.value.__notes__[0]
     assert caught.value.__notes__[1:] == [
-        "join 239.1.2.3 on eth2 was made before and is taken back.",
-        "join 239.1.2.3 on eth1 was made before and is taken back.",
+        "join 239.1.2.3 on eth1 and 1 more were made before and are taken back.",
     ]
 
 
@@ -147,6 +146,21 @@ def test_interface_that_refuses_its_second_source_keeps_none(recorder: Recorder,
     table.join(G, [A, B], ETH[1:3], skip_refusals=True)
     assert recorder.log == [("join source", 1)] * 2 + [("leave source", 1)] + [("join source", 2)] * 2
     assert table.memberships == joined((2, FilterMode.INCLUDE, (A, B)))
+
+
+def test_join_on_all_interfaces_is_made_where_it_is_missing(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, [A], [ETH[1]])
+    table.join(G, (), [ETH[2]])
+    recorder.log.clear()
+    recorder.refusals["join source", 3] = errno.ENODEV
+    table.join(G, [A, B], ETH[1:4], skip_refusals=True)
+    assert recorder.log[0] == ("join source", 1)
+    assert table.memberships == joined((1, FilterMode.INCLUDE, (A, B)), (2, FilterMode.EXCLUDE, ()))
+    assert [(refusal.interface, refusal.error.errno) for refusal in table.skipped] == [
+        (ETH[2], errno.EADDRINUSE),
+        (ETH[3], errno.ENODEV),
+    ]
+    table.join(G, [A], [ETH[1]], skip_refusals=True)
 
 
 def test_join_that_every_interface_refuses_is_an_error_that_names_each(recorder: Recorder, table: Memberships) -> None:

@@ -39,6 +39,19 @@ families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 UDP_GRO = 104
 
 
+def test_a_join_that_the_socket_cannot_hear_is_refused(loopback: Link) -> None:
+    """Linux delivers to a socket that is bound to an address what was sent to that address alone."""
+    for host, remedy in ((loopback.ipv4, "bind the socket to the wildcard address"), (V4.other, 'bind="any"')):
+        sock = plain_socket(socket.AF_INET, port=PORT, host=host)
+        with Receiver.from_socket(sock) as receiver:
+            with pytest.raises(ValueError, match=f"is bound to {host} and never hears {V4.group}: .*{remedy}"):
+                receiver.join(at(V4.group, loopback))
+            assert receiver.memberships == ()
+    with Receiver.from_socket(plain_socket(socket.AF_INET, port=PORT)) as receiver:
+        receiver.join(at(V4.group, loopback))
+        assert len(receiver.memberships) == 1
+
+
 @families
 def test_unicast_is_received(family: Family, engine: str, loopback: Link) -> None:
     sock = plain_socket(family.number, port=PORT, host=family.address(loopback))

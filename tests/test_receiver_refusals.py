@@ -33,7 +33,7 @@ from mcastfast.interface import resolve_interfaces
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from netlab import Lan, Link
+    from netlab import Lan, Link, Namespace
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
@@ -285,6 +285,44 @@ def test_membership_calls_on_an_interface_that_is_deleted_say_that_it_is_gone(
         assert receiver.memberships == ()
 
 
+def _made(namespace: Namespace, name: str) -> int:
+    """The index of a new interface that is up and has an address."""
+    namespace.ip.link("add", ifname=name, kind="veth", peer={"ifname": f"{name}-far"})
+    for each in (f"{name}-far", name):
+        (index,) = namespace.ip.link_lookup(ifname=each)
+        namespace.ip.link("set", index=index, state="up")
+    namespace.ip.addr("add", index=index, address="10.99.1.1", prefixlen=24)
+    return int(index)
+
+
+def test_a_group_is_joined_again_on_an_interface_that_was_deleted_and_came_back(lan: Lan) -> None:
+    namespace = lan.receiver.namespace
+    with namespace:
+        index = _made(namespace, "again")
+        with Receiver("239.1.2.3%again:5000") as receiver:
+            namespace.ip.link("del", index=index)
+            renewed = _made(namespace, "again")
+            assert [joined.interface.index for joined in receiver.memberships] == [index]
+            receiver.join("239.1.2.3")
+            assert [joined.interface.index for joined in receiver.memberships] == [renewed]
+            assert receiver.interface is not None
+            namespace.ip.link("del", index=renewed)
+
+
+def test_a_join_on_all_interfaces_adds_what_is_new_and_may_be_repeated(lan: Lan) -> None:
+    namespace, there = lan.receiver.namespace, lan.receiver.index
+    with namespace, Receiver(V4.group, port=PORT, interface="all") as receiver:
+        receiver.join(V4.group, interface="all")
+        assert [joined.interface.index for joined in receiver.memberships] == [there]
+        index = _made(namespace, "new")
+        receiver.join(V4.group)
+        assert {joined.interface.index for joined in receiver.memberships} == {there, index}
+        namespace.ip.link("del", index=index)
+        receiver.join(V4.group)
+        assert [joined.interface.index for joined in receiver.memberships] == [there]
+        assert receiver.skipped == ()
+
+
 @families
 def test_an_interface_that_is_deleted_while_it_is_being_joined_is_gone(
     lan: Lan, family: Family, monkeypatch: pytest.MonkeyPatch
@@ -312,8 +350,9 @@ def test_membership_calls_on_a_closed_receiver_are_ebadf(loopback: Link) -> None
         lambda: receiver.block(V4.group, "10.0.0.7"),
         lambda: receiver.unblock(V4.group, "10.0.0.9"),
     ]
-    for call in calls:
-        with pytest.raises(OSError, match=r"239\.1\.2\..* on 239\.1\.2\.3%lo port 5000: it is closed") as raised:
+    for name, call in zip(("join", "leave", "block", "unblock"), calls, strict=True):
+        text = rf"{name} of .*239\.1\.2\..* on 239\.1\.2\.3%lo port 5000: it is closed"
+        with pytest.raises(OSError, match=text) as raised:
             call()
         assert raised.value.errno == errno.EBADF
 

@@ -366,11 +366,12 @@ def test_the_receivers_of_a_set_that_could_not_be_made_are_free(loopback: Link) 
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
-        with pytest.raises(OSError, match="Too many open files") as raised:
+        with pytest.raises(OSError, match="open a descriptor that wakes calls: Too many open files") as raised:
             ReceiverSet(members)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert raised.value.errno == errno.EMFILE
+    assert "`ulimit -n`" in raised.value.__notes__[0]
     with ReceiverSet(members) as receivers:
         assert receivers.receivers == tuple(members)
 
@@ -385,6 +386,26 @@ def test_the_receivers_of_a_forgotten_set_are_free_at_once(engine: str, loopback
             source.send(V4.group, b"payload")
             assert receivers.recv_batch(TIMEOUT)[1].payloads() == [b"payload"]
     assert descriptors() == before
+
+
+def test_receivers_that_stand_in_no_list_are_refused(loopback: Link) -> None:
+    """A receiver can be iterated over, which would wait for batches for ever."""
+    first, second = opened(loopback, 2, "auto")
+    with pytest.raises(TypeError, match=r"takes receivers in a list: ReceiverSet\(\[receiver\]\)"):
+        ReceiverSet(first)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"takes receivers in a list: ReceiverSet\(\[first, second\]\)"):
+        ReceiverSet(first, second)  # type: ignore[call-arg, arg-type]
+    with ReceiverSet([first, second]) as receivers:
+        assert receivers.receivers == (first, second)
+
+
+def test_its_repr_names_its_receivers(loopback: Link) -> None:
+    first, second = opened(loopback, 2, "auto")
+    with ReceiverSet([first, second]) as receivers:
+        assert repr(receivers) == f"<ReceiverSet of {first}, {second}>"
+        second.close()
+        assert repr(receivers).startswith(f"<ReceiverSet of {first}")
+    assert repr(receivers).endswith(" (closed)>")
 
 
 def test_a_closed_receiver_is_ebadf(loopback: Link) -> None:

@@ -59,9 +59,9 @@ cdef class Batch:
 
     ``len(batch)``, ``batch[i]`` and iteration give :class:`Datagram` objects; the columns (``lengths``,
     ``source_addresses``, ...) are read-only memoryviews with one row per datagram, and ``numpy.asarray`` makes arrays
-    of them without a copy (which the two of addresses, with 16 octets a row, need to be indexed by row). A column that
-    was not asked for with ``metadata=`` is a ValueError. A received batch never changes and may be read by any number of threads; its memory goes
-    back to the receiver when the last view of it does.
+    of them without a copy (those of addresses, 16 octets a row, need that to be indexed: a memoryview of two dimensions
+    gives no row). A column that was not asked for by ``metadata=`` is a ValueError. A received batch never changes and
+    may be read by any number of threads; its memory goes back to the receiver when the last view of it does.
 
     ``Batch(buffer, max_datagram=2048)`` describes the caller's own writable, C-contiguous buffer for
     ``Receiver.recv_batch_into``: room for ``len(buffer) // max_datagram`` datagrams, at most 1024 a call. BufferError:
@@ -89,6 +89,8 @@ cdef class Batch:
             raise RuntimeError("Batch.__init__ called twice")
         cdef uint32_t size = _datagram_size(max_datagram)
         cdef Py_buffer memory
+        if not PyObject_CheckBuffer(buffer):
+            raise TypeError(f"Batch takes a writable buffer, such as bytearray(64 * 2048), not {type(buffer).__name__}")
         try:
             PyObject_GetBuffer(buffer, &memory, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
         except (BufferError, ValueError) as error:  # NumPy raises the latter
@@ -160,7 +162,7 @@ cdef class Batch:
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            raise TypeError("a batch has no slices: list(batch)[0:2] has the datagrams, batch.payloads()[0:2] the bytes")
+            raise TypeError("a batch has no slices: list(batch)[0:2] has datagrams, batch.payloads()[0:2] their bytes")
         return self._at(index)
 
     @cython.critical_section
@@ -249,6 +251,9 @@ cdef class Batch:
         batch.port = self.port
         batch.sources = self.sources
         return batch
+
+    def __reduce__(self):
+        raise TypeError("a batch cannot be pickled, for it is memory of this process: pickle batch.payloads()")
 
     @cython.critical_section
     def payloads(self):
@@ -383,8 +388,16 @@ cdef class Batch:
         return memoryview(_view(self, self.arena.dropped + self.start, b"I", 4, self.count, 0))
 
 
+cdef object _whole(str keyword, value):
+    """The number, or TypeError with the keyword."""
+    try:
+        return operator_index(value)
+    except TypeError:
+        raise TypeError(f"{keyword}={value!r} is not a whole number") from None
+
+
 cdef uint32_t _datagram_size(max_datagram) except 0:
-    max_datagram = operator_index(max_datagram)
+    max_datagram = _whole("max_datagram", max_datagram)
     if not 1 <= max_datagram <= 65535:
         raise ValueError(f"max_datagram={max_datagram!r} is not in 1..65535 bytes")
     return max_datagram

@@ -54,7 +54,7 @@ from socket import AF_INET, AF_INET6, inet_ntop
 from sys import is_finalizing
 from weakref import ref as weak_reference
 
-from mcastfast.errors import UnsupportedError
+from mcastfast.errors import Operation, UnsupportedError, os_error
 
 MAX_BATCH = MCF_MAX_BATCH
 

@@ -64,9 +64,9 @@ cdef int _raise_stale() except -1:
 cdef class Datagram:
     """One received datagram: read-only, bytes-like, without a copy.
 
-    ``len()``, ``bytes()``, ``in``, indexing, ``struct.unpack_from``, ``numpy.frombuffer`` and everything else that takes a
-    buffer work on it. It compares and hashes as its bytes and pickles as bytes. It keeps its batch. ValueError: the
-    batch was released or refilled.
+    ``len()``, ``bytes()``, ``in``, indexing, ``struct.unpack_from``, ``numpy.frombuffer`` and everything else that
+    takes a buffer work on it. It compares and hashes as its bytes and pickles as bytes. It keeps its batch. ValueError:
+    the batch was released or refilled.
     """
 
     cdef Batch batch

@@ -41,7 +41,11 @@ cdef int64_t _deadline(timeout) except? -2:
     """A timeout in seconds, by the socket module's rules, as a time of mcf_clock."""
     if timeout is None:
         return MCF_NO_DEADLINE
-    cdef double seconds = timeout
+    cdef double seconds
+    try:
+        seconds = timeout
+    except TypeError:
+        raise TypeError(f"timeout={timeout!r} is not a number of seconds, 0 or None") from None
     if seconds == 0:
         return MCF_DO_NOT_WAIT
     if not seconds > 0:
@@ -118,6 +122,10 @@ cdef class Gate:
         if self.bell != NULL:
             PyThread_free_lock(self.bell)
 
+    def __reduce__(self):
+        raise TypeError(f"{self!r} cannot be pickled, for its socket is this process's: open a "
+                        f"{type(self).__name__} in each process")
+
     @property
     def closed(self):
         """True after close() or detach(), and before the socket was opened."""
@@ -126,7 +134,7 @@ cdef class Gate:
     cdef int _make_wake(self) except -1:
         cdef mcf_socket wake = mcf_wake_new()
         if wake < 0:
-            raise system_error(<int>-wake)
+            raise os_error(Operation.OPEN, "a descriptor that wakes calls", <int>-wake)
         if self.wake >= 0:
             mcf_wake_free(self.wake)
         self.wake = wake

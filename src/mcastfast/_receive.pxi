@@ -118,7 +118,7 @@ cdef class ReceiverCore(Gate):
         cdef uint32_t size = _datagram_size(max_datagram)
         if self.io.engine != NULL:
             raise RuntimeError("Receiver.__init__ called twice")
-        batch_size, max_memory = operator_index(batch_size), operator_index(max_memory)
+        batch_size, max_memory = _whole("batch_size", batch_size), operator_index(max_memory)
         if not 1 <= batch_size <= MCF_MAX_BATCH:
             raise ValueError(f"batch_size={batch_size!r} is not in 1..{MCF_MAX_BATCH} datagrams")
         self.io.batch_size = batch_size
@@ -396,7 +396,7 @@ cdef class ReceiverCore(Gate):
             self._raise_failure("recv_batch", result)
         return batch
 
-    def recv_batch_into(self, Batch batch not None, timeout=None):
+    def recv_batch_into(self, batch, timeout=None):
         """Fills a batch over the caller's memory, ``Batch(buffer)``, from its start; returns how many datagrams it has.
 
         Timeouts and errors as recv_batch. BufferError: memoryviews or arrays of the previous fill live. RuntimeError:
@@ -405,12 +405,17 @@ cdef class ReceiverCore(Gate):
         """
         cdef int64_t deadline = _deadline(timeout)
         cdef int used
-        batch._begin_fill()
+        cdef Batch filled
+        if not isinstance(batch, Batch):
+            raise TypeError(f"recv_batch_into fills a Batch, not {type(batch).__name__}: Batch(buffer) makes one of "
+                            "your memory")
+        filled = batch
+        filled._begin_fill()
         try:
             self._begin("recv_batch_into")
-            used = self._fill(batch, deadline)
+            used = self._fill(filled, deadline)
         finally:
-            batch._end_fill()
+            filled._end_fill()
         if used == 0:
             raise BlockingIOError(EAGAIN, f"recv_batch_into on {self._described()}: no datagram is there")
         if used < 0:

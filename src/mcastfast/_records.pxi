@@ -61,8 +61,11 @@ cdef Py_ssize_t _check_records(Batch batch, checked, Py_ssize_t item_size, Py_ss
         raise ValueError(f"records: offset={offset} is negative")
     for index in range(count):
         if offset > <Py_ssize_t>lengths[index] - item_size:
+            cut = ""
+            if batch.arena.flags[batch.start + index] & MCF_FLAG_TRUNCATED:
+                cut = f"; it was cut at max_datagram={lengths[index]}: raise that"
             raise ValueError(f"records: datagram {index} has {lengths[index]} bytes, {checked} at offset {offset} "
-                             f"needs {<object>offset + item_size}")
+                             f"needs {<object>offset + item_size}{cut}")
         even &= <Py_ssize_t>offsets[index] == <Py_ssize_t>offsets[0] + index * stride
     return stride if even else 0
 

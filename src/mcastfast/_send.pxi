@@ -384,8 +384,10 @@ cdef class SenderCore(Gate):
             raise ValueError(f"send_batch needs a C-contiguous array: {refusal}") from None
         try:
             if buffer.ndim != 2:
-                raise TypeError(f"{_WANTED}, not {type(payloads).__name__} with ndim={buffer.ndim}; send() sends one "
-                                "payload")
+                remedy = "send() sends one payload"
+                if buffer.ndim == 1 and buffer.itemsize > 1:
+                    remedy = f"{remedy}, payloads.view('u1').reshape(len(payloads), -1) makes one of each element"
+                raise TypeError(f"{_WANTED}, not {type(payloads).__name__} with ndim={buffer.ndim}; {remedy}")
             if _holds_objects(buffer.format):
                 raise ValueError("send_batch: the array holds Python objects, which no datagram can; use a plain dtype")
             given.total = buffer.shape[0]

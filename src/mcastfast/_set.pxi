@@ -20,6 +20,11 @@ cdef class ReceiverSet(Gate):
     cdef uint8_t *flags
     cdef void *scratch
 
+    def __cinit__(self, *receivers, **_):
+        if len(receivers) > 1 or (receivers and isinstance(receivers[0], ReceiverCore)):
+            shown = "receiver" if len(receivers) == 1 else "first, second"
+            raise TypeError(f"ReceiverSet takes receivers in a list: ReceiverSet([{shown}])")
+
     def __init__(self, receivers):
         members = list(receivers)
         cdef ReceiverCore member
@@ -95,6 +100,10 @@ cdef class ReceiverSet(Gate):
     @cython.critical_section
     cdef void _become_idle(self) noexcept:
         self.busy = False
+
+    def __repr__(self):
+        members = ", ".join(member._described() for member in self._members())
+        return f"<ReceiverSet of {members or 'no receivers'}{' (closed)' if self.closed else ''}>"
 
     def _described(self):
         return f"a set of {len(self._members())} receivers"

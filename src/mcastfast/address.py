@@ -19,7 +19,7 @@ from __future__ import annotations
 import operator
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self, SupportsIndex, TypeAlias
 
@@ -138,7 +138,7 @@ class Group(_GroupFields):
                     "to choose the address it sends from"
                 )
             if merged.port is None:
-                raise ValueError(f"a destination needs a port; write {merged.replace(port=5000)} or pass port=")
+                raise ValueError(f"a destination needs a port; {port_remedy(group, merged)}")
             if strict:
                 _check_usable(merged)
         except ValueError as error:
@@ -239,6 +239,18 @@ def parse_address(text: AddressLike, *, what: str = "address") -> IPAddress:
     return address
 
 
+def port_remedy(given: AddressLike | Group, group: Group) -> str:
+    """How to give a port to a group that has none; of IPv6 without brackets the end may be one."""
+    remedy = f"write {group.replace(port=5000)} or pass port="
+    host = str(given).rpartition("@")[2].partition("%")[0]
+    head, _, digits = host.rpartition(":")
+    try:
+        meant = group.replace(address=IPv6Address(head), port=int(digits))
+    except ValueError:
+        return remedy
+    return f"{remedy}; if {digits} is the port: {meant}"
+
+
 def to_mapped(address: IPAddress) -> bytes:
     """Return an address as the 16 bytes that batches hold; IPv4 becomes IPv4-mapped (RFC 4291, section 2.5.5.2)."""
     return address.packed if isinstance(address, IPv6Address) else bytes(10) + b"\xff\xff" + address.packed
@@ -276,13 +288,17 @@ def _merge_port(group: Group, port: SupportsIndex) -> Group:
 
 def _merge_interface(group: Group, interface: InterfaceLike) -> Group:
     if isinstance(interface, (str, IPv4Address, IPv6Address)):
-        spellings = [str(interface)]
+        spellings = [str(interface.ip if isinstance(interface, (IPv4Interface, IPv6Interface)) else interface)]
     elif isinstance(getattr(interface, "name", None), str):
         spellings = [str(getattr(interface, key)) for key in ("name", "index") if hasattr(interface, key)]
     elif isinstance(interface, SupportsIndex) and not isinstance(interface, bool):
         spellings = [str(operator.index(interface))]
     else:
-        raise TypeError(f"interface is a name, an index, an address or an Interface, not {type(interface).__name__}")
+        several = ""
+        if isinstance(interface, (list, tuple, set)):
+            several = f'; several: "{group.address}%eth0", "{group.address}%eth1", or "all"'
+        kind = type(interface).__name__
+        raise TypeError(f"interface is a name, an index, an address or an Interface, not {kind}{several}")
     if group.interface is None:
         return group.replace(interface=spellings[0])
     if group.interface not in spellings:

@@ -9,6 +9,7 @@ in C do it: ip(7), ipv6(7).
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import options
@@ -37,6 +38,12 @@ class Binding(NamedTuple):
     filters: bool = False
     ring_interface: Interface | None = None
 
+    @classmethod
+    def of(cls, sock: socket.socket) -> Binding:
+        """What a socket that somebody else bound never hears more than; Windows binds unicast and hears groups too."""
+        address = ip_address(sock.getsockname()[0].partition("%")[0])
+        return cls() if address.is_unspecified or CURRENT not in _BINDING_GROUPS else cls(group=address)
+
     def bind(self, sock: socket.socket, port: int) -> None:
         """Bind a socket of the right family."""
         host = str(self.group) if self.group else "0.0.0.0" if sock.family == socket.AF_INET else "::"
@@ -51,10 +58,10 @@ class Binding(NamedTuple):
     def check(self, group: Group, interfaces: tuple[Interface, ...]) -> None:
         """Raise ValueError for a group or interface that this binding never hears."""
         if self.group and group.address != self.group:
-            raise ValueError(
-                f"this receiver is bound to {self.group} and never hears {group.address}: "
-                'open it with bind="any" to join further groups'
-            )
+            remedy = 'open it with bind="any" to join further groups'
+            if not self.group.is_multicast:
+                remedy = "bind the socket to the wildcard address, or open a Receiver with the group"
+            raise ValueError(f"this receiver is bound to {self.group} and never hears {group.address}: {remedy}")
         bound = self.interface or self.ring_interface
         for interface in interfaces:
             if bound and interface.index != bound.index:

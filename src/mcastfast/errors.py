@@ -118,8 +118,8 @@ _CODES: dict[Platform, dict[int, str]] = {
     Platform.LINUX: {
         getattr(errno, name): name
         for name in (
-            "EACCES", "EADDRINUSE", "EADDRNOTAVAIL", "EAGAIN", "EHOSTUNREACH", "EINVAL", "EMSGSIZE", "ENETDOWN",
-            "ENETUNREACH", "ENOBUFS", "ENODEV", "ENOMEM", "ENOPROTOOPT", "EPERM",
+            "EACCES", "EADDRINUSE", "EADDRNOTAVAIL", "EAGAIN", "EHOSTUNREACH", "EINVAL", "EMFILE", "EMSGSIZE",
+            "ENETDOWN", "ENETUNREACH", "ENOBUFS", "ENODEV", "ENOMEM", "ENOPROTOOPT", "EPERM",
         )
     },
     Platform.WINDOWS: {
@@ -129,8 +129,8 @@ _CODES: dict[Platform, dict[int, str]] = {
         10050: "ENETDOWN", 10051: "ENETUNREACH", 10055: "ENOBUFS", 10065: "EHOSTUNREACH",
     },
     Platform.MACOS: {
-        1: "EPERM", 6: "ENXIO", 13: "EACCES", 40: "EMSGSIZE", 45: "ENOTSUP", 48: "EADDRINUSE", 49: "EADDRNOTAVAIL",
-        50: "ENETDOWN", 51: "ENETUNREACH", 55: "ENOBUFS", 59: "ETOOMANYREFS", 65: "EHOSTUNREACH",
+        1: "EPERM", 6: "ENXIO", 13: "EACCES", 24: "EMFILE", 40: "EMSGSIZE", 45: "ENOTSUP", 48: "EADDRINUSE",
+        49: "EADDRNOTAVAIL", 50: "ENETDOWN", 51: "ENETUNREACH", 55: "ENOBUFS", 59: "ETOOMANYREFS", 65: "EHOSTUNREACH",
     },
 }  # fmt: skip
 
@@ -276,6 +276,11 @@ _HINTS = (
     _Hint(
         "start", "ENOTSUP", "macos",
         "macOS does not confine threads to processors: leave cpus= out.",
+    ),
+    # Sockets: socket(2)
+    _Hint(
+        "open", "EMFILE", "linux macos",
+        "This process has as many descriptors open as it may: close some, or raise the limit (`ulimit -n`).",
     ),
     # The packet ring: packet(7)
     _Hint(

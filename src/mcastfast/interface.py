@@ -16,6 +16,9 @@ from mcastfast.errors import CURRENT, Platform
 ALL = "all"
 """As `interface=`: every up, multicast interface that has an address of the family, except loopback."""
 
+_EVERY_ELSEWHERE = {"any", "*", "0.0.0.0", "::"}
+"""What other programs write for ALL."""
+
 _SWITCH_ON = {
     Platform.LINUX: "ip link set dev {} up",
     Platform.WINDOWS: 'netsh interface set interface "{}" enable',
@@ -115,12 +118,12 @@ def resolve_interface(
     that the route chose may have no address of its own.
     """
     if value == ALL:
-        raise ValueError(f'interface="{ALL}" stands for several interfaces: name one; {_listing(interfaces())}')
+        raise ValueError(f'interface="{ALL}" stands for several interfaces: name one; {listing(interfaces())}')
     found = interfaces()
     if value is None:
         if destination is None:
             raise ValueError(
-                f"interface=None needs a destination whose route decides: name interface=; {_listing(found)}"
+                f"interface=None needs a destination whose route decides: name interface=; {listing(found)}"
             )
         return _checked(_routed(destination, family, found))
     chosen = _named(value, found)
@@ -128,7 +131,7 @@ def resolve_interface(
     if not chosen.supports(family):
         raise ValueError(
             f"interface {chosen.describe()} has no {_FAMILY_NAMES[family]} address: "
-            f"give it one ({_GIVE_ADDRESS[CURRENT].format(chosen)}) or choose another; {_listing(found)}"
+            f"give it one ({_GIVE_ADDRESS[CURRENT].format(chosen)}) or choose another; {listing(found)}"
         )
     return chosen
 
@@ -148,12 +151,13 @@ def resolve_interfaces(
         raise OSError(
             errno.ENODEV,
             f'interface="{ALL}" finds no interface that is up, has multicast and an {_FAMILY_NAMES[family]} address '
-            f"(loopback does not count): name one; {_listing(found)}",
+            f"(loopback does not count): name one; {listing(found)}",
         )
     return fit
 
 
-def _listing(found: tuple[Interface, ...]) -> str:
+def listing(found: tuple[Interface, ...]) -> str:
+    """What a text says of the interfaces that there are."""
     return f"this host has {', '.join(interface.describe() for interface in found) or 'none'}"
 
 
@@ -170,7 +174,8 @@ def _named(value: InterfaceLike, found: tuple[Interface, ...]) -> Interface:
         raise TypeError(f"interface must be a name, an index, an address or an Interface, not {value!r}")
     if not matches:
         shown = repr(value) if isinstance(value, str) else str(value)
-        raise ValueError(f"unknown interface {shown}: {_listing(found)}")
+        every = f'; a Receiver takes "{ALL}" for every one of them' if value in _EVERY_ELSEWHERE else ""
+        raise ValueError(f"unknown interface {shown}: {listing(found)}{every}")
     if len(matches) > 1:
         names = ", ".join(interface.name for interface in matches)
         raise ValueError(f"interface {value} is ambiguous: {names} have this address; give the name")
@@ -218,7 +223,7 @@ def _routed(destination: IPv4Address | IPv6Address, family: int, found: tuple[In
         index = _core.route_interface(family, destination.packed)
     except OSError as error:
         raise OSError(
-            error.errno, f"no route to {destination} ({error.strerror}): name interface=; {_listing(found)}"
+            error.errno, f"no route to {destination} ({error.strerror}): name interface=; {listing(found)}"
         ) from None
     for interface in found:
         if interface.index == index:

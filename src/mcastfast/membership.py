@@ -207,8 +207,8 @@ class Memberships:
     ) -> None:
         """Join a group, or with `sources` only these, on each of the interfaces.
 
-        With `skip_refusals` an interface on which it fails is passed over and listed in `skipped`; what fails on every
-        interface is an OSError with the code of the first.
+        With `skip_refusals` what is joined already is well, and an interface on which it fails is passed over and
+        listed in `skipped`; what fails on every interface is an OSError with the code of the first.
         """
         sources = self._checked(group, sources)
         plans = [_plan(Action.JOIN, group, sources, interface) for interface in interfaces]
@@ -217,7 +217,8 @@ class Memberships:
             if not skip_refusals:
                 self._make([step for plan in plans for step in plan])
                 return
-            refusals = [refusal for plan in plans if (refusal := self._try(plan))]
+            missing = [[step for step in plan if not self._is_made(step)] for plan in plans]
+            refusals = [refusal for plan in missing if plan and (refusal := self._try(plan))]
             if refusals and len(refusals) == len(plans):
                 raise _every_interface_refuses(group, refusals)
             self._refusals.update({(group, refusal.interface.index): refusal for refusal in refusals})
@@ -305,6 +306,15 @@ class Memberships:
             checked.append(type(source)(source.packed))
         return tuple(checked)
 
+    def _is_made(self, step: Step) -> bool:
+        """Whether a join has happened already."""
+        joined = self._table.get(step.key)
+        if joined is None:
+            return False
+        if step.source is None:
+            return joined.mode is FilterMode.EXCLUDE
+        return joined.mode is FilterMode.INCLUDE and step.source in joined.sources
+
     def _try(self, steps: list[Step]) -> Refusal | None:
         try:
             self._make(steps)
@@ -326,6 +336,7 @@ class Memberships:
             made.append((step, before))
 
     def _take_back(self, made: list[tuple[Step, Membership | None]], error: OSError) -> None:
+        undone = []
         for done, before in reversed(made):
             try:
                 for step in _reverse(done, before):
@@ -333,7 +344,10 @@ class Memberships:
             except OSError as another:
                 error.add_note(f"{done} was made before and could not be taken back: {another}")
             else:
-                error.add_note(f"{done} was made before and is taken back.")
+                undone.append(done)
+        if undone:
+            more = f" and {len(undone) - 1} more were made before and are" if undone[1:] else " was made before and is"
+            error.add_note(f"{undone[-1]}{more} taken back.")
 
     def _ask(self, step: Step) -> None:
         """Ask the system for one legal step and note the outcome."""

@@ -20,6 +20,8 @@ EXAMPLES = "1000, '100_000/s', '10k' (datagrams each second) or '1 Gbit/s'"
 COUNTS = {"payload": _core.PACE_PAYLOAD, "wire": _core.PACE_WIRE}
 """Values of rate_counts=: which bits of a datagram a rate in bits counts."""
 
+_UNITS = "/s and pps for datagrams, bit/s, bits/s and bps for bits, with k, M, G or T before them"
+
 _PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _TEXT = re.compile(
     r"(?P<number>[0-9]+(?:_[0-9]+)*(?:\.[0-9]+(?:_[0-9]+)*)?)"
@@ -101,7 +103,7 @@ def _read_text(text: str) -> tuple[Fraction, bool]:
 
     match = _TEXT.fullmatch(text)
     if not match:
-        raise ValueError(f"rate={text!r} is not a rate, such as {EXAMPLES}")
+        raise ValueError(f"rate={text!r} is not a rate, such as {EXAMPLES}; units are {_UNITS}")
     prefix = (match["prefix"] or match["bare"] or "").lower()
     in_bits = "b" in (match["unit"] or "").lower()
     return Fraction(match["number"].replace("_", "")) * _PREFIXES[prefix], in_bits

@@ -10,15 +10,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from mcastfast import _core, options
-from mcastfast.address import AddressLike, Group, to_mapped
+from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_mapped
 from mcastfast.binding import Binding, plan_binding, plan_ring_binding
 from mcastfast.buffers import set_buffer, set_largest_receive_buffer
 from mcastfast.errors import CURRENT
-from mcastfast.interface import ALL, Interface, InterfaceLike, resolve_interfaces
+from mcastfast.interface import ALL, Interface, InterfaceLike, interfaces, resolve_interfaces
 from mcastfast.membership import Membership, Memberships, Refusal
 from mcastfast.reception import Reception, plan_reception
 from mcastfast.ring import describe_members
-from mcastfast.sockets import SocketHolder, bound_port, check_datagram_socket, let_go
+from mcastfast.sockets import HELD, SocketHolder, bound_port, check_datagram_socket, let_go, open_socket
+from mcastfast.switches import check_optional_switches, check_switches
 from mcastfast.timestamps import warn_of_kernel_timestamps
 
 if TYPE_CHECKING:
@@ -125,6 +126,21 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     known, the remedy for what the system refuses.
     """
 
+    __slots__ = (
+        *HELD,
+        "_binding",
+        "_drops_lock",
+        "_interface",
+        "_kernel_drops",
+        "_last_drops",
+        "_memberships",
+        "_pending",
+        "_reception",
+        "_strict",
+        "_text",
+        "_wants_hardware_timestamps",
+    )
+
     def __init__(
         self,
         *groups: AddressLike | Group,
@@ -148,6 +164,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         reuse: bool = True,
         strict: bool = True,
     ) -> None:
+        check_switches(reuse=reuse, strict=strict)
+        check_optional_switches(loopback=loopback)
         wanted = _read_groups(groups, port, interface, source, strict=strict)
         joins = [(group, resolve_interfaces(group.interface, group.family, group.address)) for group in wanted]
         if receive_buffer is not None:
@@ -176,7 +194,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         opened_with = {group.interface for group in wanted}
         self._interface = opened_with.pop() if len(opened_with) == 1 else None
         self._strict = strict
-        sock = socket.socket(wanted[0].family, socket.SOCK_DGRAM)
+        sock = open_socket(wanted[0].family)
         try:
             _configure(sock, self._reception, receive_buffer=receive_buffer, loopback=loopback, reuse=reuse)
             binding.bind(sock, wanted[0].port or 0)
@@ -237,7 +255,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         reception.check(sock)
         reception.equip(self, sock.family)
         self._reception = reception
-        self._binding = Binding()
+        self._binding = Binding.of(sock)
         self._wants_hardware_timestamps = False  # whose interfaces are not known
         self._interface = None
         self._strict = True
@@ -284,11 +302,12 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Join a group, any-source or, with one or more sources, source-specific; also while another thread receives.
 
         The port, if there is one in the text, is the receiver's. interface=None stands for the one that the receiver
-        was opened with. Raises ValueError for a group that this receiver cannot hear (it names bind="any" or
+        was opened with; "all" joins where it is not joined yet. Memberships of the group on interfaces that are gone
+        are forgotten. Raises ValueError for a group that this receiver cannot hear (it names bind="any" or
         ReceiverSet), OSError(EADDRINUSE) for one that is joined already or in the other mode, OSError for what the
         system refuses. RFC 3678.
         """
-        wanted = self._own(Group.parse(group, interface=interface, source=source, strict=self._strict))
+        wanted = self._own("join", Group.parse(group, interface=interface, source=source, strict=self._strict))
         if wanted.interface is None:
             wanted = wanted.replace(interface=self._interface)
         interfaces = resolve_interfaces(wanted.interface, wanted.family, wanted.address)
@@ -303,25 +322,25 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         What waits in the socket already may still be delivered. Raises OSError(EADDRNOTAVAIL) for what is not joined.
         RFC 3678.
         """
-        wanted, interfaces = self._member(group, source, interface)
+        wanted, interfaces = self._member("leave", group, source, interface)
         with self._following():
             self._memberships.leave(wanted.address, wanted.sources, interfaces)
 
     def block(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
         """Stop hearing sources of a group that was joined any-source; interface as leave(). RFC 3678."""
-        wanted, interfaces = self._member(group, source, interface)
+        wanted, interfaces = self._member("block", group, source, interface)
         with self._following():
             self._memberships.block(wanted.address, wanted.sources, interfaces)
 
     def unblock(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
         """Hear blocked sources again; interface as leave(). OSError(EADDRNOTAVAIL): it is not blocked."""
-        wanted, interfaces = self._member(group, source, interface)
+        wanted, interfaces = self._member("unblock", group, source, interface)
         with self._following():
             self._memberships.unblock(wanted.address, wanted.sources, interfaces)
 
     @property
     def memberships(self) -> tuple[Membership, ...]:
-        """What is joined through this receiver: group, interface, mode and sources."""
+        """What is joined through this receiver: group, interface, mode and sources; after close() what was."""
         return self._memberships.memberships
 
     @property
@@ -329,10 +348,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """The interfaces that interface="all" passed over because a join failed there, and why."""
         return self._memberships.skipped
 
-    def _own(self, group: Group) -> Group:
+    def _own(self, call: str, group: Group) -> Group:
         """The group, if it is of this receiver's family and port, and the receiver is open."""
         if self.closed:
-            raise OSError(errno.EBADF, f"{group} on {self}: it is closed")
+            raise OSError(errno.EBADF, f"{call} of {group} on {self}: it is closed")
         if group.family != self._socket.family or group.port not in (None, self._address[1]):
             raise ValueError(
                 f"{group} is not of this receiver's family and port ({self}): "
@@ -341,10 +360,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         return group
 
     def _member(
-        self, group: AddressLike | Group, source: Sources | None, interface: InterfaceLike | None
+        self, call: str, group: AddressLike | Group, source: Sources | None, interface: InterfaceLike | None
     ) -> tuple[Group, tuple[Interface, ...] | None]:
         """The group and the interfaces meant, None for all of its. A joined one may be gone from the system by now."""
-        wanted = self._own(Group.parse(group, interface=interface, source=source, strict=False))
+        wanted = self._own(call, Group.parse(group, interface=interface, source=source, strict=False))
         if wanted.interface in (None, ALL):
             return wanted, None
         for member in self.memberships:
@@ -356,9 +375,20 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     def _join(self, group: Group, interfaces: tuple[Interface, ...]) -> None:
         with self._following([(group, interface) for interface in interfaces]):
             self._follow()
+            self._forget_gone(group.address, interfaces)
             self._memberships.join(group.address, group.sources, interfaces, skip_refusals=group.interface == ALL)
         if self._wants_hardware_timestamps:
             warn_of_kernel_timestamps(interfaces, stacklevel=3)
+
+    def _forget_gone(self, group: IPAddress, wanted: tuple[Interface, ...]) -> None:
+        """Forget where the group was joined on devices that are gone: one that is made again has another index."""
+        kept = {interface.index for interface in wanted}
+        others = [member.interface for member in self.memberships if member.group == group]
+        others = [interface for interface in others if interface.index not in kept]
+        if others:
+            present = {interface.index for interface in interfaces()}
+            if gone := [interface for interface in others if interface.index not in present]:
+                self._memberships.leave(group, (), gone)
 
     @contextmanager
     def _following(self, joins: Sequence[tuple[Group, Interface]] = ()) -> Iterator[None]:
@@ -408,7 +438,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
-        """The interfaces on which something is joined, in the order of their indexes."""
+        """The interfaces on which something is joined, in the order of their indexes; after close() those that were."""
         found = {member.interface.index: member.interface for member in self.memberships}
         return tuple(found[index] for index in sorted(found))
 
@@ -417,6 +447,21 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """The interface, None when there are several or (from_socket) none is known."""
         found = self.interfaces
         return found[0] if len(found) == 1 else None
+
+    @property
+    def port(self) -> int:
+        """The port that it receives on; still there after close()."""
+        return self._address[1]
+
+    @property
+    def batch_size(self) -> int:
+        """How many datagrams a batch has at most."""
+        return self._reception.batch_size
+
+    @property
+    def max_datagram(self) -> int:
+        """Bytes of payload over which a datagram is cut."""
+        return self._reception.max_datagram
 
     @property
     def stats(self) -> ReceiverStats:
@@ -510,11 +555,17 @@ def _read_groups(
         raise ValueError(
             'a Receiver needs a group, for example "239.1.2.3:5000"; Receiver.from_socket takes any socket'
         )
-    sources = list(source) if isinstance(source, Iterable) and not isinstance(source, str) else source
+    sources = list(source) if isinstance(source, Iterable) and not isinstance(source, (str, bytes)) else source
+    for number in groups[1:]:
+        if isinstance(number, int):
+            raise TypeError(
+                f"Receiver({groups[0]!r}, {number!r}): a port is not a group; write it behind the group, as "
+                f"'239.1.2.3:{number}', or pass port={number}"
+            )
     read = [Group.parse(group, port=port, interface=interface, source=sources, strict=strict) for group in groups]
     ports = {group.port for group in read if group.port is not None}
     if not ports:
-        raise ValueError(f"group {str(groups[0])!r} has no port: write {read[0].replace(port=5000)} or pass port=")
+        raise ValueError(f"group {str(groups[0])!r} has no port: {port_remedy(groups[0], read[0])}")
     if len(ports) > 1 or len({group.family for group in read}) > 1:
         raise ValueError(
             f"a Receiver has one port and one family, not {', '.join(map(str, read))}: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +14,10 @@ from mcastfast.background import Background, read_background
 from mcastfast.errors import Operation, UnsupportedError, os_error
 from mcastfast.ring import Ring, plan_ring
 from mcastfast.sizes import Size, parse_size
+from mcastfast.switches import check_optional_switches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 DEFAULT_BATCH = 64
 """batch_size unless given, datagrams; with coalescing and in a ring it is MAX_BATCH."""
@@ -156,6 +158,7 @@ def plan_reception(
     coalesces = _coalesces(family, engine, coalesce=coalesce, background=thread is not None)
     if batch_size is None:
         batch_size = _core.MAX_BATCH if coalesces or planned_ring else DEFAULT_BATCH
+    _check_seconds("spin", spin)
     if not (math.isfinite(spin) and 0 <= spin <= LONGEST_SPIN):
         raise ValueError(f"spin={spin!r} is not in 0 to {LONGEST_SPIN} seconds")
     if thread:
@@ -186,6 +189,8 @@ def available(metadata: Iterable[str]) -> tuple[str, ...]:
 
 
 def _names(keyword: str, given: Iterable[str], known: Mapping[str, object]) -> frozenset[str]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{keyword}={given!r} is not a list of names; known are {', '.join(map(repr, known))}")
     names = frozenset({given} if isinstance(given, str) else given)
     if unknown := names - known.keys():
         names_of_them = ", ".join(map(repr, sorted(unknown)))
@@ -197,7 +202,13 @@ def _mask(names: Iterable[str], bits: Mapping[str, int]) -> int:
     return sum(bits[name] for name in names)
 
 
+def _check_seconds(keyword: str, value: object) -> None:
+    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+        raise TypeError(f"{keyword}={value!r} is not a number of seconds")
+
+
 def _microseconds(busy_poll: float) -> int:
+    _check_seconds("busy_poll", busy_poll)
     if not (math.isfinite(busy_poll) and 0 < busy_poll <= 1):
         raise ValueError(f"busy_poll={busy_poll!r} is not above 0 and up to 1 second")
     return math.ceil(busy_poll * 1e6)
@@ -205,8 +216,7 @@ def _microseconds(busy_poll: float) -> int:
 
 def _coalesces(family: int, engine: str, *, coalesce: bool | None, background: bool) -> bool:
     """Whether datagrams come in trains. UnsupportedError where that is insisted on and cannot be had."""
-    if not isinstance(coalesce, bool | None):
-        raise TypeError(f"coalesce is True, False or None, not {coalesce!r}")
+    check_optional_switches(coalesce=coalesce)
     if coalesce is False or (coalesce is None and not background):
         return False
     obstacle = _obstacle_to_coalescing(engine, family)

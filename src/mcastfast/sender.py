@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import socket
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
 from mcastfast._core import SenderCore
 from mcastfast.address import AddressLike, Group, IPAddress, parse_address
 from mcastfast.buffers import set_buffer
 from mcastfast.errors import Operation, UnsupportedError, os_error
-from mcastfast.interface import Interface, InterfaceLike, resolve_interface
+from mcastfast.interface import Interface, InterfaceLike, interfaces, listing, resolve_interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.rate import Pace, RateLike, read_pace
 from mcastfast.scope import TTL
-from mcastfast.sockets import SocketAddress, SocketHolder, check_datagram_socket
+from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, open_socket
+from mcastfast.switches import check_optional_switches, check_switches
 
 _LEAST_MTU = 68
 _COMMON_MTU = 1500
@@ -75,10 +77,12 @@ class Sender(SocketHolder, SenderCore):
     known, the remedy for what the system refuses.
     """
 
+    __slots__ = (*HELD, "_destination", "_interface")
+
     def __init__(
         self,
         group: AddressLike | Group,
-        *,
+        *further: Never,
         port: int | None = None,
         interface: InterfaceLike | None = None,
         local: Local | None = None,
@@ -95,19 +99,27 @@ class Sender(SocketHolder, SenderCore):
         engine: str = "auto",
         strict: bool = True,
     ) -> None:
+        if further:
+            raise TypeError(
+                f"Sender({group!r}, {further[0]!r}): it takes one group, and keywords; a port stands behind the group, "
+                "as in '239.1.2.3:5000', or in port="
+            )
+        check_switches(fragment=fragment, strict=strict)
+        check_optional_switches(loopback=loopback, segment=segment)
         pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
         wanted = Group.parse_destination(group, port=port, interface=interface, strict=strict)
         address, local_port = _read_local(local, wanted)
+        _check_octet("ttl", ttl)
         options.MULTICAST_HOPS.pack(ttl, wanted.family)
         if traffic_class is not None:
+            _check_octet("traffic_class", traffic_class)
             options.TOS.pack(traffic_class, wanted.family)
         if send_buffer is not None:
             options.SEND_BUFFER.pack(send_buffer, wanted.family)
         chosen = resolve_interface(wanted.interface, wanted.family, wanted.address)
-        _check_segment(segment=segment)
         self._prepare(wanted.family, engine=engine, timeout=timeout)
         self._keep_pace(pace, chosen.mtu)
-        sock = socket.socket(wanted.family, socket.SOCK_DGRAM)
+        sock = open_socket(wanted.family)
         try:
             options.set_option(sock, options.MULTICAST_HOPS, ttl)
             options.set_option(sock, options.EGRESS, Egress(chosen.index, address or chosen.local_address(sock.family)))
@@ -149,7 +161,7 @@ class Sender(SocketHolder, SenderCore):
         """
         pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
         check_datagram_socket(sock, "Sender.from_socket")
-        _check_segment(segment=segment)
+        check_optional_switches(segment=segment)
         try:
             sock.getpeername()
         except OSError:
@@ -228,7 +240,12 @@ class Sender(SocketHolder, SenderCore):
         return f"{host}{f'%{self._interface}' if self._interface else ''} port {port}"
 
     def _failure(self, _: str, code: int) -> OSError:
-        return os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
+        error = os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
+        if code == errno.EMSGSIZE and self._interface and self._interface.mtu:
+            headers = 28 if self._socket.family == socket.AF_INET else 48
+            mtu = self._interface.mtu
+            error.add_note(f"{self._interface} has an MTU of {mtu} octets, which is {mtu - headers} of payload.")
+        return error
 
     def _end(self) -> None:
         """With a last look at the late errors."""
@@ -236,9 +253,9 @@ class Sender(SocketHolder, SenderCore):
         super()._end()
 
 
-def _check_segment(*, segment: bool | None) -> None:
-    if not isinstance(segment, bool | None):
-        raise TypeError(f"segment is True, False or None, not {segment!r}")
+def _check_octet(keyword: str, value: object) -> None:
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"{keyword}={value!r} is not a whole number from 0 to 255")
 
 
 def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, int]:
@@ -246,6 +263,11 @@ def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, in
     if local is None:
         return None, 0
     host, port = local if isinstance(local, tuple) and len(local) == 2 else (local, 0)
+    if host == "" or hasattr(host, "__index__") or not hasattr(port, "__index__"):
+        anywhere = "0.0.0.0" if group.family == socket.AF_INET else "::"
+        raise TypeError(
+            f"local={local!r} is neither an address nor (address, port), such as ({anywhere!r}, 5000) for any address"
+        )
     if not 0 <= operator.index(port) <= 65535:
         raise ValueError(f"local={local!r}: the port is not in 0 to 65535")
     address = parse_address(host, what="local address")
@@ -264,8 +286,22 @@ def _point(sock: socket.socket, group: Group, interface: Interface, local: IPAdd
         try:
             sock.bind((host, port, *(zone if local is not None and local.is_link_local else zone and (0, 0))))
         except OSError as error:
-            raise os_error(Operation.BIND, f"{host} port {port}", error, family=sock.family) from error
+            raise _bind_error(f"{host} port {port}", error, sock.family) from error
     try:
         sock.connect((str(group.address), group.port, *zone))
     except OSError as error:
         raise os_error(Operation.SEND, f"to {group.address}%{interface}", error, family=sock.family) from error
+
+
+def _bind_error(operands: str, error: OSError, family: int) -> OSError:
+    if error.errno != errno.EADDRINUSE:
+        made = os_error(Operation.BIND, operands, error, family=family)
+        if error.errno == errno.EADDRNOTAVAIL:
+            made.add_note(f"For local=: {listing(interfaces())}.")
+        return made
+    made = os_error(Operation.BIND, operands, error, reason=error.strerror or "")
+    made.add_note(
+        "Another socket holds the port of local=: leave it out for a free one, or share it by a socket of your own, "
+        "with SO_REUSEADDR and connected, which Sender.from_socket takes."
+    )
+    return made

@@ -8,6 +8,7 @@ import warnings
 from typing import Self, TypeAlias
 
 from mcastfast._core import Gate, begin_socket, end_socket
+from mcastfast.errors import Operation, os_error
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """(host, port), IPv6 (host, port, flow information, scope), as the socket module gives it."""
@@ -25,6 +26,15 @@ def check_datagram_socket(sock: object, call: str) -> None:
         )
 
 
+def open_socket(family: int) -> socket.socket:
+    """A new datagram socket; OSError with the remedy where there cannot be one more."""
+    try:
+        return socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        name = "an IPv4" if family == socket.AF_INET else "an IPv6"
+        raise os_error(Operation.OPEN, f"{name} socket", error, family=family) from error
+
+
 def bound_port(sock: socket.socket) -> int:
     """The port of a socket, 0 where it has none; Windows does not tell the address of one that is not bound."""
     try:
@@ -39,21 +49,31 @@ def let_go(sock: socket.socket) -> None:
     end_socket(sock.fileno(), sock.gettimeout() is None)
 
 
+HELD = ("_address", "_ends", "_socket")
+"""The slots of a SocketHolder; its subclasses have them, for it shares its layout with the core of each."""
+
+
 class SocketHolder(Gate):
-    """The socket of a Receiver or a Sender, and its end; str() says which it is."""
+    """The socket of a Receiver or a Sender, and its end; str() says which it is.
+
+    Without a dictionary: an attribute that it has not is refused, where it would be set and do nothing.
+    """
+
+    __slots__ = ()
 
     _address: SocketAddress
     _socket: socket.socket
-    _end_way: object
+    _ends: dict[str, object]
 
     def _hold(self, sock: socket.socket, *, is_ours: bool) -> None:
         begin_socket(sock.fileno(), is_ours)
+        self._ends = {}
         self._socket = sock
         self._address = sock.getsockname()
 
     def _ends_by(self, way: object) -> bool:
         """Whether this is how the socket ends: what is asked about first, by any thread, is."""
-        return self.__dict__.setdefault("_end_way", way) is way
+        return self._ends.setdefault("way", way) is way
 
     @property
     def address(self) -> SocketAddress:
@@ -82,7 +102,7 @@ class SocketHolder(Gate):
         try:
             self._end()
         except BaseException:
-            self._end_way = "close"
+            self._ends["way"] = "close"
             raise
         let_go(self._socket)
         return self._socket
