@@ -68,6 +68,12 @@ def error_of(stderr: str) -> str:
         (("send", GROUP, "-i", "lo", "--burst", "2"), "--burst 2 goes with a --rate: 1000, '100_000/s', '10k' (data"),
         (("send", GROUP, "--rate", "9", "--rate-counts", "wire"), "--rate-counts 'wire' goes with a rate in bits, suc"),
         (("send", GROUP, "-c", "1", "-i", "lo", "--ttl", "256"), "TTL or hop limit of multicast must be from 0 to 255"),
+        (("send", GROUP, "-i", "lo", "-i", "eth1"), "send: argument -i/--interface: is given twice; a group names its"),
+        (("relay", GROUP, GROUP, "-O", "lo", "-O", "lo"), "relay: argument -O/--out-interface: is given twice"),
+        (
+            ("send", "10.77.1.2:5000"),
+            "group '10.77.1.2:5000': 10.77.1.2 is not a multicast address (224.0.0.0/4 or ff00::/8); for unicast or bro",
+        ),
         (("relay", GROUP), "relay: the following arguments are required: TO"),
         (("bench", "--size", "70000"), "--size 70000 is over what a datagram carries, 65507 bytes"),
     ],
@@ -87,6 +93,10 @@ def test_wrong_usage_is_one_line_and_code_2(args: tuple[str, ...], error: str) -
         (("send", GROUP, "/no/such/file", "-i", "lo"), "/no/such/file: No such file or directory"),
         (("recv", GROUP), "no route to 239.1.2.3 (Network is unreachable): name --interface; this host has lo"),
         (("send", GROUP, "-c", "1"), "no route to 239.1.2.3 (Network is unreachable): name --interface; this host"),
+        (
+            ("relay", "239.1.2.3%lo:5000", "239.1.2.4:5001"),
+            "no route to 239.1.2.4 (Network is unreachable): name --out-",
+        ),
     ],
 )
 def test_failure_at_run_time_is_one_line_and_code_1(lan: Lan, args: tuple[str, ...], error: str) -> None:

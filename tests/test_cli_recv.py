@@ -124,6 +124,32 @@ def test_duration_ends_it(lan: Lan) -> None:
     assert re.search(r"^received 0 datagrams, 0 B in 0\.3 s$", result.stderr, re.MULTILINE)
 
 
+def silence(lan: Lan, *args: str) -> str:
+    """What is said after a summary of nothing."""
+    result = run(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "-t", "0.1", *args)
+    assert result.code == 0
+    return result.stderr.partition("nothing came, ")[2]
+
+
+def test_silence_is_explained_after_the_summary(lan: Lan) -> None:
+    setting = f"/proc/sys/net/ipv4/conf/{lan.receiver.name}/rp_filter"
+    with lan.receiver.namespace, open(setting, "w") as file:
+        file.write("2")
+    said = silence(lan)
+    assert f"{lan.receiver.name} drops what comes from a source that this host has no route to (rp_filter, 2 in" in said
+    assert said.endswith('"Why do I receive nothing?"\n')
+    lan.sender.namespace.ip.link("set", index=lan.sender.index, state="down")
+    assert f"  {lan.receiver.name} has no carrier\n" in silence(lan)
+    assert silence(lan, "--quiet") == ""
+
+
+def test_options_may_stand_between_groups(lan: Lan) -> None:
+    args = ("recv", "239.1.2.3", "-p", "5000", "-i", lan.receiver.name, "239.1.2.4", "-o", "-", "-c", "1")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, [b"to the second"], "239.1.2.4:5000")
+        assert command.finish().stdout == b"to the second"
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_signal_prints_the_summary_and_is_no_failure(lan: Lan, sent: signal.Signals) -> None:
     args = ("recv", GROUP, "-i", lan.receiver.name, "--json")

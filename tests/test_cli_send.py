@@ -55,6 +55,14 @@ def test_generated_datagrams_are_numbered(lan: Lan, receiver: Receiver, engine: 
     assert re.search(r"^sent 100 datagrams, 2\.0 kB in ", result.stderr, re.MULTILINE)
 
 
+def test_a_file_may_stand_behind_the_options(lan: Lan, receiver: Receiver, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(DATA[:700])
+    result = run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, str(path), "--size", "700")
+    assert result.code == 0
+    assert received(receiver, 1) == [DATA[:700]]
+
+
 def test_standard_input_is_cut_into_pieces(lan: Lan, receiver: Receiver) -> None:
     result = run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "--size", "1000", stdin=DATA)
     assert result.code == 0

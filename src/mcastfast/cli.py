@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from mcastfast import __version__
 from mcastfast.commands import bench, groups, interfaces, recv, relay, selftest, send
@@ -43,7 +43,19 @@ A group is written [source@]group[%interface][:port], IPv6 in brackets:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage as every other error is reported: in one line."""
+    """Takes the options of a command anywhere among its operands, and reports wrong usage in one line."""
+
+    _is_mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, in two passes for a command, which argparse makes by calls of this."""
+        if self._is_mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
 
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
@@ -104,7 +116,8 @@ def _report_exception(error: Exception) -> None:
 
 # What the library's texts advise, and what stands for it on the command line.
 _ADVICE = {
-    "use Receiver.from_socket or Sender.from_socket": "use `mcastfast relay`",
+    "use Receiver.from_socket or Sender.from_socket": "`mcastfast relay` passes on what arrives; for all else use "
+    "Receiver.from_socket or Sender.from_socket (Python)",
     "use a Receiver for each, and ReceiverSet([...]) to receive on all": "run `mcastfast recv` for each",
     "a Receiver for each and a ReceiverSet": "run `mcastfast recv` for each",
 }
@@ -119,6 +132,7 @@ _OPTIONS = {
     "background=": "--background",
     "batch_size=": "--batch-size",
     "max_datagram=": "--max-datagram",
+    "out_interface=": "--out-interface",
     "interface=": "--interface",
     "source=": "--source",
     "local=": "--local",

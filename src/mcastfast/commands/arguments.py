@@ -40,6 +40,19 @@ def add_command(subparsers: Subparsers, name: str, summary: str, details: str) -
     )
 
 
+class Once(argparse.Action):
+    """Stores a value, and refuses a second, of which argparse would forget the first."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Store the value."""
+        del parser, option_string
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, f"is given twice; a group names its own, as GROUP%{values}")
+        setattr(namespace, self.dest, values)
+
+
 def add_end_options(parser: argparse.ArgumentParser) -> None:
     """When the command ends by itself."""
     parser.add_argument("-c", "--count", type=count, metavar="N", help="end after N datagrams")

@@ -85,17 +85,7 @@ def open_sender(text: str, args: argparse.Namespace) -> Sender:
     """A sender to a group, or to one host; keywords as the options say."""
     unicast = parse_unicast(text)
     if unicast is None:
-        return Sender(
-            text,
-            interface=args.out_interface,
-            local=args.local,
-            ttl=TTL.SUBNET if args.ttl is None else args.ttl,
-            loopback=args.loopback,
-            fragment=not args.no_fragment,
-            send_buffer=args.send_buffer,
-            segment=args.segment,
-            engine=args.engine,
-        )
+        return _open_group_sender(text, args)
     for option, value in (("--out-interface", args.out_interface), ("--loopback", args.loopback)):
         if value is not None:
             raise ValueError(f"{option} goes with a multicast group, and {text} is unicast")
@@ -113,6 +103,33 @@ def open_sender(text: str, args: argparse.Namespace) -> Sender:
     except BaseException:
         sock.close()
         raise
+
+
+def _open_group_sender(text: str, args: argparse.Namespace) -> Sender:
+    try:
+        return Sender(
+            text,
+            interface=args.out_interface,
+            local=args.local,
+            ttl=TTL.SUBNET if args.ttl is None else args.ttl,
+            loopback=args.loopback,
+            fragment=not args.no_fragment,
+            send_buffer=args.send_buffer,
+            segment=args.segment,
+            engine=args.engine,
+        )
+    except (OSError, ValueError) as error:
+        raise _of_way_out(error) from None
+
+
+def _of_way_out(error: Exception) -> Exception:
+    """The error in the words of the side that sends, whose interface another option names."""
+    text = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    text = text.replace("interface=", "out_interface=")
+    made = OSError(error.errno, text) if isinstance(error, OSError) else ValueError(text)
+    for note in getattr(error, "__notes__", ()):
+        made.add_note(note.replace("interface=", "out_interface="))
+    return made
 
 
 def _open_socket(unicast: Unicast, *, passive: bool, local: str | None = None) -> socket.socket:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from mcastfast.commands import arguments
 from mcastfast.commands.intake import Intake, describe_joins, losses, open_groups
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
+from mcastfast.commands.silence import explain_silence
 from mcastfast.commands.stopping import Stop
 from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
 from mcastfast.reception import available
@@ -64,7 +65,11 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     arguments.add_end_options(parser)
     parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
     parser.add_argument(
-        "-i", "--interface", metavar="NAME", help='name, index or address, or "all" (default: the route decides)'
+        "-i",
+        "--interface",
+        action=arguments.Once,
+        metavar="NAME",
+        help='name, index or address, or "all" (default: the route decides)',
     )
     arguments.add_receiver_options(parser, max_datagram=2048)
     arguments.add_engine_option(parser, "packet")
@@ -93,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         for batch in Intake.of(receiver, args).batches(stop, progress):
             if writer:
                 writer.write(batch)
+    if not (args.quiet or receiver.stats.datagrams):
+        print(*explain_silence(receiver), sep="\n", file=sys.stderr)
     return 0
 
 

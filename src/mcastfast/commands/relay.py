@@ -54,10 +54,17 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         "-i",
         "--interface",
         "--in-interface",
+        action=arguments.Once,
         metavar="NAME",
         help='interface of FROM, or "all" (default: the route decides)',
     )
-    parser.add_argument("-O", "--out-interface", metavar="NAME", help="interface of TO (default: the route decides)")
+    parser.add_argument(
+        "-O",
+        "--out-interface",
+        action=arguments.Once,
+        metavar="NAME",
+        help="interface of TO (default: the route decides)",
+    )
     arguments.add_end_options(parser)
     arguments.add_receiver_options(parser, max_datagram=_LARGEST_DATAGRAM)
     arguments.add_engine_option(parser)

@@ -76,7 +76,13 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     arguments.add_rate_options(parser)
     arguments.add_end_options(parser)
     parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port, if the group names none")
-    parser.add_argument("-i", "--interface", metavar="NAME", help="name, index or address (default: the route decides)")
+    parser.add_argument(
+        "-i",
+        "--interface",
+        action=arguments.Once,
+        metavar="NAME",
+        help="name, index or address (default: the route decides)",
+    )
     arguments.add_sender_options(parser)
     parser.add_argument("--buffer", type=arguments.size, metavar="SIZE", help="send buffer to ask the kernel for")
     arguments.add_engine_option(parser)
