@@ -72,7 +72,7 @@ def error_of(stderr: str) -> str:
         (("relay", GROUP, GROUP, "-O", "lo", "-O", "lo"), "relay: argument -O/--out-interface: is given twice"),
         (
             ("send", "10.77.1.2:5000"),
-            "group '10.77.1.2:5000': 10.77.1.2 is not a multicast address (224.0.0.0/4 or ff00::/8); for unicast or bro",
+            "group '10.77.1.2:5000': 10.77.1.2 is not a multicast address (224.0.0.0/4 or ff00::/8); for unicast or br",
         ),
         (("relay", GROUP), "relay: the following arguments are required: TO"),
         (("bench", "--size", "70000"), "--size 70000 is over what a datagram carries, 65507 bytes"),
