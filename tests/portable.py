@@ -103,6 +103,7 @@ LINUX_ONLY = {
     "test_bad_input_send.py::test_without_a_route_*": "a network namespace without routes",
     "test_bad_input_*.py::test_a_wrong_*engine=*": "its engines",
     "test_bad_input_*.py::test_a_wrong_*interface*": "a network namespace with lo alone",
+    "test_docs_recipes.py": "add_reader, which Windows' default event loop lacks, and coalescing",
     "test_error_hints.py::test_bare_number_*": "the words of Linux' errors",
     "test_error_hints.py::test_reason_stands_*": "the words of Linux' errors",
     "test_error_hints.py::test_text_carries_*": "the words of Linux' errors",

@@ -1,0 +1,97 @@
+"""Recipes of the guide that are more than calls: they are run as they are printed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from netlab import wait_until
+from receivelab import TIMEOUT, V4, Worker, at, is_joined
+
+from mcastfast import Receiver, Sender
+
+if TYPE_CHECKING:
+    from netlab import Link
+
+pytestmark = pytest.mark.needs("namespaces")
+
+GUIDE = (Path(__file__).parent.parent / "docs" / "guide.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tracker() -> None:
+    """The process that shared_memory starts at first use stays, and its pipe with it."""
+    resource_tracker.ensure_running()
+
+
+def recipe(heading: str) -> str:
+    """The first example below a heading."""
+    below = GUIDE.partition(f"\n### {heading}\n")[2]
+    found = re.search(r"^```python\n(.*?)^```", below, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"coalesce": True, "batch_size": 3}, {"background": "8 MiB"}], ids=str)
+def test_an_event_loop_gets_every_datagram_and_can_be_cancelled(loopback: Link, options: dict[str, Any]) -> None:
+    """With batches that are smaller than a train most of it waits in the receiver."""
+    names: dict[str, Any] = {}
+    exec(recipe("Event loops"), names)
+    payloads = [bytes([number]) * 50 for number in range(100)]
+
+    async def run() -> list[bytes]:
+        queue: asyncio.Queue[bytes] = asyncio.Queue(10)
+        task = asyncio.create_task(names["receive"](receiver, queue))
+        await asyncio.sleep(0)
+        sender.send_batch(payloads)
+        async with asyncio.timeout(TIMEOUT):
+            got = [await queue.get() for _ in payloads]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not asyncio.get_running_loop().remove_reader(receiver.fileno())
+        return got
+
+    with Receiver(at(V4.group, loopback), **options) as receiver, Sender(at(V4.group, loopback)) as sender:
+        assert asyncio.run(run()) == payloads
+
+
+def test_two_feeds_make_one_and_tell_of_gaps(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    text = recipe("Two feeds of the same data").replace('"eth0"', '"lo"').replace('"eth1"', '"lo"')
+    opening, _, loop = text.partition("\nwith ")
+    names: dict[str, Any] = {}
+    exec(opening, names)
+    with Sender("239.1.1.1%lo:5000") as first, Sender("239.2.1.1%lo:5001") as second:
+        for number in (0, 1, 3):
+            for sender in (first, second):
+                sender.send(number.to_bytes(8, "big"))
+
+    def close_when_all_is_taken() -> None:
+        feeds = (names["feed_a"], names["feed_b"])
+        wait_until(lambda: sum(feed.stats.datagrams for feed in feeds) == 6, TIMEOUT)
+        for feed in feeds:
+            feed.close()
+
+    closer = Worker(close_when_all_is_taken)
+    exec(f"with {loop}", names)
+    closer.result()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "gap" not in line] == [repr(number.to_bytes(8, "big")) for number in (0, 1, 3)]
+    assert [line for line in lines if "gap" in line] == ["gap of 1 seen on 239.1.1.1%lo port 5000"]
+
+
+def test_shared_memory_is_filled_and_given_back(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    with Sender(at(V4.group, loopback)) as sender:
+        sending = Worker(send_when_joined, sender, loopback)
+        exec(recipe("Several processes"), {})
+        sending.result()
+    assert capsys.readouterr().out == "1 [0] [7]\n"
+
+
+def send_when_joined(sender: Sender, loopback: Link) -> None:
+    wait_until(lambda: is_joined(loopback, V4.group), TIMEOUT)
+    sender.send(b"payload")
