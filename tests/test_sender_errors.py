@@ -54,6 +54,7 @@ def test_a_lone_payload_over_the_mtu_is_refused_without_fragments(wire: Wire) ->
     sender.send(bytes(fitting))
     with pytest.raises(OSError, match="Message too long") as caught:
         sender.send(bytes(fitting + 1))
+    assert caught.value.__notes__[-1] == f"{wire.link.name} has an MTU of {MTU} octets, which is {fitting} of payload."
     assert (caught.value.errno, sent(caught.value)) == (errno.EMSGSIZE, 0)
     assert wire.payloads() == [bytes(fitting)]
     assert sender.stats[1:] == (1, fitting, 0, 0, 0)  # the kernel's own report of it is no late error
