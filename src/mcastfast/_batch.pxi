@@ -55,10 +55,7 @@ cdef _View _view(Batch batch, const void *data, const char *format, Py_ssize_t i
 @cython.no_gc
 @cython.freelist(32)
 cdef class Batch:
-    """Batch(buffer, *, max_datagram=2048)
-    --
-
-    Datagrams received together: a struct of arrays over memory that they lie in.
+    """Batch(buffer, *, max_datagram=2048)\n--\n\nDatagrams received together, as a struct of arrays.
 
     ``len(batch)``, ``batch[i]`` and iteration give :class:`Datagram` objects; the columns (``lengths``,
     ``source_addresses``, ...) are read-only memoryviews with one row per datagram, and ``numpy.asarray`` makes arrays

@@ -2,10 +2,7 @@
 
 @cython.final
 cdef class ReceiverSet(Gate):
-    """ReceiverSet(receivers)
-    --
-
-    Receives on many receivers at once, fairly: yields (receiver, batch).
+    """ReceiverSet(receivers)\n--\n\nReceives on many receivers at once, fairly: yields (receiver, batch).
 
     Every receiver that has datagrams gives one batch before any gives a second. The receivers stay usable by
     themselves; one that is closed leaves the set, and iteration ends with the last. close() closes them all. One thread
