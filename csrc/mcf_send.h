@@ -40,6 +40,7 @@ typedef struct mcf_sender {
     int64_t looked;           /* when it last let the caller look for signals while it waited for its turn */
     uint32_t most_segments;   /* of one piece */
     uint32_t largest_segment; /* bytes, 0 = not known yet */
+    uint32_t large_sends;     /* of payloads that went plain because they are larger */
     uint32_t tried;           /* datagrams in the first piece of the last send */
     uint32_t alike; /* so many payloads, all of them, have one size and lie one behind the other: the first stands for
                      * them, until mcf_spell_out. 0 = nothing is known, each stands for itself */

@@ -162,6 +162,42 @@ def test_a_smaller_mtu_sends_what_no_longer_fits_plain_and_keeps_the_other_train
     assert sender.stats[3:5] == (0, 0)
 
 
+def _set_mtu(wire: Wire, mtu: int) -> None:
+    wire.link.namespace.ip.link("set", index=wire.link.index, mtu=mtu)
+
+
+def _sends_until_a_train(wire: Wire, sender: Sender, payloads: Any) -> int:
+    """How many batches it takes before one leaves as a train. Each arrives."""
+    before = sender.stats.trains
+    for number in range(1, 1000):
+        sender.send_batch(payloads)
+        assert wire.payloads() == [bytes(payload) for payload in payloads]
+        if sender.stats.trains > before:
+            return number
+    raise AssertionError("no train in 1000 batches")
+
+
+@pytest.mark.parametrize("form", ["list", "array", "mixed"])
+@pytest.mark.parametrize("opened_at", [1500, 1300])
+def test_a_larger_mtu_brings_the_trains_back(wire: Wire, opened_at: int, form: str) -> None:
+    payloads: Any = numbered(10, FITTING)
+    if form == "array":
+        payloads = np.frombuffer(b"".join(payloads), "u1").reshape(10, FITTING)
+    elif form == "mixed":  # what goes plain all the same comes first
+        payloads = [b"short", *payloads]
+    _set_mtu(wire, opened_at)
+    sender = wire.sender(segment=None)
+    sender.send_batch(payloads)
+    assert sender.stats.trains == (opened_at == 1500)
+    _set_mtu(wire, 1300)
+    sender.send_batch(payloads)
+    wire.datagrams()
+    _set_mtu(wire, 1500)
+    assert 1 < _sends_until_a_train(wire, sender, payloads) <= 257
+    assert _sends_until_a_train(wire, sender, payloads) == 1
+    assert sender.stats[3:5] == (0, 0)
+
+
 @pytest.mark.needs("token_bucket")
 def test_every_datagram_of_a_train_that_the_device_dropped_is_counted(wire: Wire) -> None:
     wire.throttle("3kbit", burst=1500, limit=1500)

@@ -175,6 +175,9 @@ static int send_refused(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
     return sent;
 }
 
+/* The MTU may grow, and nobody says so: after so many sends that were plain since it is too small it is looked up. */
+enum { LOOK_AGAIN = 256 };
+
 static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
 {
     if (sender->segment == MCF_SEGMENT_NEVER)
@@ -187,9 +190,13 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
         int sent = mcf_send_trains(sender, first, train, count, trains);
         return sent < 0 && mcf_may_refuse_trains(-sent) ? send_refused(sender, first, train, trains) : sent;
     }
-    uint32_t plain = 1;
-    while (plain < count && mcf_train_length(sender, first + plain, count - plain) == 1)
-        plain++;
+    uint32_t plain = 0;
+    int is_large = 0;
+    do
+        is_large |= mcf_payload_at(sender, first + plain++).length > sender->largest_segment;
+    while (plain < count && mcf_train_length(sender, first + plain, count - plain) == 1);
+    if (is_large && plain > 1 && ++sender->large_sends % LOOK_AGAIN == 0)
+        sender->largest_segment = mcf_path_limit(sender);
     return send_plain(sender, first, plain);
 }
 
