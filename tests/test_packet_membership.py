@@ -7,11 +7,14 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from packetlab import families, needs_packet, packet_receiver
+from packetlab import families, needs_packet, packet_receiver, send_train
 from receivelab import END, TIMEOUT, V4, Family, Worker, at, exchange, is_joined, member, sources
 
 if TYPE_CHECKING:
+    import socket
+
     from netlab import Lan, Lan3
+    from receivelab import Source
 
     from mcastfast import Receiver
 
@@ -77,6 +80,59 @@ def test_what_is_in_the_ring_when_its_group_is_left_is_not_delivered(lan: Lan, f
         exchange(observer, (source, family.other, b"left"), (source, family.group, b"wanted"))
         assert _drained(ring) == [b"wanted"]
         assert ring.stats.foreign == 2
+
+
+def _await_delivery(observer: socket.socket, source: Source, group: str) -> None:
+    """Send one more to the group; when this returns, every socket of the observer's host has what was sent before."""
+    source.send(group, b"the very last")
+    while observer.recv(2048) != b"the very last":
+        pass
+
+
+@families
+@pytest.mark.parametrize("change", ["leave", "block"])
+@pytest.mark.parametrize("in_trains", [True, False], ids=["trains", "lone"])
+def test_the_rest_of_a_block_that_is_half_delivered_is_not(
+    lan: Lan, family: Family, change: str, in_trains: bool
+) -> None:
+    count = 96
+    with (
+        member(lan.receiver.namespace, (family.group, lan.receiver.index)) as observer,
+        packet_receiver(family.group, lan.receiver, batch_size=10) as ring,
+        sources(lan.sender) as (source,),
+    ):
+        ring.join(at(family.other, lan.receiver))
+        for _ in range(count // 32):  # more than one, of which the first is cut
+            if in_trains:
+                send_train(source, family.group, b"0123456789" * 32, 10)
+            else:
+                source.send(family.group, *[b"0123456789"] * 32)
+        source.send(family.other, b"of the other", END)
+        _await_delivery(observer, source, family.group)
+        assert len(ring.recv_batch(TIMEOUT)) == 10
+        if change == "leave":
+            ring.leave(family.group)
+        else:
+            ring.block(family.group, family.address(lan.sender))
+        assert _drained(ring) == [b"of the other"]
+        assert ring.stats.foreign == count - 10 + 1
+        assert ring.stats.datagrams == 10 + 2
+
+
+@families
+def test_each_datagram_of_a_train_that_is_not_delivered_is_counted(lan: Lan, family: Family) -> None:
+    with (
+        member(lan.receiver.namespace, (family.other, lan.receiver.index)) as observer,
+        packet_receiver(family.group, lan.receiver) as ring,
+        sources(lan.sender) as (source,),
+    ):
+        ring.join(at(family.other, lan.receiver))
+        send_train(source, family.other, b"0123456789" * 20 + b"short", 10)
+        source.send(family.group, END)
+        _await_delivery(observer, source, family.other)
+        ring.leave(family.other)
+        assert _drained(ring) == []
+        assert ring.stats.foreign == 21 + 1
 
 
 @families

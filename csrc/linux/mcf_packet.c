@@ -135,6 +135,17 @@ static int is_group(int family, const uint8_t address[16])
     return family == MCF_IPV6 ? address[0] == 0xff : address[12] >> 4 == 0xe;
 }
 
+/* How many datagrams the last `left` bytes of a packet are. */
+static uint32_t count_datagrams(const mcf_frame_datagram *datagram, uint32_t left)
+{
+    return datagram->segment ? (left + datagram->segment - 1) / datagram->segment : 1;
+}
+
+static int is_accepted(packets *state, const mcf_ring_packet *packet, const mcf_frame_datagram *datagram)
+{
+    return mcf_members_accept(&state->members, datagram->destination, packet->interface_index, datagram->source);
+}
+
 /* Whether a packet is a datagram for a member: *found. *others counts those that belong to somebody else. */
 static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf_ring_packet *packet,
                          mcf_frame_datagram *found, uint32_t *others)
@@ -143,9 +154,10 @@ static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf
     case MCF_FRAME_DATAGRAM:
         if (found->destination_port != state->port)
             return 0; /* the filter cannot see the port of every packet */
-        if (mcf_members_accept(&state->members, found->destination, packet->interface_index, found->source))
+        if (is_accepted(state, packet, found))
             return 1;
-        *others += (uint32_t)is_group(receiver->family, found->destination); /* unicast is the companion's */
+        if (is_group(receiver->family, found->destination)) /* unicast is the companion's */
+            *others += count_datagrams(found, found->length);
         return 0;
     case MCF_FRAME_FRAGMENT:
         mcf_counter_bump(&state->fragments, 1);
@@ -235,8 +247,13 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
     mcf_ring_cursor cursor = state->cursor;
     mcf_ring_packet pair[] = {state->packet, state->packet}, *packet = &pair[0], *next = &pair[1];
     mcf_frame_datagram datagram = state->datagram;
-    int has_packet = state->has_packet, is_run = has_packet; /* packet and datagram are of the rows from `run` on */
     uint32_t taken = state->taken, run = start;
+    int has_packet = state->has_packet;
+    if (has_packet && !is_accepted(state, packet, &datagram)) { /* any more */
+        others = count_datagrams(&datagram, datagram.length - taken);
+        has_packet = 0;
+    }
+    int is_run = has_packet; /* packet and datagram are of the rows from `run` on */
     const uint8_t *first = state->is_copied ? arena->data + arena->used_data : NULL;
     while (rows < most) {
         if (!has_packet) {
@@ -270,7 +287,7 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
         has_packet = 1;
         if (datagram.segment) {
             flags |= has_time ? MCF_FLAG_SHARED_TIME : 0;
-            count = (left + size - 1) / size;
+            count = count_datagrams(&datagram, left);
             if (count > most - rows)
                 count = most - rows;
         }
