@@ -10,7 +10,7 @@ import pytest
 from packetlab import mappings, needs_packet, packet_receiver
 from receivelab import TIMEOUT, V4, at, is_joined, plain_socket, script
 
-from mcastfast import ENGINES, Receiver, Ring, Sender
+from mcastfast import ENGINES, Receiver, Ring, Sender, UnsupportedError
 
 if TYPE_CHECKING:
     from netlab import Link
@@ -51,15 +51,23 @@ def test_without_the_right_it_says_which_capability_and_how_to_grant_it(loopback
     assert "setcap cap_net_raw+ep" in remedy
     assert 'engine="socket" needs no right' in remedy
     assert listed == (
-        "engine='ring' is not known; this system has 'auto', 'socket', 'portable', but not packet: needs CAP_NET_RAW"
+        "engine='ring' is not known; this system has 'auto', 'socket', 'portable', but not packet: needs CAP_NET_RAW, "
+        "but not iocp: for Windows, but not apple: for macOS"
     )
     assert plain == "239.1.2.3%lo port 5000"
 
 
 def test_names_that_do_not_exist_are_answered_with_those_that_do(loopback: Link) -> None:
-    listed = "this system has 'auto', 'socket', 'portable', 'packet' (only to receive)"
+    listed = (
+        "this system has 'auto', 'socket', 'portable', 'packet' (only to receive), "
+        "but not iocp: for Windows, but not apple: for macOS"
+    )
     with pytest.raises(ValueError, match=re.escape(f"engine='ring' is not known; {listed}")):
         Receiver(at(V4.group, loopback), engine="ring")
+    for name, system in (("iocp", "Windows"), ("apple", "macOS")):
+        for call in (Receiver, Sender):
+            with pytest.raises(UnsupportedError, match=re.escape(f"engine={name!r} is for {system}; {listed}")):
+                call(at(V4.group, loopback), engine=name)
 
 
 def test_auto_never_picks_it(loopback: Link) -> None:

@@ -40,6 +40,10 @@ cdef str _obstacle(const mcf_engine *engine):
 ENGINES = tuple(_engine_names())
 
 
+# Those that not every system has, and which do.
+cdef dict _SYSTEMS = {"portable": "Linux and macOS", "packet": "Linux", "iocp": "Windows", "apple": "macOS"}
+
+
 cdef const mcf_engine *_find_engine(name) except NULL:
     cdef const mcf_engine **engine = <const mcf_engine **>mcf_engines
     while engine[0] != NULL:
@@ -49,6 +53,9 @@ cdef const mcf_engine *_find_engine(name) except NULL:
                 raise UnsupportedError(f"engine={name!r} cannot be had: {reason}; use 'auto'")
             return engine[0]
         engine += 1
+    for other, systems in _SYSTEMS.items():
+        if name == other:
+            raise UnsupportedError(f"engine={name!r} is for {systems}; this system has 'auto', {listed_engines()}")
     raise ValueError(f"engine={name!r} is not known; this system has 'auto', {listed_engines()}")
 
 
@@ -57,8 +64,10 @@ cpdef str listed_engines():
     cdef const mcf_engine **engine = <const mcf_engine **>mcf_engines
     cdef int error
     listed = []
+    others = dict(_SYSTEMS)
     while engine[0] != NULL:
         name = engine[0].name.decode("ascii")
+        others.pop(name, None)
         reason = _obstacle(engine[0])
         error = 0 if engine[0].tap == NULL else engine[0].tap.probe()
         if error:
@@ -68,6 +77,7 @@ cpdef str listed_engines():
         else:
             listed.append(repr(name) if engine[0].tap == NULL else f"{name!r} (only to receive)")
         engine += 1
+    listed += [f"but not {name}: for {systems}" for name, systems in others.items()]
     return ", ".join(listed)
 
 
