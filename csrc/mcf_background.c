@@ -165,9 +165,9 @@ static void settle(mcf_background *background)
     uint64_t settled = 2 * atomic_load_explicit(&background->taken, memory_order_relaxed);
     uint64_t seen = atomic_load(&background->readiness);
     while (seen != settled) {
-        /* The thread may be just about to signal. */
-        while (seen & IS_SIGNALLED && !mcf_wake_reset(background->ready))
-            mcf_wait(background->ready, MCF_READABLE, -1, MCF_UNTIL_READY);
+        /* The thread is just about to signal: whoever finds nothing for that comes here again. */
+        if (seen & IS_SIGNALLED && !mcf_wake_reset(background->ready))
+            return;
         if (atomic_compare_exchange_strong(&background->readiness, &seen, settled))
             break;
     }

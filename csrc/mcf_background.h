@@ -20,7 +20,8 @@ int mcf_background_start(mcf_background **background, mcf_receiver *receiver, in
  * the thread met comes once, in its place between the datagrams, while the thread goes on. One thread at a time. */
 int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, mcf_range *got);
 
-/* Readable from when there is a batch, or an error, to take, until the call that takes the last returns. */
+/* Readable from when there is a batch, or an error, to take, until the call that takes the last returns; rarely, when
+ * that was faster than the thread could say that there is one, until the call after it. */
 mcf_socket mcf_background_ready(const mcf_background *background);
 
 /* Ends the thread, which receiver->wake must have woken, then drops what nobody took, and frees it. Waits no longer
