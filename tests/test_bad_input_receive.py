@@ -23,7 +23,13 @@ from receivelab import (
     sources,
 )
 
+<<<<<<< HEAD
 from mcastfast import Batch, Group, Receiver, ReceiverSet, interfaces
+=======
+from mcastfast import Batch, Group, Receiver, ReceiverSet
+from mcastfast.errors import CURRENT, Platform
+from mcastfast.options import RECEIVE_BUFFER, get_option
+>>>>>>> 0ed0f39 (Sizes: max_memory= takes text and no more than the machine has, as ring= and background= do; buffers take text too)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,8 +190,16 @@ LO: dict[str, Any] = {"interface": "lo"}
             )
             for size in (-1, 0, 2**31)
         ),
-        (("239.1.2.3:5000",), LO | {"max_memory": 0}, "max_memory=0 is too small: batch_size=64 with "),
-        (("239.1.2.3:5000",), LO | {"max_memory": -1}, "max_memory=-1 is too small: batch_size=64 with "),
+        (("239.1.2.3:5000",), LO | {"max_memory": 0}, "max_memory=0 is not above 0 bytes"),
+        (("239.1.2.3:5000",), LO | {"max_memory": -1}, "max_memory=-1 is not above 0 bytes"),
+        (("239.1.2.3:5000",), LO | {"max_memory": "64 MIB"}, "max_memory='64 MIB' is not a size: write bytes, or "),
+        (("239.1.2.3:5000",), LO | {"max_memory": "100 kB"}, "max_memory=100000 is too small: batch_size=64 with "),
+        (("239.1.2.3:5000",), LO | {"receive_buffer": "1 MB/s"}, "receive_buffer='1 MB/s' is not a size: write bytes"),
+        (
+            ("239.1.2.3:5000",),
+            LO | {"receive_buffer": "2 GiB"},
+            "receive buffer must be from 1 to 2147483647, not 2147",
+        ),
     ],
 )
 def test_a_wrong_value_is_a_value_error_before_there_is_a_socket(
@@ -208,6 +222,7 @@ def test_a_wrong_value_is_a_value_error_before_there_is_a_socket(
         (("239.1.2.3",), LO | {"port": "5000"}, "port is an int, not str"),
         (("239.1.2.3",), LO | {"port": True}, "port is an int, not bool"),
         (("239.1.2.3:5000",), LO | {"source": 7}, "source is a str, an IPv4Address or an IPv6Address, not int"),
+<<<<<<< HEAD
         (
             ("239.1.2.3:5000",),
             LO | {"metadata": None},
@@ -237,6 +252,15 @@ def test_a_wrong_value_is_a_value_error_before_there_is_a_socket(
         (("239.1.2.3:5000",), LO | {"strict": None}, "strict is True or False, not None"),
         (("239.1.2.3:5000",), LO | {"max_memory": "1 GiB"}, "'str' object cannot be interpreted as an integer"),
         (("239.1.2.3:5000",), LO | {"receive_buffer": "1 MiB"}, "'str' object cannot be interpreted as an integer"),
+=======
+        (("239.1.2.3:5000",), LO | {"metadata": None}, "'NoneType' object is not iterable"),
+        (("239.1.2.3:5000",), LO | {"batch_size": "64"}, "'str' object cannot be interpreted as an integer"),
+        (("239.1.2.3:5000",), LO | {"batch_size": 1.5}, "'float' object cannot be interpreted as an integer"),
+        (("239.1.2.3:5000",), LO | {"max_datagram": 1e3}, "'float' object cannot be interpreted as an integer"),
+        (("239.1.2.3:5000",), LO | {"max_memory": 1e9}, "max_memory=1000000000.0 is not a size: give bytes as a "),
+        (("239.1.2.3:5000",), LO | {"max_memory": True}, "max_memory=True is not a size"),
+        (("239.1.2.3:5000",), LO | {"receive_buffer": 1e6}, "'float' object cannot be interpreted as an integer"),
+>>>>>>> 0ed0f39 (Sizes: max_memory= takes text and no more than the machine has, as ring= and background= do; buffers take text too)
         (("239.1.2.3:5000",), LO | {"nonsense": 1}, "unexpected keyword argument 'nonsense'"),
     ],
 )
@@ -245,6 +269,25 @@ def test_a_value_of_a_wrong_type_is_a_type_error_before_there_is_a_socket(
 ) -> None:
     with namespace, pytest.raises(TypeError, match=re.escape(text)):
         Receiver(*groups, **options)
+
+
+@pytest.mark.skipif(CURRENT is Platform.WINDOWS, reason="Python is not told how much memory the machine has")
+@pytest.mark.parametrize("keyword", ["max_memory", "background"])
+@pytest.mark.parametrize("size", [2**60, 2**200, "1048576 GiB"])
+def test_memory_that_the_machine_has_not_is_refused_before_there_is_a_socket(
+    namespace: Any, no_socket: None, keyword: str, size: Any
+) -> None:
+    text = re.escape(f"{keyword}={size!r} is more than this machine's memory, ")
+    with namespace, pytest.raises(ValueError, match=text):
+        Receiver("239.1.2.3:5000", interface="127.0.0.1", **{keyword: size})
+
+
+def test_sizes_of_memory_and_buffers_may_be_text(loopback: Link) -> None:
+    with Receiver(at(V4.group, loopback), max_memory="16 MiB", receive_buffer="64 KiB") as receiver:
+        assert receiver._reception.max_memory == 16 << 20
+        granted = get_option(receiver._socket, RECEIVE_BUFFER)
+    with Receiver(at(V4.group, loopback), receive_buffer=1 << 16) as receiver:
+        assert get_option(receiver._socket, RECEIVE_BUFFER) == granted
 
 
 def test_the_least_memory_that_the_error_names_is_enough(loopback: Link) -> None:
@@ -400,7 +443,7 @@ def test_a_prepared_socket_that_does_not_serve_is_a_value_error_and_stays_its_ow
         ({"engine": "fast"}, "engine='fast' is not known; this system has 'auto', "),
         ({"batch_size": 0}, "batch_size=0 is not in 1..1024 datagrams"),
         ({"max_datagram": 0}, "max_datagram=0 is not in 1..65535 bytes"),
-        ({"max_memory": 0}, "max_memory=0 is too small: "),
+        ({"max_memory": 0}, "max_memory=0 is not above 0 bytes"),
     ],
 )
 def test_wrong_options_leave_a_prepared_socket_as_it_was(loopback: Link, options: Any, text: str) -> None:

@@ -80,6 +80,7 @@ IPV6 = "[ff15::1]:5000"
         (IPV4, {"strict": None}, TypeError, "strict is True or False, not None"),
         ("ff15::1:5000", {}, ValueError, "or pass port=; if 5000 is the port: [ff15::1%lo]:5000"),
         (IPV4, {"traffic_class": 256}, ValueError, "traffic class must be from 0 to 255, not 256"),
+        (IPV4, {"send_buffer": "1"}, ValueError, "send_buffer='1' is not a size: write bytes, or text like "),
         (IPV4, {"send_buffer": 0}, ValueError, "send buffer must be from 1 to 2147483647, not 0"),
         (IPV4, {"timeout": -1}, ValueError, "timeout=-1 is not a positive number of seconds, 0 or None"),
         (IPV4, {"timeout": float("nan")}, ValueError, "timeout=nan is not a positive number of seconds"),

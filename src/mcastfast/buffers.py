@@ -16,9 +16,11 @@ from mcastfast.options import (
     get_option,
     set_option,
 )
+from mcastfast.sizes import parse_text
 
 if TYPE_CHECKING:
     from mcastfast.options import Option, SocketLike
+    from mcastfast.sizes import Size
 
 _FORCED = {
     RECEIVE_BUFFER.role: (FORCED_RECEIVE_BUFFER, "net.core.rmem_max"),
@@ -32,6 +34,15 @@ _MOST = 2**26 if CURRENT is Platform.WINDOWS else 2**30
 
 class BufferClampedWarning(RuntimeWarning):
     """The system granted a smaller buffer than was asked for; the text names both and the limit."""
+
+
+def read_buffer(size: Size | None, option: Option[int], family: int, *, what: str) -> int | None:
+    """A size as bytes that the option can hold, None as itself; `what` names it in errors: ValueError, TypeError."""
+    if size is None:
+        return None
+    octets = parse_text(size, what=what) if isinstance(size, str) else size
+    option.pack(octets, family)
+    return octets
 
 
 def set_buffer(sock: SocketLike, option: Option[int], size: int, *, stacklevel: int = 2) -> int:

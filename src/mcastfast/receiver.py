@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_mapped
 from mcastfast.binding import Binding, plan_binding, plan_ring_binding
-from mcastfast.buffers import set_buffer, set_largest_receive_buffer
+from mcastfast.buffers import read_buffer, set_buffer, set_largest_receive_buffer
 from mcastfast.errors import CURRENT
 from mcastfast.interface import ALL, Interface, InterfaceLike, interfaces, resolve_interfaces
 from mcastfast.membership import Membership, Memberships, Refusal
@@ -84,11 +84,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     (TTL or hop limit), "tos"; only what is named is paid for.
 
     batch_size: datagrams a batch, 1 to 1024; None is 64, or 1024 with coalescing. max_datagram: bytes; longer ones are
-    cut and flagged. max_memory: bytes that kept batches may hold. receive_buffer: bytes wanted of the kernel;
-    BufferClampedWarning when it grants less. loopback: None leaves the system's default (acts on receivers on Windows
-    only). reuse: share the port with other sockets. strict=False allows any-source joins in the source-specific range.
-    engine: "auto", one of ENGINES or "packet"; "apple" (macOS 15.6 and later) receives up to 256 datagrams a call, by a
-    call that is private to the system.
+    cut and flagged. max_memory: bytes that kept batches may hold, or text such as "64 MiB". receive_buffer: bytes, or
+    text, wanted of the kernel; BufferClampedWarning when it grants less. loopback: None leaves the system's default
+    (acts on receivers on Windows only). reuse: share the port with other sockets. strict=False allows any-source joins
+    in the source-specific range. engine: "auto", one of ENGINES or "packet"; "apple" (macOS 15.6 and later) receives up
+    to 256 datagrams a call, by a call that is private to the system.
 
     engine="iocp" (Windows) posts overlapped receives ahead, batch_size of them, so that datagrams land in the memory of
     batches while Python is busy, and takes what has landed from a completion port, up to 64 at a time. The socket must
@@ -151,7 +151,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         metadata: Iterable[str] = (),
         batch_size: int | None = None,
         max_datagram: int = 2048,
-        max_memory: int | None = None,
+        max_memory: Size | None = None,
         engine: str = "auto",
         coalesce: bool | None = None,
         background: Background | Size | None = None,
@@ -159,7 +159,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         spin: float = 0.0,
         busy_poll: float | None = None,
         ring: Ring | Size | None = None,
-        receive_buffer: int | None = None,
+        receive_buffer: Size | None = None,
         loopback: bool | None = None,
         reuse: bool = True,
         strict: bool = True,
@@ -168,8 +168,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         check_optional_switches(loopback=loopback)
         wanted = _read_groups(groups, port, interface, source, strict=strict)
         joins = [(group, resolve_interfaces(group.interface, group.family, group.address)) for group in wanted]
-        if receive_buffer is not None:
-            options.RECEIVE_BUFFER.pack(receive_buffer, wanted[0].family)
+        receive_buffer = read_buffer(receive_buffer, options.RECEIVE_BUFFER, wanted[0].family, what="receive_buffer")
         reception = plan_reception(
             wanted[0].family,
             metadata=metadata,
@@ -215,7 +214,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         metadata: Iterable[str] = (),
         batch_size: int | None = None,
         max_datagram: int = 2048,
-        max_memory: int | None = None,
+        max_memory: Size | None = None,
         engine: str = "auto",
         coalesce: bool | None = None,
         background: Background | Size | None = None,
@@ -226,8 +225,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Take over a bound IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
         Nothing is filtered, since what it joined before cannot be known, and no option is changed but those that
-        `metadata`, `coalesce` and `busy_poll` need. Raises TypeError for what is not a socket, ValueError for one of
-        another family or type, that is closed or not bound, or that coalesces (UDP_GRO) without coalesce=True.
+        `metadata`, `coalesce` and `busy_poll` need. Raises TypeError for what is not a socket, ValueError for one of another family or type, that is closed or not bound,
+        or that coalesces (UDP_GRO) without coalesce=True.
         """
         check_datagram_socket(sock, "Receiver.from_socket")
         if not bound_port(sock):

@@ -136,7 +136,7 @@ def plan_reception(
     metadata: Iterable[str],
     batch_size: int | None,
     max_datagram: int,
-    max_memory: int | None,
+    max_memory: Size | None,
     memory: Iterable[str],
     engine: str,
     coalesce: bool | None,
@@ -162,7 +162,9 @@ def plan_reception(
     if not (math.isfinite(spin) and 0 <= spin <= LONGEST_SPIN):
         raise ValueError(f"spin={spin!r} is not in 0 to {LONGEST_SPIN} seconds")
     if thread:
-        max_memory = parse_size(thread.size, what="background")
+        size = parse_size(thread.size, what="background")
+    else:
+        size = DEFAULT_MEMORY if max_memory is None else parse_size(max_memory, what="max_memory")
     names = _names("metadata", metadata, _METADATA)
     if "hardware_timestamp" in names:
         # By SO_TIMESTAMPING alone what comes before the kernel has begun to take times, which it does later, has none;
@@ -172,7 +174,7 @@ def plan_reception(
         metadata=names,
         batch_size=batch_size,
         max_datagram=max_datagram,
-        max_memory=DEFAULT_MEMORY if max_memory is None else max_memory,
+        max_memory=size,
         memory=_names("memory", memory, _core.MEMORY),
         engine=engine,
         coalesce=coalesces,

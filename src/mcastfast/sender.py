@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import operator
 import socket
-from typing import NamedTuple, Never, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
 from mcastfast._core import SenderCore
 from mcastfast.address import AddressLike, Group, IPAddress, parse_address
-from mcastfast.buffers import set_buffer
+from mcastfast.buffers import read_buffer, set_buffer
 from mcastfast.errors import Operation, UnsupportedError, os_error
 from mcastfast.interface import Interface, InterfaceLike, interfaces, listing, resolve_interface
 from mcastfast.packing import Egress, PathMtu
@@ -18,6 +18,9 @@ from mcastfast.rate import Pace, RateLike, read_pace
 from mcastfast.scope import TTL
 from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, open_socket
 from mcastfast.switches import check_optional_switches, check_switches
+
+if TYPE_CHECKING:
+    from mcastfast.sizes import Size
 
 _LEAST_MTU = 68
 _COMMON_MTU = 1500
@@ -50,9 +53,10 @@ class Sender(SocketHolder, SenderCore):
     in `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop
     limit, 0 to 255, see TTL; 1 stays on the local network. loopback: whether this host hears it too, None leaves the
     system's default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's
-    MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes wanted of the
-    kernel, BufferClampedWarning when it grants less. timeout: seconds that a send waits while the buffer is full, None
-    for ever, 0 not at all; waiting for its turn at a rate does not count. engine: "auto" or one of ENGINES.
+    MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes, or text such
+    as "1 MiB", wanted of the kernel, BufferClampedWarning when it grants less. timeout: seconds that a send waits while
+    the buffer is full, None for ever, 0 not at all; waiting for its turn at a rate does not count. engine: "auto" or
+    one of ENGINES.
 
     rate: how fast to send at most, evenly spaced: datagrams each second (1000, "100_000/s", "10k") or bits each second
     ("8 Mbit/s", "1 Gbit/s"; k, M, G, T are powers of 1000). None: as fast as it can. A send waits until it is its turn,
@@ -90,7 +94,7 @@ class Sender(SocketHolder, SenderCore):
         loopback: bool | None = None,
         fragment: bool = True,
         traffic_class: int | None = None,
-        send_buffer: int | None = None,
+        send_buffer: Size | None = None,
         segment: bool | None = None,
         rate: RateLike | None = None,
         burst: int = 1,
@@ -114,8 +118,7 @@ class Sender(SocketHolder, SenderCore):
         if traffic_class is not None:
             _check_octet("traffic_class", traffic_class)
             options.TOS.pack(traffic_class, wanted.family)
-        if send_buffer is not None:
-            options.SEND_BUFFER.pack(send_buffer, wanted.family)
+        send_buffer = read_buffer(send_buffer, options.SEND_BUFFER, wanted.family, what="send_buffer")
         chosen = resolve_interface(wanted.interface, wanted.family, wanted.address)
         self._prepare(wanted.family, engine=engine, timeout=timeout)
         self._keep_pace(pace, chosen.mtu)

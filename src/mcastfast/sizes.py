@@ -24,12 +24,7 @@ def parse_size(size: Size, *, what: str) -> int:
     that is not above 0 or is more than this machine's memory.
     """
     if isinstance(size, str):
-        match = _TEXT.fullmatch(size.strip())
-        if not match:
-            raise ValueError(
-                f'{what}={size!r} is not a size: write bytes, or text like "256 MiB" ({", ".join(_UNITS)})'
-            )
-        octets = int(Fraction(match[1]) * _UNITS[match[2]])
+        octets = parse_text(size, what=what)
     elif isinstance(size, bool) or not hasattr(size, "__index__"):
         raise TypeError(f'{what}={size!r} is not a size: give bytes as a whole number, or text like "256 MiB"')
     else:
@@ -40,6 +35,14 @@ def parse_size(size: Size, *, what: str) -> int:
     if memory and octets > memory:
         raise ValueError(f"{what}={size!r} is more than this machine's memory, {memory} bytes")
     return octets
+
+
+def parse_text(text: str, *, what: str) -> int:
+    """The size in bytes that the text says, however large. ValueError for text that is no size."""
+    match = _TEXT.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f'{what}={text!r} is not a size: write bytes, or text like "256 MiB" ({", ".join(_UNITS)})')
+    return int(Fraction(match[1]) * _UNITS[match[2]])
 
 
 def _memory() -> int:
