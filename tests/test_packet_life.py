@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 from typing import TYPE_CHECKING
 
 import pytest
+from netlab import wait_until
 from packetlab import families, mappings, needs_packet, packet_receiver, send_train
 from receivelab import END, TIMEOUT, V4, V6, Family, Worker, at, handler, receive, sources
 from test_fork_receiver import in_child
@@ -139,11 +141,32 @@ def test_an_interface_that_goes_is_an_error_once(lan: Lan, family: Family) -> No
         with pytest.raises(OSError, match="Network is down") as caught:
             worker.result()
         assert caught.value.errno == errno.ENETDOWN
+        (note,) = caught.value.__notes__
+        assert note.startswith("The interface of the ring is down or gone")
         with pytest.raises(TimeoutError):
             ring.recv_batch(0.01)
         assert held.payloads() == [b"payload"]
         ring.leave(family.group)
         assert ring.memberships == ()
+
+
+@families
+def test_an_interface_that_comes_back_is_heard_again(lan: Lan, family: Family) -> None:
+    with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):
+        link = lan.receiver.namespace.ip.link
+        link("set", index=lan.receiver.index, state="down")
+        with pytest.raises(OSError, match="Network is down") as caught:
+            ring.recv_batch(TIMEOUT)
+        assert "one that is switched on again is heard again" in caught.value.__notes__[0]
+        link("set", index=lan.receiver.index, state="up")
+
+        def is_heard() -> bool:
+            source.send(family.group, b"again")
+            with contextlib.suppress(TimeoutError):
+                return ring.recv_batch(0.05).payloads()[0] == b"again"
+            return False
+
+        wait_until(is_heard, TIMEOUT, what="the interface")
 
 
 def test_one_that_is_dropped_while_a_batch_is_held(loopback: Link) -> None:

@@ -158,18 +158,31 @@ def test_a_limit_on_locked_memory_is_named_with_its_remedy(namespace: netlab.Nam
     with script(LOCKED_OUT, namespace=namespace) as process:
         out, err = process.communicate(timeout=traffic.PATIENCE)
     assert err == ""
-    assert re.match(r"\[Errno \d+\] reserve 268435456 bytes \(lock\): ", out)
+    assert re.match(r"\[Errno \d+\] lock 268435456 bytes \(lock\): ", out)
     assert "RLIMIT_MEMLOCK" in out
     assert "CAP_IPC_LOCK" in out
 
 
-def test_a_refusal_leaves_the_socket_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("memory", "text", "note"),
+    [
+        (["prefault", "lock"], r"lock \d+ bytes \(lock, prefault\): Cannot", "RLIMIT_MEMLOCK"),
+        (["prefault"], r"reserve \d+ bytes \(prefault\): Cannot", r"lower the size \(max_memory="),
+        (["huge"], r"reserve \d+ bytes \(huge\): Cannot", r"lower the size \(max_memory="),
+    ],
+)
+def test_a_refusal_leaves_the_socket_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, memory: list[str], text: str, note: str
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(Receiver, "_reserve", refuse, raising=True)
     with traffic.bound_socket() as sock:
-        with pytest.raises(OSError, match=r"^\[Errno 12\] reserve \d+ bytes \(lock, prefault\): Cannot"):
-            Receiver.from_socket(sock, memory=["prefault", "lock"])
+        with pytest.raises(OSError, match=rf"^\[Errno 12\] {text}") as caught:
+            Receiver.from_socket(sock, memory=memory)
+        (remedy,) = caught.value.__notes__
+        assert re.search(note, remedy)
+        assert ("lock" in remedy) == ("lock" in memory)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR) == 0
         assert sock.fileno() >= 0

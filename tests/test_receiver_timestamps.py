@@ -8,7 +8,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 import pytest
-from receivelab import FAMILIES, TIMEOUT, V4, Family, at, family_name, sources
+from receivelab import FAMILIES, TIMEOUT, V4, Family, at, family_name, plain_socket, sources
+from traffic import bound_socket
 
 from mcastfast import Datagram, KernelTimestampWarning, Receiver, timestamps
 from mcastfast._core import interface_stamps
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from netlab import Lan, Link
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
-SO_TIMESTAMPNS, SO_TIMESTAMPING = 35, 37
+SO_BINDTODEVICE, SO_TIMESTAMPNS, SO_TIMESTAMPING = 25, 35, 37
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 
 
@@ -67,6 +68,38 @@ def test_a_later_join_warns_too(lan: Lan) -> None:
             with pytest.warns(KernelTimestampWarning, match="has no clock") as caught:
                 receiver.join(V4.other, interface=lan.receiver.name)
             assert caught[0].filename == __file__
+
+
+@families
+@pytest.mark.parametrize("bound", ["nothing", "device", "loopback"])
+def test_a_prepared_socket_is_warned_of_whatever_it_may_hear(lan: Lan, family: Family, bound: str) -> None:
+    with lan.receiver.namespace, plain_socket(family.number) as sock:
+        if bound == "device":
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, lan.receiver.name.encode())
+        loopback = "127.0.0.1" if family is V4 else "::1"
+        sock.bind((loopback if bound == "loopback" else "", 0))
+        with pytest.warns(KernelTimestampWarning) as caught:
+            receiver = Receiver.from_socket(sock, metadata="hardware_timestamp")
+        (warning,) = caught
+        name = "lo" if bound == "loopback" else lan.receiver.name
+        assert f'"hardware_timestamp": {name} has no clock' in str(warning.message)
+        assert warning.filename == __file__
+        with receiver, plain_socket(family.number) as source:
+            if bound == "loopback":
+                source.sendto(b"payload", receiver.address)
+            else:
+                with sources(lan.sender) as (far,):
+                    far.send(family.address(lan.receiver), b"payload", port=receiver.address[1])
+            assert receiver.recv_batch(TIMEOUT)[0].timestamp_kind == "kernel"
+
+
+def test_a_prepared_socket_survives_a_warning_that_is_an_error(loopback: Link) -> None:
+    with bound_socket() as sock:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", KernelTimestampWarning)
+            with pytest.raises(KernelTimestampWarning):
+                Receiver.from_socket(sock, metadata="hardware_timestamp")
+        assert sock.fileno() >= 0
 
 
 @families

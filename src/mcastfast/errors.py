@@ -50,6 +50,8 @@ class Operation(StrEnum):
     START = "start"
     OPEN = "open"
     RESERVE = "reserve"
+    LOCK = "lock"
+    RECEIVE = "receive"
 
 
 def os_error(
@@ -129,7 +131,7 @@ _CODES: dict[Platform, dict[int, str]] = {
         10050: "ENETDOWN", 10051: "ENETUNREACH", 10055: "ENOBUFS", 10065: "EHOSTUNREACH",
     },
     Platform.MACOS: {
-        1: "EPERM", 6: "ENXIO", 13: "EACCES", 24: "EMFILE", 40: "EMSGSIZE", 45: "ENOTSUP", 48: "EADDRINUSE",
+        1: "EPERM", 6: "ENXIO", 12: "ENOMEM", 13: "EACCES", 24: "EMFILE", 40: "EMSGSIZE", 45: "ENOTSUP", 48: "EADDRINUSE",
         49: "EADDRNOTAVAIL", 50: "ENETDOWN", 51: "ENETUNREACH", 55: "ENOBUFS", 59: "ETOOMANYREFS", 65: "EHOSTUNREACH",
     },
 }  # fmt: skip
@@ -291,14 +293,24 @@ _HINTS = (
         "open", "ENODEV", "linux",
         "The interface is gone: `mcastfast interfaces` lists those of this host.",
     ),
+    _Hint(
+        "receive", "ENETDOWN", "linux",
+        "The interface of the ring is down or gone (`mcastfast interfaces` shows it): one that is switched on again is "
+        "heard again, for another one open another Receiver.",
+    ),
     # Memory: mlock(2)
     _Hint(
-        "reserve", "ENOMEM EPERM EAGAIN", "linux",
+        "reserve", "ENOMEM", _ANYWHERE,
+        "The system cannot spare that much memory at once: lower the size (max_memory=, background=), or leave memory= "
+        "out, and memory is taken as it is used.",
+    ),
+    _Hint(
+        "lock", "ENOMEM EPERM EAGAIN", "linux",
         "memory=\"lock\" takes no more than RLIMIT_MEMLOCK (`ulimit -l`) without CAP_IPC_LOCK: lower the size, or "
         "raise the limit.",
     ),
     _Hint(
-        "reserve", "ENOMEM EPERM", "windows",
+        "lock", "ENOMEM EPERM", "windows",
         "memory=\"lock\" needs a working set of that size, which takes SeIncreaseWorkingSetPrivilege and free memory: "
         "lower the size.",
     ),

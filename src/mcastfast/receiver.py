@@ -13,14 +13,14 @@ from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_mapped
 from mcastfast.binding import Binding, plan_binding, plan_ring_binding
 from mcastfast.buffers import read_buffer, set_buffer, set_largest_receive_buffer
-from mcastfast.errors import CURRENT
+from mcastfast.errors import CURRENT, Operation, hints
 from mcastfast.interface import ALL, Interface, InterfaceLike, interfaces, resolve_interfaces
 from mcastfast.membership import Membership, Memberships, Refusal
 from mcastfast.reception import Reception, plan_reception
 from mcastfast.ring import describe_members
 from mcastfast.sockets import HELD, SocketHolder, bound_port, check_datagram_socket, let_go, open_socket
 from mcastfast.switches import check_optional_switches, check_switches
-from mcastfast.timestamps import warn_of_kernel_timestamps
+from mcastfast.timestamps import arrival_interfaces, warn_of_kernel_timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -225,7 +225,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Take over a bound IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
         Nothing is filtered, since what it joined before cannot be known, and no option is changed but those that
-        `metadata`, `coalesce` and `busy_poll` need. Raises TypeError for what is not a socket, ValueError for one of another family or type, that is closed or not bound,
+        `metadata`, `coalesce` and `busy_poll` need. For "hardware_timestamp" a KernelTimestampWarning names each
+        interface without a clock by which datagrams may come: the device that the socket is bound to or, since where it
+        is a member cannot be known, every one that is up, loopback only for a socket of such an address. Raises
+        TypeError for what is not a socket, ValueError for one of another family or type, that is closed or not bound,
         or that coalesces (UDP_GRO) without coalesce=True.
         """
         check_datagram_socket(sock, "Receiver.from_socket")
@@ -255,11 +258,13 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         reception.equip(self, sock.family)
         self._reception = reception
         self._binding = Binding.of(sock)
-        self._wants_hardware_timestamps = False  # whose interfaces are not known
+        self._wants_hardware_timestamps = False  # they were told of already
         self._interface = None
         self._strict = True
         try:
             self._reception.configure(sock)
+            if "hardware_timestamp" in reception.metadata:
+                warn_of_kernel_timestamps(arrival_interfaces(sock))
             self._take(sock, is_ours=False)
         except BaseException:
             let_go(sock)
@@ -517,7 +522,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         return f"{groups or self._address[0]} port {self._address[1]}"
 
     def _failure(self, call: str, code: int) -> OSError:
-        return _core.system_error(code, f"{call} on {self}: ")
+        error = _core.system_error(code, f"{call} on {self}: ")
+        for note in hints(Operation.RECEIVE, error.errno or 0):
+            error.add_note(note)
+        return error
 
     # Its end
 

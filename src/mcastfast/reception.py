@@ -88,7 +88,8 @@ class Reception(NamedTuple):
                 core._reserve(_mask(self.memory, _core.MEMORY))
             except OSError as error:
                 asked = ", ".join(sorted(self.memory))
-                raise os_error(Operation.RESERVE, f"{self.max_memory} bytes ({asked})", error) from error
+                operation = Operation.LOCK if "lock" in self.memory else Operation.RESERVE
+                raise os_error(operation, f"{self.max_memory} bytes ({asked})", error) from error
 
     def configure(self, sock: socket.socket) -> None:
         """Set the options of the socket that this needs."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import warnings
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from mcastfast._core import interface_stamps
+from mcastfast.interface import Interface, interfaces
+from mcastfast.options import BOUND_DEVICE, get_option
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
-
-    from mcastfast.interface import Interface
 
 
 class KernelTimestampWarning(RuntimeWarning):
@@ -28,6 +30,22 @@ def warn_of_kernel_timestamps(interfaces: Iterable[Interface], *, stacklevel: in
                 KernelTimestampWarning,
                 stacklevel=stacklevel + 1,
             )
+
+
+def arrival_interfaces(sock: socket.socket) -> tuple[Interface, ...]:
+    """The interfaces by which datagrams may come to a bound socket, whatever it has joined.
+
+    That is the device that it is bound to; loopback, if it is bound to such an address or there is nothing else; or
+    every one that is up.
+    """
+    up = [interface for interface in interfaces() if interface.is_up]
+    if device := get_option(sock, BOUND_DEVICE):
+        return tuple(interface for interface in up if interface.name == device)
+    outward = [interface for interface in up if not interface.is_loopback]
+    address = ip_address(sock.getsockname()[0].partition("%")[0])
+    if address.is_loopback or not outward:
+        return tuple(interface for interface in up if interface.is_loopback)
+    return tuple(outward)
 
 
 def _obstacle(interface: Interface) -> str | None:
