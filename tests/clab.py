@@ -1,10 +1,11 @@
-"""C programs of the tests, built with the C core and a sanitizer."""
+"""C programs of the tests, built with the C core and a sanitizer, and libraries that are preloaded."""
 
 from __future__ import annotations
 
 import ast
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -66,3 +67,27 @@ def build(program: str, sanitizer: str, folder: Path, core: list[Path], *, syste
     source = TESTS / "c" / f"{program}.c"
     _compile(sanitizer, system, "-o", program, source, *core, *LINKED[system], "-lpthread", folder=folder)
     return folder / program
+
+
+def build_shim(name: str, folder: Path) -> str:
+    """tests/c/<name>.c as a library in the folder, to be preloaded; its path."""
+    target = str(folder / f"{name}.so")
+    flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    source = str(TESTS / "c" / f"{name}.c")
+    subprocess.run(["cc", *flags, "-o", target, source, "-ldl"], check=True, timeout=60, env=environment())
+    return target
+
+
+def run_preloaded(shim: str, program: str, *arguments: str) -> str:
+    """What a Python program with this library says. What the sanitized run preloads stays, and comes first."""
+    preloaded = [text for text in (os.environ.get("LD_PRELOAD"), shim) if text]
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "LD_PRELOAD": ":".join(preloaded)},
+    )
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    return result.stdout
