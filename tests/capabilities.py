@@ -1,8 +1,8 @@
 """What a host must offer for some tests, found out by doing.
 
 `@pytest.mark.needs("ffmpeg", "ipv6")` skips a test with the reason where one is missing, and fails it where the
-capability is required: named by `--require` or MCASTFAST_REQUIRE (comma-separated; "all" is every one), or CI=true
-without such a list.
+capability is required: named by `--require` or MCASTFAST_REQUIRE (comma-separated; "all" is every one but OPTIONAL), or
+CI=true without such a list.
 """
 
 from __future__ import annotations
@@ -61,6 +61,24 @@ def _token_bucket() -> str | None:
             if error.code == errno.ENOENT:
                 return "the kernel has no token bucket filter (CONFIG_NET_SCH_TBF)"
             return f"no token bucket filter: {error}"
+    return None
+
+
+def _vlan() -> str | None:
+    if missing := _namespaces():
+        return missing
+    from pyroute2 import NetlinkError
+
+    with netlab.namespaces(1) as (fresh,):
+        fresh.ip.link("add", ifname="under", kind="veth", peer="over")
+        with fresh:
+            index = socket.if_nametoindex("under")
+        try:
+            fresh.ip.link("add", ifname="under.6", kind="vlan", link=index, vlan_id=6)
+        except NetlinkError as error:
+            if error.code == errno.EOPNOTSUPP:
+                return "the kernel has no VLAN interfaces (8021q, CONFIG_VLAN_8021Q)"
+            return f"no VLAN interface: {error}"
     return None
 
 
@@ -152,6 +170,7 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "locked_memory": _locked_memory,
     "token_bucket": _token_bucket,
     "tun": _tun,
+    "vlan": _vlan,
     "packet_socket": _packet_socket,
     "kernel_headers": _kernel_headers,
     "iperf": _iperf,
@@ -168,7 +187,12 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
 """Each capability's probe: None, or the reason why the host lacks it."""
 
 
-LINUX_ONLY = frozenset({"forced_buffer", "locked_memory", "token_bucket", "tun", "packet_socket", "kernel_headers"})
+OPTIONAL = frozenset({"vlan"})
+"""Capabilities that "all" leaves out, for many kernels are built without; named they are required as any other."""
+
+LINUX_ONLY = frozenset(
+    {"forced_buffer", "locked_memory", "token_bucket", "tun", "vlan", "packet_socket", "kernel_headers"}
+)
 """Capabilities that only Linux can have, and that its calls find out."""
 
 
@@ -191,7 +215,7 @@ def required(option: str | None, environment: Mapping[str, str] = os.environ) ->
         text = "all" if environment.get("CI") == "true" else ""
     names = frozenset(name.strip() for name in text.split(",") if name.strip())
     if "all" in names:
-        return frozenset(PROBES)
+        return frozenset(PROBES) - OPTIONAL | names - {"all"}
     check_known(names)
     return names
 

@@ -41,6 +41,7 @@ def _pytest(
     )
 
 
+MUST = set(capabilities.PROBES) - {"vlan"}
 NEEDS_SOCAT = "@pytest.mark.needs('socat')\ndef test_it(): pass\n"
 
 
@@ -71,9 +72,10 @@ def test_unknown_names_in_a_mark_and_in_the_option_are_usage_errors(tmp_path: Pa
     [
         (None, {}, set()),
         ("", {"CI": "true"}, set()),
-        (None, {"CI": "true"}, set(capabilities.PROBES)),
+        (None, {"CI": "true"}, MUST),
         (None, {"CI": "true", "MCASTFAST_REQUIRE": "cc, ipv6"}, {"cc", "ipv6"}),
-        ("all", {"MCASTFAST_REQUIRE": "cc"}, set(capabilities.PROBES)),
+        ("all", {"MCASTFAST_REQUIRE": "cc"}, MUST),
+        ("all, vlan", {}, MUST | {"vlan"}),
     ],
 )
 def test_the_option_goes_before_the_environment_and_a_list_before_ci(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ pytestmark = needs_packet
 
 FRAGMENTED = b"fragmented" + bytes(3000)
 END = b"end"
+IFA_F_NODAD = 2
 
 
 def _send_all(source: Source, family: Family) -> None:
@@ -73,6 +75,39 @@ def test_of_another_host_and_of_this_one(lan: Lan, family: Family, metadata: tup
         )
         assert not found - expected
         assert ring.stats.truncated == plain.stats.truncated - 1
+
+
+def _vlan(link: Link) -> Link:
+    """A VLAN of the link by an interface of its own, with the link's addresses: it has none besides."""
+    name = f"{link.name}.6"
+    link.namespace.ip.link("add", ifname=name, kind="vlan", link=link.index, vlan_id=6)
+    with link.namespace:
+        index = socket.if_nametoindex(name)
+    for address, length in ((link.ipv4, 24), (link.ipv6, 64)):
+        link.namespace.ip.addr("delete", index=link.index, address=address, prefixlen=length)
+    link.namespace.ip.link("set", index=index, state="up")
+    for address, length in ((link.ipv4, 24), (link.ipv6, 64)):
+        link.namespace.ip.addr("add", index=index, address=address, prefixlen=length, flags=IFA_F_NODAD)
+    return dataclasses.replace(link, name=name, index=index)
+
+
+@pytest.mark.needs("vlan")
+@families
+def test_of_a_vlan_with_an_interface_of_its_own(lan: Lan, family: Family) -> None:
+    receiving, sending = _vlan(lan.receiver), _vlan(lan.sender)
+    with receiving.namespace:
+        plain = Receiver(at(family.group, receiving), metadata=METADATA)
+    with (
+        plain,
+        packet_receiver(family.group, receiving, metadata=METADATA) as ring,
+        sources(sending) as (source,),
+    ):
+        source.send(family.group, *(b"%d" % number for number in range(60)))
+        send_train(source, family.group, bytes(500), 10)
+        source.send(family.group, END)
+        expected = shown_until(plain, END)
+        assert {entry[3] for entry in expected} == {receiving.index}
+        assert shown_until(ring, END) == expected
 
 
 @families
