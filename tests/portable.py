@@ -124,7 +124,7 @@ LINUX_ONLY = {
     "test_receiver_refusals.py::*deleted*": "rtnetlink(7)",
     "test_receiver_refusals.py::test_a_join_on_all_*": "rtnetlink(7)",
     "test_receiver_from_socket.py::test_a_join_that_*": "a socket that is bound to a group",
-    "test_receiver_spin.py::test_multicast_from_another_host_*": "threads as /proc shows them",
+    "test_receiver_spin.py::test_multicast_is_watched_*": "threads as /proc shows them",
     "test_options_errors.py::test_clamp_*": "a buffer that is clamped",
     "test_sender_relay.py::test_a_datagram_that_only_ipv6_*": "a batch that was received across namespaces",
     "test_sender_options.py::test_the_send_buffer_*": "a buffer that is doubled",
@@ -141,6 +141,7 @@ LINUX_ONLY = {
     "test_receiver_memory.py::test_a_refusal_leaves_*": "RLIMIT_MEMLOCK",
     "test_receiver_memory.py::test_a_limit_on_locked_*": "RLIMIT_MEMLOCK",
     "test_receiver_signals.py": "pthread_kill(3), SIGUSR1",
+    "test_receiver_spin.py::test_a_thread_of_its_own_*": "threads as /proc shows them",
     "test_receiver_spin.py::test_it_runs_*": "threads as /proc shows them",
     "test_receiver_spin.py::test_close_ends_it*": "threads as /proc shows them",
     "test_receiver_spin.py::test_signal_handlers_*": "pthread_kill(3), SIGUSR1",
@@ -162,6 +163,9 @@ LINUX_ONLY = {
     "test_sender_gil.py::test_a_train_*": "trains: UDP_SEGMENT",
     "test_sender_trains.py": "trains: UDP_SEGMENT",
     "test_sender_trains_kept.py": "trains: UDP_SEGMENT",
+    "test_sender_trains_system.py": "trains: UDP_SEGMENT",
+    "test_background_signal.py": "eventfd(2), by a preloaded library",
+    "test_background_batches.py::test_it_coalesces_*": "coalescing: UDP_GRO",
     "test_source_rules.py": "the sources, the same everywhere",
 }
 

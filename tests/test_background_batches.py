@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from backgroundlab import SIZE, payloads, send_slowly, take_all, wait_until_seen, ways
 from netlab import scaled
-from traffic import PATIENCE, feed, payload
+from traffic import HOSTS, PATIENCE, feed, payload
 
-from mcastfast import Batch
+from mcastfast import Batch, DatagramFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +108,34 @@ def test_what_is_held_stays_true_while_the_thread_goes_on(way: dict[str, Any], k
         assert len(held) >= 10
         for first, kept in held:
             assert [bytes(data) for data in kept] == [payload(first + row) for row in range(len(kept))]
+
+
+@pytest.mark.parametrize("family", HOSTS)
+@ways
+def test_it_goes_on_while_python_never_lets_go(never_switching: None, way: dict[str, Any], family: int) -> None:
+    with feed(family, background=SIZE, **way) as busy:
+        for number in range(20):
+            busy.sender.send(payload(number))  # which keeps the GIL
+        started = time.monotonic()
+        while time.monotonic() - started < 0.5:
+            sum(range(100_000))
+        before = busy.receiver.stats
+        assert (before.datagrams, before.overrun) == (20, 0)
+        received = [data for batch in busy.receive(20) for data in batch.payloads()]
+        assert received == [payload(number) for number in range(20)]
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize("family", HOSTS)
+def test_it_coalesces_by_itself_unless_told(family: int) -> None:
+    for coalesce, exact in ((None, False), (True, False), (False, True)):
+        with feed(family, background=SIZE, coalesce=coalesce, metadata=["timestamp"]) as busy:
+            assert busy.receiver.stats.kernel_drops_exact is exact
+            busy.send(*[b"%03d" % number for number in range(40)])
+            batches = busy.receive(40)
+            assert payloads(batches) == [b"%03d" % number for number in range(40)]
+            shared = [bool(flags & DatagramFlag.SHARED_TIME) for batch in batches for flags in batch.flags]
+            assert shared == [not exact] * 40
 
 
 @ways

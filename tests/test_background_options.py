@@ -171,6 +171,33 @@ def test_a_priority_within_the_limit_is_granted() -> None:
     assert found == "True 7\n"
 
 
+_AS_ROOT = """
+import os, resource, socket
+from mcastfast import Background, Receiver
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("127.0.0.1", 0))
+try:
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(7))
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+except PermissionError as error:
+    print("skip", error)
+else:
+    with Receiver.from_socket(sock, background=Background("4 MiB", priority=7)):
+        for task in map(int, os.listdir("/proc/self/task")):
+            is_real_time = os.sched_getscheduler(task) == os.SCHED_FIFO
+            print(task == os.getpid(), is_real_time, os.sched_getparam(task).sched_priority)
+"""
+
+
+def test_a_priority_is_granted_to_who_needs_no_limit() -> None:
+    done = subprocess.run([sys.executable, "-c", _AS_ROOT], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    if done.stdout.startswith("skip"):
+        pytest.skip(f"no real-time priority for this user here: {done.stdout[5:].strip()}")
+    assert sorted(done.stdout.splitlines()) == ["False True 7", "True False 0"]
+
+
 def test_a_delay_lets_more_gather() -> None:
     with feed(background=Background(SIZE, delay=2.0), coalesce=False) as quiet:
         receiver, task = opened(quiet)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from coalescelab import SOL_UDP, UDP_GRO
-from receivelab import V4, at, descriptors
+from receivelab import FAMILIES, V4, Family, at, descriptors, family_name, receive
 
-from mcastfast import Receiver, UnsupportedError, options, packing
+from mcastfast import Receiver, Sender, UnsupportedError, options, packing
 
 if TYPE_CHECKING:
     import netlab
@@ -63,6 +63,21 @@ def test_an_old_kernel_is_named_before_there_is_a_socket(
             assert receiver.stats.kernel_drops_exact
         with bound() as sock, Receiver.from_socket(sock, coalesce=wanted) as receiver:
             assert receiver.stats.kernel_drops_exact
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_a_thread_on_an_old_kernel_receives_each_by_itself(
+    loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch, family: Family
+) -> None:
+    monkeypatch.setattr(options, "COALESCE", OLD_KERNEL)
+    with pytest.raises(UnsupportedError, match=r"^coalesce=True: .*UDP_GRO"):
+        Receiver(at(family.group, loopback), background="16 MiB", coalesce=True)
+    payloads = [bytes([number]) * 100 for number in range(40)]
+    with Receiver(at(family.group, loopback), background="16 MiB") as receiver:
+        assert receiver.stats.kernel_drops_exact
+        with Sender(at(family.group, loopback)) as sender:
+            sender.send_batch(payloads)
+        assert receive(receiver, 40) == payloads
 
 
 def test_the_portable_engine_has_no_trains(loopback: netlab.Link) -> None:

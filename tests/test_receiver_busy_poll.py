@@ -7,14 +7,23 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from receivelab import FAMILIES, TIMEOUT, V4, Family, at, family_name, receive, script, sources
+from coalescelab import PATHS, open_path, path_name
+from receivelab import TIMEOUT, V4, Worker, at, receive, script, sources
 
 from mcastfast import Receiver
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import coalescelab
     import netlab
 
 SO_BUSY_POLL, SO_PREFER_BUSY_POLL = 46, 69
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> Iterator[coalescelab.Path]:
+    yield from open_path(request)
 
 
 @pytest.mark.needs("forced_buffer")  # by the same privilege
@@ -29,12 +38,17 @@ def test_it_is_set_in_microseconds(loopback: netlab.Link, seconds: float, micros
 
 @pytest.mark.needs("forced_buffer")
 @pytest.mark.needs("ipv6")
-@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
-def test_datagrams_come_as_ever(lan: netlab.Lan, family: Family) -> None:
-    with lan.receiver.namespace, Receiver(at(family.group, lan.receiver), busy_poll=20e-6) as receiver:
-        with sources(lan.sender) as (source,):
-            source.send(family.group, b"one", b"two")
-        assert receive(receiver, 2) == [b"one", b"two"]
+@pytest.mark.parametrize("coalesce", [False, True], ids=["plain", "trains"])
+@pytest.mark.parametrize("path", PATHS, ids=path_name, indirect=True)
+def test_datagrams_come_as_ever(path: coalescelab.Path, coalesce: bool) -> None:
+    payloads = [b"%d" % number for number in range(200)]
+    with path.receiver(busy_poll=20e-6, coalesce=coalesce) as receiver, sources(path.sending) as (source,):
+        source.send(path.family.group, *payloads)
+        assert receive(receiver, 200) == payloads
+        worker = Worker(receiver.recv_batch, TIMEOUT)
+        worker.wait_until_blocked()
+        source.send(path.family.group, b"one")
+        assert worker.result().payloads() == [b"one"]
 
 
 def test_without_it_nothing_is_switched_on(loopback: netlab.Link) -> None:

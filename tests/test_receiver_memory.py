@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 import traffic
+from coalescelab import PATHS, open_path, path_name
 from memorylab import SANITIZED
-from receivelab import FAMILIES, Family, at, family_name, receive, script, sources
+from receivelab import receive, script, sources
 
 from mcastfast import Receiver
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import coalescelab
     import netlab
 
     from mcastfast import Batch
@@ -27,6 +31,11 @@ ENOUGH_KIB = (SIZE >> 10) * 9 // 10
 pytestmark = pytest.mark.usefixtures("isolated")
 
 LOCKS = pytest.mark.skipif(SANITIZED, reason="the sanitizer's mlock does nothing")
+
+
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> Iterator[coalescelab.Path]:
+    yield from open_path(request)
 
 
 def _status(field: str) -> int:
@@ -52,6 +61,31 @@ def test_prefaulted_memory_is_there_before_the_first_datagram(coalesce: bool) ->
     with traffic.feed(max_memory=SIZE, memory="prefault", coalesce=coalesce):
         assert _status("RssAnon") - before >= ENOUGH_KIB
     assert _status("RssAnon") - before < ENOUGH_KIB
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize("family", traffic.HOSTS)
+@pytest.mark.parametrize("coalesce", [False, True], ids=["plain", "trains"])
+def test_prefaulted_memory_of_a_thread_is_there_and_used(coalesce: bool, family: int) -> None:
+    before = _status("RssAnon")
+    payloads = [traffic.payload(number) for number in range(200)]
+    with traffic.feed(family, background=SIZE, memory="prefault", coalesce=coalesce) as feed:
+        assert _status("RssAnon") - before >= ENOUGH_KIB
+        feed.send(*payloads)
+        traffic.assert_all(feed.receive(len(payloads)), payloads)
+        assert feed.receiver.stats.overrun == 0
+
+
+@pytest.mark.needs("packet_socket", "ipv6")
+@pytest.mark.parametrize("path", PATHS, ids=path_name, indirect=True)
+def test_prefaulted_memory_beside_a_ring_is_there_too(path: coalescelab.Path) -> None:
+    before = _status("RssAnon")
+    payloads = [traffic.payload(number) for number in range(100)]
+    options = {"engine": "packet", "max_memory": SIZE, "memory": ["prefault", "huge"], "coalesce": None}
+    with path.receiver(**options) as receiver, sources(path.sending) as (source,):
+        assert _status("RssAnon") - before >= ENOUGH_KIB
+        source.send(path.family.group, *payloads)
+        assert receive(receiver, len(payloads)) == payloads
 
 
 def test_without_it_memory_comes_when_it_is_needed() -> None:
@@ -120,13 +154,13 @@ def test_reserved_memory_is_bounded_and_used_again() -> None:
 
 @pytest.mark.needs("ipv6")
 @pytest.mark.parametrize("coalesce", [False, True], ids=["plain", "trains"])
-@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
-def test_multicast_from_another_host_lands_in_it(lan: netlab.Lan, family: Family, coalesce: bool) -> None:
-    group, memory = at(family.group, lan.receiver), ["prefault", "huge"]
+@pytest.mark.parametrize("path", PATHS, ids=path_name, indirect=True)
+def test_multicast_lands_in_it(path: coalescelab.Path, coalesce: bool) -> None:
     payloads = [traffic.payload(number) for number in range(100)]
-    with lan.receiver.namespace, Receiver(group, max_memory=SIZE, memory=memory, coalesce=coalesce) as receiver:
-        with sources(lan.sender) as (source,):
-            source.send(family.group, *payloads)
+    memory = ["prefault", "huge"]
+    with path.receiver(max_memory=SIZE, memory=memory, coalesce=coalesce) as receiver:
+        with sources(path.sending) as (source,):
+            source.send(path.family.group, *payloads)
         assert receive(receiver, len(payloads)) == payloads
 
 

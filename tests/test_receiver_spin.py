@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 import traffic
+from backgroundlab import receive_thread, wait_until_asleep
+from coalescelab import PATHS, open_path, path_name
 from netlab import wait_until
-from receivelab import FAMILIES, TIMEOUT, Family, Worker, at, family_name, handler, sources
+from receivelab import TIMEOUT, Worker, handler, sources
 
 from mcastfast import Batch, Receiver
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Iterator
 
-    import netlab
+    import coalescelab
 
 LONG = 60.0
 """Seconds: three times as long as any step of a test may take."""
@@ -24,10 +27,20 @@ LONG = 60.0
 pytestmark = pytest.mark.usefixtures("isolated")
 
 
-def _processor_time(worker: threading.Thread) -> int:
-    """Clock ticks that the thread ran: utime and stime of proc_pid_stat(5)."""
-    fields = Path(f"/proc/self/task/{worker.native_id}/stat").read_text().rpartition(")")[2].split()
+@pytest.fixture
+def path(request: pytest.FixtureRequest) -> Iterator[coalescelab.Path]:
+    yield from open_path(request)
+
+
+def _ticks(task: int) -> int:
+    """Clock ticks that a thread ran: utime and stime of proc_pid_stat(5)."""
+    fields = Path(f"/proc/self/task/{task}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def _processor_time(worker: threading.Thread) -> int:
+    assert worker.native_id is not None
+    return _ticks(worker.native_id)
 
 
 def _wait_until_spinning(worker: threading.Thread) -> None:
@@ -92,20 +105,30 @@ def test_signal_handlers_run_meanwhile() -> None:
         assert feed.receiver.recv_batch().payloads() == [b"from the handler"]
 
 
-def test_a_thread_of_its_own_spins_too_and_ends() -> None:
-    with traffic.feed(spin=LONG, background="16 MiB") as feed:
-        assert feed.batch(b"one").payloads() == [b"one"]
+@pytest.mark.parametrize("family", traffic.HOSTS)
+def test_a_thread_of_its_own_spins_too_and_ends(family: int) -> None:
+    with traffic.feed(family, spin=LONG, background="16 MiB") as feed:
+        task = receive_thread()
+        for _ in range(2):
+            before = _ticks(task)
+            wait_until(lambda: _ticks(task) >= before + 3, TIMEOUT, what="the thread spins")  # noqa: B023
+            assert feed.batch(b"one").payloads() == [b"one"]
         feed.receiver.close()
+    with traffic.feed(family, background="16 MiB") as feed:
+        task = receive_thread()
+        wait_until_asleep(task)
+        assert feed.batch(b"one").payloads() == [b"one"]
+        wait_until_asleep(task)
 
 
 @pytest.mark.needs("ipv6")
-@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
-def test_multicast_from_another_host_is_watched_for(lan: netlab.Lan, family: Family, engine: str) -> None:
-    with lan.receiver.namespace, Receiver(at(family.group, lan.receiver), spin=LONG, engine=engine) as receiver:
-        worker = Worker(receiver.recv_batch, namespace=lan.receiver.namespace)
+@pytest.mark.parametrize("path", PATHS, ids=path_name, indirect=True)
+def test_multicast_is_watched_for(path: coalescelab.Path, engine: str) -> None:
+    with path.receiver(spin=LONG, engine=engine, coalesce=None) as receiver:
+        worker = Worker(receiver.recv_batch, namespace=path.receiving.namespace)
         _wait_until_spinning(worker)
-        with sources(lan.sender) as (source,):
-            source.send(family.group, b"from afar")
+        with sources(path.sending) as (source,):
+            source.send(path.family.group, b"from afar")
             assert worker.result().payloads() == [b"from afar"]
 
 

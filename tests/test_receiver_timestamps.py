@@ -7,6 +7,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+import netlab
 import pytest
 from receivelab import FAMILIES, TIMEOUT, V4, Family, at, family_name, plain_socket, sources
 from traffic import bound_socket
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 SO_BINDTODEVICE, SO_TIMESTAMPNS, SO_TIMESTAMPING = 25, 35, 37
+SOL_PACKET, PACKET_TIMESTAMP, SOF_TIMESTAMPING_RAW_HARDWARE = 263, 17, 1 << 6
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 
 
@@ -58,6 +60,50 @@ def test_the_first_datagram_may_come_before_the_kernel_takes_times(loopback: Lin
     with receiver.detach() as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS) == 1
         assert sock.getsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING) != 0
+
+
+def asked_of_rings() -> int:
+    """PACKET_TIMESTAMP of this process's only packet socket: packet(7)."""
+    values = []
+    for number, target in netlab.descriptors().items():
+        if target.startswith("socket:"):
+            with socket.socket(fileno=socket.dup(int(number))) as sock:
+                if sock.family == socket.AF_PACKET:
+                    values.append(sock.getsockopt(SOL_PACKET, PACKET_TIMESTAMP))
+    (value,) = values
+    return value
+
+
+@pytest.mark.needs("packet_socket")
+@families
+@pytest.mark.parametrize("metadata", ["hardware_timestamp", "timestamp"])
+def test_a_ring_asks_the_device_and_leaves_the_kernels_time(lan: Lan, family: Family, metadata: str) -> None:
+    with lan.receiver.namespace:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", KernelTimestampWarning)
+            receiver = Receiver(at(family.group, lan.receiver), metadata=metadata, engine="packet")
+        assert [f"{lan.receiver.name} has no clock" in str(warning.message) for warning in caught] == (
+            [True] if metadata == "hardware_timestamp" else []
+        )
+        with receiver:
+            assert asked_of_rings() == (SOF_TIMESTAMPING_RAW_HARDWARE if metadata == "hardware_timestamp" else 0)
+            before = time.time_ns()
+            datagram = received(receiver, lan.sender, family)
+            assert datagram.timestamp is not None
+            assert before <= datagram.timestamp <= time.time_ns()
+            assert datagram.timestamp_kind == "kernel"
+
+
+@families
+def test_over_loopback_it_is_the_kernels_time(loopback: Link, family: Family, engine: str) -> None:
+    with pytest.warns(KernelTimestampWarning, match="lo has no clock"):
+        receiver = Receiver(at(family.group, loopback), metadata="hardware_timestamp", engine=engine)
+    with receiver:
+        before = time.time_ns()
+        datagram = received(receiver, loopback, family)
+        assert datagram.timestamp is not None
+        assert before <= datagram.timestamp <= time.time_ns()
+        assert datagram.timestamp_kind == "kernel"
 
 
 def test_a_later_join_warns_too(lan: Lan) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from netlab import wait_until
-from receivelab import FAMILIES, TIMEOUT, V4, at, family_name, plain_socket
+from receivelab import FAMILIES, TIMEOUT, V4, Family, at, family_name, plain_socket, receive
 from sendlab import Wire
 
 from mcastfast import Receiver, Sender
@@ -62,6 +62,26 @@ def test_datagrams_take_the_time_of_the_rate(
     send(sender, PAYLOADS)
     assert time.perf_counter() - start >= (0.04 if "burst" not in options else 0.033)  # the last burst goes at once
     assert wire.payloads() == PAYLOADS
+
+
+@pytest.mark.parametrize("send", WAYS)
+@pytest.mark.parametrize("burst", [1, 8])
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_over_loopback_no_more_go_at_once_than_the_burst(
+    loopback: netlab.Link, family: Family, engine: str, burst: int, send: Callable[[Sender, list[bytes]], Any]
+) -> None:
+    with (
+        Receiver(at(family.group, loopback)) as receiver,
+        Sender(at(family.group, loopback), rate=1000, burst=burst, engine=engine) as sender,
+    ):
+        start = time.perf_counter()
+        send(sender, PAYLOADS)
+        assert time.perf_counter() - start >= (len(PAYLOADS) - burst) / 1000
+        assert receive(receiver, len(PAYLOADS)) == PAYLOADS
+        if burst == 1 or send is send_each or not sender.segment:
+            assert sender.stats.trains == 0
+        else:
+            assert sender.stats.trains >= len(PAYLOADS) // burst
 
 
 def test_a_relayed_batch_takes_the_time_of_the_rate(wire: Wire) -> None:

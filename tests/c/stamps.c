@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "linux/mcf_ring_step.h"
 #include "posix/mcf_control.h"
 
 static union {
@@ -42,8 +43,26 @@ static void check(uint32_t metadata, int64_t time, uint16_t flags)
     mcf_arena_release(arena);
 }
 
+/* A packet of a ring, as the kernel writes it with and without a device that stamped it. */
+static void check_ring(uint32_t status, int is_hardware_time)
+{
+    static union {
+        struct tpacket3_hdr header;
+        uint8_t bytes[1024];
+    } block;
+    block.header = (struct tpacket3_hdr){.tp_sec = 3, .tp_nsec = 30, .tp_mac = 256, .tp_net = 270, .tp_status = status};
+    mcf_ring_cursor cursor = {.at = block.bytes, .left = 1};
+    mcf_ring_packet packet = {.is_hardware_time = (uint8_t)!is_hardware_time};
+    assert(mcf_ring_step(&cursor, &packet) == 1);
+    assert(packet.timestamp == 3000000030 && packet.is_hardware_time == is_hardware_time);
+    assert(mcf_ring_step(&cursor, &packet) == 0);
+}
+
 int main(void)
 {
+    check_ring(TP_STATUS_USER | TP_STATUS_TS_RAW_HARDWARE, 1);
+    check_ring(TP_STATUS_USER | TP_STATUS_TS_SOFTWARE, 0);
+    check_ring(TP_STATUS_USER, 0);
     const uint32_t both = MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP;
     begin();
     check(MCF_META_HARDWARE_TIMESTAMP, 0, 0);
