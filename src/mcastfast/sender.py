@@ -74,8 +74,8 @@ class Sender(SocketHolder, SenderCore):
     segment: whether send_batch passes runs of payloads of one size to the system in one piece, a train, which the
     system cuts as late as it can (UDP_SEGMENT, udp(7), Linux). None: where it can, until it has refused a train and
     taken the same payloads plain. True: always; a refusal is an error, and UnsupportedError where there are no trains.
-    False: never. What arrives is the same, payloads over the MTU go plain; but a device's queue that cuts trains by
-    itself (a token bucket) may drop part of one unreported.
+    False: never. What arrives is the same, payloads over the MTU go plain until it is found to have grown, at each
+    256th such batch; but a device's queue that cuts trains by itself (a token bucket) may drop part of one unreported.
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.
