@@ -109,14 +109,15 @@ def test_the_rest_of_a_block_that_is_half_delivered_is_not(
                 source.send(family.group, *[b"0123456789"] * 32)
         source.send(family.other, b"of the other", END)
         _await_delivery(observer, source, family.group)
-        assert len(ring.recv_batch(TIMEOUT)) == 10
+        taken = len(ring.recv_batch(TIMEOUT))
+        assert taken == 10 if in_trains else taken <= 10  # the kernel may have handed over a block with less
         if change == "leave":
             ring.leave(family.group)
         else:
             ring.block(family.group, family.address(lan.sender))
         assert _drained(ring) == [b"of the other"]
-        assert ring.stats.foreign == count - 10 + 1
-        assert ring.stats.datagrams == 10 + 2
+        assert ring.stats.foreign == count - taken + 1
+        assert ring.stats.datagrams == taken + 2
 
 
 @families
