@@ -16,7 +16,7 @@ from mcastfast.options import (
     get_option,
     set_option,
 )
-from mcastfast.sizes import parse_text
+from mcastfast.sizes import parse_octets
 
 if TYPE_CHECKING:
     from mcastfast.options import Option, SocketLike
@@ -40,7 +40,7 @@ def read_buffer(size: Size | None, option: Option[int], family: int, *, what: st
     """A size as bytes that the option can hold, None as itself; `what` names it in errors: ValueError, TypeError."""
     if size is None:
         return None
-    octets = parse_text(size, what=what) if isinstance(size, str) else size
+    octets = parse_octets(size, what=what)
     option.pack(octets, family)
     return octets
 

@@ -23,12 +23,7 @@ def parse_size(size: Size, *, what: str) -> int:
     Raises TypeError for what is neither a whole number nor text, ValueError for text that is no size, and for a size
     that is not above 0 or is more than this machine's memory.
     """
-    if isinstance(size, str):
-        octets = parse_text(size, what=what)
-    elif isinstance(size, bool) or not hasattr(size, "__index__"):
-        raise TypeError(f'{what}={size!r} is not a size: give bytes as a whole number, or text like "256 MiB"')
-    else:
-        octets = operator.index(size)
+    octets = parse_octets(size, what=what)
     if octets <= 0:
         raise ValueError(f"{what}={size!r} is not above 0 bytes")
     memory = _memory()
@@ -37,12 +32,18 @@ def parse_size(size: Size, *, what: str) -> int:
     return octets
 
 
-def parse_text(text: str, *, what: str) -> int:
-    """The size in bytes that the text says, however large. ValueError for text that is no size."""
-    match = _TEXT.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f'{what}={text!r} is not a size: write bytes, or text like "256 MiB" ({", ".join(_UNITS)})')
-    return int(Fraction(match[1]) * _UNITS[match[2]])
+def parse_octets(size: Size, *, what: str) -> int:
+    """The same of a size whose range is somebody else's to check."""
+    if isinstance(size, str):
+        match = _TEXT.fullmatch(size.strip())
+        if not match:
+            raise ValueError(
+                f'{what}={size!r} is not a size: write bytes, or text like "256 MiB" ({", ".join(_UNITS)})'
+            )
+        return int(Fraction(match[1]) * _UNITS[match[2]])
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(f'{what}={size!r} is not a size: give bytes as a whole number, or text like "256 MiB"')
+    return operator.index(size)
 
 
 def _memory() -> int:
