@@ -8,10 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import capabilities
 import pytest
 
 ROOT = Path(__file__).parent.parent
 WORKFLOW = ROOT / ".github" / "workflows" / "wheels.yml"
+CI = WORKFLOW.with_name("ci.yml")
 
 PYTHONS = ("cp311", "cp312", "cp313", "cp314", "cp314t", "cp315", "cp315t")
 TAGS = {
@@ -22,6 +24,9 @@ TAGS = {
     ("windows", "AMD64"): ("win_amd64",),
     ("windows", "ARM64"): ("win_arm64",),
 }
+
+CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())
+WHEELS = CONFIGURATION["tool"]["cibuildwheel"]
 
 needs_workflow = pytest.mark.skipif(not WORKFLOW.is_file(), reason="no workflows beside the tests")
 
@@ -44,6 +49,59 @@ def test_workflow_has_a_runner_for_every_architecture() -> None:
 
 @needs_workflow
 def test_workflow_runs_the_version_of_cibuildwheel_that_is_tested_here() -> None:
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    groups = CONFIGURATION["dependency-groups"]
     pinned = next(each for each in groups["wheels"] if each.startswith("cibuildwheel=="))
     assert re.findall(r"cibuildwheel==[\d.]+", WORKFLOW.read_text()) == [pinned]
+
+
+def job(workflow: Path, name: str) -> str:
+    """The lines of one job."""
+    (found,) = re.findall(rf"^  {name}:\n((?:    .*\n|\n)+)", workflow.read_text(), re.MULTILINE)
+    return str(found)
+
+
+def required_by(names: str) -> frozenset[str]:
+    return capabilities.required(None, {"CI": "true", "MCASTFAST_REQUIRE": names})
+
+
+def test_tests_of_a_wheel_require_no_more_than_its_system_has() -> None:
+    everywhere, in_container = WHEELS["test-environment"], WHEELS["linux"]["test-environment"]
+    assert required_by(everywhere["MCASTFAST_REQUIRE"]) == {"numpy"}
+    assert "numpy>=1.26" in CONFIGURATION["dependency-groups"]["test-wheel"]
+    assert required_by(in_container["MCASTFAST_REQUIRE"]) == {"numpy", "namespaces"}
+    assert in_container == everywhere | {"MCASTFAST_REQUIRE": in_container["MCASTFAST_REQUIRE"]}
+
+
+def test_tests_in_a_container_may_have_namespaces() -> None:
+    assert WHEELS["linux"]["container-engine"] == {"name": "docker", "create-args": ["--privileged"]}
+
+
+@needs_workflow
+def test_other_systems_of_ci_require_what_is_installed_there() -> None:
+    (names,) = re.findall(r"^      MCASTFAST_REQUIRE: (\S+)$", job(CI, "others"), re.MULTILINE)
+    assert required_by(names) == required_by(WHEELS["test-environment"]["MCASTFAST_REQUIRE"])
+
+
+def test_wheels_for_macos_are_for_the_release_that_is_compiled_for_and_promised() -> None:
+    release = WHEELS["macos"]["environment"]["MACOSX_DEPLOYMENT_TARGET"]
+    compiled = re.findall(r"-macos\.([\d.]+)", (ROOT / "tests" / "check_platforms.py").read_text())
+    promised = re.findall(r"macOS (\d+) and later, x86-64", (ROOT / "docs" / "platforms.md").read_text())
+    assert set(compiled) == {release} == {f"{major}.0" for major in promised}
+
+
+@needs_workflow
+def test_wheels_are_made_from_the_sdist_alone() -> None:
+    making = job(WORKFLOW, "wheels")
+    assert "needs: sdist" in making
+    assert "actions/checkout" not in making
+    assert re.search(r"-m cibuildwheel .* sdist/\*\.tar\.gz$", making, re.MULTILINE)
+
+
+@needs_workflow
+def test_who_publishes_may_prove_who_it_is_and_nobody_else() -> None:
+    text, publishing = WORKFLOW.read_text(), job(WORKFLOW, "publish")
+    assert "\npermissions: {}\n" in text
+    assert text.count("id-token: write") == publishing.count("id-token: write") == 1
+    assert re.search(r"uses: pypa/gh-action-pypi-publish@\w{40} .*\n +with:\n +attestations: true\n", publishing)
+    assert "needs: [sdist, wheels]" in publishing
+    assert "startsWith(github.ref, 'refs/tags/v')" in publishing
