@@ -70,6 +70,9 @@ typedef struct mcf_engine {
     /* Once, when the descriptors are set and before the first receive: makes the socket the engine's. 0 or -errno, and
      * then nothing has changed; -EBUSY: it is somebody else's. NULL: any socket is fine as it is. */
     int (*open)(mcf_receiver *receiver);
+    /* Before retire, and without anything that others wait for: ends what is under way for the receiver, and waits
+     * until it has ended. May be called again. NULL: nothing is, outside of calls. */
+    void (*settle)(mcf_receiver *receiver);
     /* Gives back what the vectors hold. NULL: nothing. */
     void (*retire)(mcf_receiver *receiver);
     /* Whether the arena has MCF_ROOM_* for the next receive. */

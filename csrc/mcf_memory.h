@@ -15,7 +15,7 @@ enum {
  * MCF_MEMORY_LOCK, over the limit), -EPERM, -EAGAIN when it cannot be locked. */
 int mcf_memory_map(size_t size, uint32_t wishes, void **memory);
 
-/* Gives back what was mapped with this size. */
-void mcf_memory_unmap(void *memory, size_t size);
+/* Gives back what was mapped with this size and these wishes. */
+void mcf_memory_unmap(void *memory, size_t size, uint32_t wishes);
 
 #endif

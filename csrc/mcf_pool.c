@@ -9,6 +9,7 @@ struct mcf_pool {
     mcf_shape shape;
     uint64_t max_bytes;
     uint8_t *reserve;            /* memory for all the arenas, NULL = each is allocated when it is needed */
+    uint32_t wishes;             /* with which it was mapped */
     mcf_arena *spare;            /* the taker's own list, no other thread looks at it */
     _Atomic(mcf_arena *) free;   /* pushed by any thread, taken as a whole: so there is no ABA problem */
     _Atomic uint32_t arenas;     /* that exist, in use or free */
@@ -26,7 +27,7 @@ static void pool_unref(mcf_pool *pool)
     if (atomic_fetch_sub_explicit(&pool->references, 1, memory_order_acq_rel) != 1)
         return;
     if (pool->reserve)
-        mcf_memory_unmap(pool->reserve, reserve_size(pool));
+        mcf_memory_unmap(pool->reserve, reserve_size(pool), pool->wishes);
     free(pool);
 }
 
@@ -55,8 +56,10 @@ int mcf_pool_reserve(mcf_pool *pool, uint32_t wishes)
 {
     void *memory;
     int error = mcf_memory_map(reserve_size(pool), wishes, &memory);
-    if (!error)
+    if (!error) {
         pool->reserve = memory;
+        pool->wishes = wishes;
+    }
     return error;
 }
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import _thread
 import errno
+import os
 import signal
 import socket
+import subprocess
 import threading
 from ipaddress import ip_interface
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hostlab
@@ -164,3 +167,10 @@ def test_a_cut_datagram_is_flagged_and_the_next_is_whole(lan: Lan, engine: str) 
         received = receive(receiver, 3)
         assert received == [b"x" * 100, b"y" * 100, b"z" * 100]
         assert receiver.stats.truncated == 2
+
+
+@pytest.mark.skipif("MCASTFAST_C_PROGRAMS" not in os.environ, reason="whoever started the tests built no C programs")
+def test_what_windows_may_answer_and_wine_does_not() -> None:
+    program = Path(os.environ["MCASTFAST_C_PROGRAMS"]) / "windows_answers.exe"
+    result = subprocess.run([program], capture_output=True, text=True, timeout=120, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")

@@ -34,7 +34,8 @@ int mcf_memory_map(size_t size, uint32_t wishes, void **memory)
     return 0;
 }
 
-void mcf_memory_unmap(void *memory, size_t size)
+void mcf_memory_unmap(void *memory, size_t size, uint32_t wishes)
 {
+    (void)wishes; /* the lock goes with the pages */
     munmap(memory, size);
 }

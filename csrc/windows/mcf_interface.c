@@ -109,7 +109,9 @@ static int fill_address(struct mcf_interface_address *row, const IP_ADAPTER_UNIC
 {
     const mcf_name *name = (const mcf_name *)address->Address.lpSockaddr;
     row->family = name->any.sa_family;
-    row->prefix = address->OnLinkPrefixLength;
+    uint8_t most = row->family == AF_INET ? 32 : 128;
+    /* 255 stands for one that is not known; such an address is alone on its link. */
+    row->prefix = address->OnLinkPrefixLength <= most ? address->OnLinkPrefixLength : most;
     if (row->family == AF_INET)
         memcpy(row->address, &name->ipv4.sin_addr, 4);
     else if (row->family == AF_INET6)

@@ -13,7 +13,8 @@ enum {
     MOST_COMPLETIONS = 64, /* taken off the port in one call */
     /* A port holds back while so many threads are running that took something off it before, with whatever they do:
      * nobody here waits for another's receive to be digested. */
-    MOST_THREADS = 0x7fff
+    MOST_THREADS = 0x7fff,
+    SETTLES_WITHIN = 5000 /* milliseconds that a receive may take to be cancelled, which no sound driver needs */
 };
 
 /* A posted receive: Windows may write to all of it until it has completed. */
@@ -254,18 +255,29 @@ static int wait_for_completion(mcf_receiver *receiver, int64_t deadline)
     return mcf_end_wait(deadline);
 }
 
-static void retire(mcf_receiver *receiver)
+static void settle(mcf_receiver *receiver)
 {
     posts *state = receiver->vectors;
-    if (!state->port)
+    if (!state || !state->port || !state->pending)
         return;
     state->is_woken = 1;
     for (uint32_t row = 0; row < receiver->vector_slots; row++)
         CancelIoEx((HANDLE)receiver->fd, &state->slots[row].overlapped);
     CancelIoEx((HANDLE)receiver->wake, &state->wake);
-    /* Until then Windows may write to the arenas and to the slots. */
-    while (state->pending && collect(receiver, state, INFINITE) > 0)
+    while (state->pending && collect(receiver, state, SETTLES_WITHIN) > 0)
         ;
+}
+
+static void retire(mcf_receiver *receiver)
+{
+    posts *state = receiver->vectors;
+    if (!state->port)
+        return;
+    settle(receiver);
+    if (state->pending) { /* Windows may write to arenas and slots: they are never given back */
+        receiver->vectors = NULL;
+        return;
+    }
     CloseHandle(state->port);
     state->port = NULL;
     if (state->arena)
@@ -308,6 +320,7 @@ const mcf_engine mcf_iocp_engine = {
     .vector_size = vector_size,
     .prepare = prepare,
     .open = open_port,
+    .settle = settle,
     .retire = retire,
     .room = room,
     .take = take,

@@ -22,14 +22,27 @@ static void *map_large(size_t size)
     return VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT | MEM_LARGE_PAGES, PAGE_READWRITE);
 }
 
-/* What is locked counts against the working set that the process is granted, which it may raise. */
-static int lock(void *memory, size_t size)
+/* What is locked counts against the working set that the process is granted: makes that larger, or as it was. Others
+ * may do so at the same time. */
+static void grant(size_t more, size_t less)
 {
+    static SRWLOCK turn = SRWLOCK_INIT;
     HANDLE process = GetCurrentProcess();
     SIZE_T least, most;
-    if (GetProcessWorkingSetSize(process, &least, &most))
-        SetProcessWorkingSetSize(process, least + size, most + size);
-    return VirtualLock(memory, size) ? 0 : GetLastError() == ERROR_PRIVILEGE_NOT_HELD ? -EPERM : -ENOMEM;
+    AcquireSRWLockExclusive(&turn);
+    if (GetProcessWorkingSetSize(process, &least, &most) && least > less && most > less)
+        SetProcessWorkingSetSize(process, least + more - less, most + more - less);
+    ReleaseSRWLockExclusive(&turn);
+}
+
+static int lock(void *memory, size_t size)
+{
+    grant(size, 0);
+    if (VirtualLock(memory, size))
+        return 0;
+    int error = GetLastError() == ERROR_PRIVILEGE_NOT_HELD ? -EPERM : -ENOMEM;
+    grant(0, size);
+    return error;
 }
 
 int mcf_memory_map(size_t size, uint32_t wishes, void **memory)
@@ -50,8 +63,9 @@ int mcf_memory_map(size_t size, uint32_t wishes, void **memory)
     return 0;
 }
 
-void mcf_memory_unmap(void *memory, size_t size)
+void mcf_memory_unmap(void *memory, size_t size, uint32_t wishes)
 {
-    (void)size;
     VirtualFree(memory, 0, MEM_RELEASE);
+    if (wishes & MCF_MEMORY_LOCK)
+        grant(0, size);
 }

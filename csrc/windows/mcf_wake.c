@@ -54,7 +54,10 @@ void mcf_wake_signal(mcf_socket wake)
 int mcf_wake_reset(mcf_socket wake)
 {
     char signal;
-    return recv((SOCKET)wake, &signal, 1, 0) == 1;
+    int was_signalled = 0;
+    while (recv((SOCKET)wake, &signal, 1, 0) == 1)
+        was_signalled = 1;
+    return was_signalled;
 }
 
 void mcf_wake_free(mcf_socket wake)

@@ -2,11 +2,13 @@
  * the socket is emptied, each datagram received into its place. */
 #include "windows/mcf_windows.h"
 
+#include <assert.h>
 #include <string.h>
 
 #ifndef SIO_UDP_NETRESET
 #define SIO_UDP_NETRESET _WSAIOW(IOC_VENDOR, 15)
 #endif
+static_assert(SIO_UDP_CONNRESET == 0x9800000c && SIO_UDP_NETRESET == 0x9800000f, "mstcpip.h");
 
 enum { MOST_REPORTS = 64 }; /* in a row, before the caller may look around */
 

@@ -126,6 +126,7 @@ cdef extern from "mcf.h" nogil:
         const char *(*obstacle)() noexcept
         const mcf_engine *coalescing
         int (*open)(mcf_receiver *receiver) noexcept
+        void (*settle)(mcf_receiver *receiver) noexcept nogil
         int (*wait)(mcf_receiver *receiver, int64_t deadline) noexcept
         const mcf_tap *tap
         int can_segment

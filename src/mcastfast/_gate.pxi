@@ -234,6 +234,7 @@ cdef class Gate:
         if is_finalizing():  # a daemon thread comes no further than to the GIL now, and keeps the lock
             return
         self._enter_at_last()
+        self._settle()
         self._exit()
         with cython.critical_section(self):  # two threads may have come so far
             self._retire()
@@ -241,6 +242,10 @@ cdef class Gate:
                 mcf_wake_free(self.wake)
                 self.wake = -1
         _gates.discard(weak_reference(self))  # last: a child that is forked before needs a lock of its own
+
+    cdef void _settle(self) noexcept:
+        """No call is in flight, and none will be: waits, without the GIL, for what they left under way. Under the lock,
+        and perhaps a second time."""
 
     cdef void _retire(self) noexcept:
         """No call is in flight, and none will be: gives back what only calls need. In the critical section."""

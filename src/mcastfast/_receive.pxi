@@ -42,6 +42,11 @@ cdef class ReceiverCore(Gate):
         self._stop_background()
         mcf_receiver_clear(&self.io)
 
+    cdef void _settle(self) noexcept:
+        if self.io.engine != NULL and self.io.engine.settle != NULL:
+            with nogil:
+                self.io.engine.settle(&self.io)
+
     cdef void _retire(self) noexcept:
         self._stop_background()
         mcf_receiver_retire(&self.io)

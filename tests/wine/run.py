@@ -45,7 +45,7 @@ FLAGS = ("-std=c11", "-O2", "-DMS_WIN64=", "-I", "csrc")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
 LIBRARIES = ("-lws2_32", "-liphlpapi")
 
-C_PROGRAMS = ("iocp_race",)
+C_PROGRAMS = ("iocp_race", "windows_answers")
 """Of tests/c, for Windows: tests start them, and find them in MCASTFAST_C_PROGRAMS."""
 
 SUMMARY = re.compile(r"^=* ?\d+ passed.* in \d", re.MULTILINE)
