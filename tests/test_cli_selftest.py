@@ -52,7 +52,7 @@ def of_state(found: dict[str, Any], state: State) -> dict[str, str]:
     return {check["check"]: check["reason"] for check in found["checks"] if check["state"] == state}
 
 
-@pytest.mark.parametrize("check", list(plan()), ids=lambda check: check.key)
+@pytest.mark.parametrize("check", list(plan(ENGINES)), ids=lambda check: check.key)
 def test_the_check_holds(loopback: Link, check: Check) -> None:
     outcome = make(check)
     if outcome.state is State.ABSENT:
@@ -66,6 +66,18 @@ def test_every_check_is_made(loopback: Link) -> None:
     if CURRENT is Platform.LINUX:
         trains = {f"{name}-{version}-portable" for name in ("receives_trains", "sends_trains") for version in VERSIONS}
         assert of_state(found, State.ABSENT).keys() - {"leaves_the_gil_off"} == trains
+
+
+def test_an_engine_by_private_calls_is_checked_when_it_is_named_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selftest_checks, "ENGINES", ("socket", "portable", "apple"))
+    assert {check.engine for check in plan()} == {"", "socket", "portable"}
+    assert {check.engine for check in plan(["apple"])} == {"", "apple"}
+
+
+def test_only_the_engines_that_are_named_are_checked(loopback: Link) -> None:
+    checked = {check["subject"] for check in report(None, "--engine", ENGINES[-1])["checks"]}
+    assert checked == {"package", "IPv4", f"IPv4 {ENGINES[-1]}", "IPv6", f"IPv6 {ENGINES[-1]}"}
+    assert run(None, "selftest", "--engine", "7").code == 2
 
 
 def test_the_report_is_what_the_machine_is_then_the_checks_then_their_number(loopback: Link) -> None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from mcastfast import ENGINES
 from mcastfast.commands import arguments
 from mcastfast.commands.output import print_json
 
@@ -40,6 +41,7 @@ check, subject, text, state, reason, hints, seconds, trace.
 examples:
   mcastfast selftest
   mcastfast selftest --verbose > report.txt
+  mcastfast selftest --engine socket
 """
 
 
@@ -52,6 +54,10 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="how long each check took, and where one failed in the code"
     )
+    parser.add_argument(
+        "--engine", action="append", choices=ENGINES, default=[],
+        help="check this engine alone, again for another (default: all but apple, whose calls are private to macOS)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="for machines")
     return parser
 
@@ -66,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     results = []
     if not args.json:
         _print_machine(machine)
-    for check, outcome in _make_all():
+    for check, outcome in _make_all(args.engine):
         results.append((check, outcome))
         if not args.json:
             _print_result(check, outcome, verbose=args.verbose)
@@ -81,15 +87,18 @@ def run(args: argparse.Namespace) -> int:
     return 1 if counts[State.FAILED] else 0
 
 
-def _make_all() -> Iterator[tuple[Check, Outcome]]:
-    """Make one check after the other; not those of a family that the loopback interface does not carry."""
+def _make_all(engines: list[str]) -> Iterator[tuple[Check, Outcome]]:
+    """Make one check after the other, for these engines as plan() has it.
+
+    Not those of a family that the loopback interface does not carry.
+    """
     from mcastfast.commands.selftest_checks import plan
     from mcastfast.commands.selftest_process import CheckProcess, Outcome, State
 
     end = time.monotonic() + TOTAL
     closed = set()
     with CheckProcess() as process:
-        for check in plan():
+        for check in plan(engines):
             if check.version in closed:
                 continue
             if time.monotonic() > end:

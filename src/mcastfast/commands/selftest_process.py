@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from mcastfast import UnsupportedError
+from mcastfast import ENGINES, UnsupportedError
 from mcastfast.commands.selftest_checks import Check, known_cause, plan
 from mcastfast.commands.selftest_lab import CheckError
 from mcastfast.commands.selftest_machine import anonymous
@@ -218,7 +218,7 @@ def _pass_on(stream: TextIO, lines: queue.SimpleQueue[str | None]) -> None:
 def main() -> None:
     """Make the checks that are asked for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks is interrupted too, and ends this process
-    known = {check.key: check for check in plan()}
+    known = {check.key: check for check in plan(ENGINES)}
     print(_READY, flush=True)
     for line in sys.stdin:
         faulthandler.dump_traceback_later(_SHARE_BEFORE_TRACE * BOUND)
