@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _REQUIRED = pytest.StashKey[frozenset[str]]()
 _FAILED = pytest.StashKey[bool]()
 
-TREE = ("test_bench_*.py", "test_c_core.py", "test_package_*.py", "test_sanitizers.py", "test_source_rules.py")
+TREE = ("test_bench_*.py", "test_c_core.py", "test_package_*.py", "test_sanitizers.py", "test_source_*.py")
 """Tests of the source tree and its tools: what is left without them is run against every wheel, on every system."""
 
 
