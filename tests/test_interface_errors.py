@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import re
 import socket
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mcastfast import _core, interface
+from mcastfast.errors import Platform
 from mcastfast.interface import Interface, interfaces, resolve_interface, resolve_interfaces
 
 if TYPE_CHECKING:
@@ -178,3 +180,42 @@ def test_a_route_that_refuses_keeps_its_errno(
     with namespace, pytest.raises(OSError, match=f"no route to {group}") as raised:
         resolve_interface(None, family, group)
     assert raised.value.errno == code
+
+
+@pytest.mark.parametrize(
+    ("platform", "family", "command"),
+    [
+        (Platform.LINUX, socket.AF_INET, "ip address add ... dev Ethernet 2"),
+        (Platform.LINUX, socket.AF_INET6, "ip -6 address add ... dev Ethernet 2"),
+        (Platform.WINDOWS, socket.AF_INET, 'netsh interface ipv4 set address "Ethernet 2" ...'),
+        (Platform.WINDOWS, socket.AF_INET6, 'netsh interface ipv6 add address "Ethernet 2" ...'),
+        (Platform.MACOS, socket.AF_INET, "ifconfig Ethernet 2 inet ..."),
+        (Platform.MACOS, socket.AF_INET6, "ifconfig Ethernet 2 inet6 ..."),
+    ],
+)
+def test_the_command_that_gives_an_address_is_that_of_the_system_and_the_family(
+    monkeypatch: pytest.MonkeyPatch, platform: Platform, family: int, command: str
+) -> None:
+    bare = Interface("Ethernet 2", 7, (), is_up=True, is_multicast=True)
+    monkeypatch.setattr(interface, "interfaces", lambda: (bare,))
+    monkeypatch.setattr(interface, "CURRENT", platform)
+    with pytest.raises(ValueError, match=rf"has no IPv[46] address: give it one \({re.escape(command)}\) or choose"):
+        resolve_interface("Ethernet 2", family)
+
+
+def test_a_system_without_ipv6_says_so_of_its_routes_and_of_all_its_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Windows answers where IPv6 is not installed."""
+    wired = Interface("Ethernet 2", 7, (IPv4Interface("10.0.0.1/24"),), is_up=True, is_multicast=True)
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported")
+
+    monkeypatch.setattr(interface, "interfaces", lambda: (wired,))
+    monkeypatch.setattr(_core, "route_interface", refuse)
+    with pytest.raises(OSError, match=r"no route to ff15::77 \(Address family not supported\)") as raised:
+        resolve_interface(None, socket.AF_INET6, IPv6Address("ff15::77"))
+    assert raised.value.errno == errno.EAFNOSUPPORT
+    assert "Ethernet 2 (10.0.0.1/24)" in str(raised.value)
+    with pytest.raises(OSError, match="an IPv6 address") as raised:
+        resolve_interfaces("all", socket.AF_INET6)
+    assert raised.value.errno == errno.ENODEV

@@ -25,10 +25,13 @@ _SWITCH_ON = {
     Platform.MACOS: "ifconfig {} up",
 }
 _SWITCH_ON_MULTICAST = {Platform.LINUX: "switch it on (ip link set dev {} multicast on) or "}
-_GIVE_ADDRESS = {
-    Platform.LINUX: "ip address add ... dev {}",
-    Platform.WINDOWS: 'netsh interface ip set address "{}" ...',
-    Platform.MACOS: "ifconfig {} inet ...",
+_GIVE_ADDRESS: dict[tuple[Platform, int], str] = {
+    (Platform.LINUX, socket.AF_INET): "ip address add ... dev {}",
+    (Platform.LINUX, socket.AF_INET6): "ip -6 address add ... dev {}",
+    (Platform.WINDOWS, socket.AF_INET): 'netsh interface ipv4 set address "{}" ...',
+    (Platform.WINDOWS, socket.AF_INET6): 'netsh interface ipv6 add address "{}" ...',
+    (Platform.MACOS, socket.AF_INET): "ifconfig {} inet ...",
+    (Platform.MACOS, socket.AF_INET6): "ifconfig {} inet6 ...",
 }
 _FAMILY_NAMES: dict[int, str] = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _FAMILY_TYPES: dict[int, type[IPv4Interface | IPv6Interface]] = {
@@ -131,7 +134,7 @@ def resolve_interface(
     if not chosen.supports(family):
         raise ValueError(
             f"interface {chosen.describe()} has no {_FAMILY_NAMES[family]} address: "
-            f"give it one ({_GIVE_ADDRESS[CURRENT].format(chosen)}) or choose another; {listing(found)}"
+            f"give it one ({_GIVE_ADDRESS[CURRENT, family].format(chosen)}) or choose another; {listing(found)}"
         )
     return chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -104,11 +105,26 @@ def describe(group: IPAddress, source: IPAddress | None, interface: Interface) -
 def request_membership(
     sock: SocketLike, action: Action, group: IPAddress, source: IPAddress | None, interface: Interface
 ) -> None:
-    """Ask the system to join, leave, block or unblock; OSError with cause and remedy where it refuses."""
-    set_option(
-        sock,
-        request_option(action, group, source),
-        MembershipRequest(group, source, interface),
-        operation=Operation(action),
-        operands=describe(group, source, interface),
-    )
+    """Ask the system to join, leave, block or unblock; OSError with cause and remedy where it refuses.
+
+    Windows is asked by the interface's index where it does not take the address, as of an adapter that gets another.
+    """
+
+    def ask(named: Interface) -> None:
+        set_option(
+            sock,
+            request_option(action, group, source, platform=CURRENT),
+            MembershipRequest(group, source, named),
+            operation=Operation(action),
+            operands=describe(group, source, interface),
+        )
+
+    try:
+        ask(interface)
+    except OSError as error:
+        if CURRENT is not Platform.WINDOWS or group.version != 4 or error.errno != errno.EADDRNOTAVAIL:
+            raise
+        try:
+            ask(interface._replace(addresses=()))
+        except OSError:
+            raise error from None
