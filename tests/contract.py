@@ -29,6 +29,7 @@ NAMES = {Platform.LINUX: "Linux", Platform.MACOS: "macOS", Platform.WINDOWS: "Wi
 EVERYWHERE = frozenset(NAMES)
 FAMILIES = (AF_INET, AF_INET6)
 
+_FAMILY = re.compile(r" \(IPv([46])\)$")
 _PLACE = re.compile(r"(<!-- table: (\w+) -->)\n.*?(<!-- end -->)", re.DOTALL)
 
 
@@ -44,6 +45,17 @@ class Row(NamedTuple):
 
     def __str__(self) -> str:
         return self.what
+
+    @property
+    def code(self) -> str:
+        """It without the family that some rows are about."""
+        return _FAMILY.sub("", self.what)
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """Those that it is about."""
+        found = _FAMILY.search(self.what)
+        return (FAMILIES[found[1] == "6"],) if found else FAMILIES
 
     def find_option(self) -> Option[Any]:
         """The socket option behind it."""

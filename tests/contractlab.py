@@ -36,6 +36,7 @@ from mcastfast import (
     interfaces,
 )
 from mcastfast.buffers import set_buffer
+from mcastfast.commands.selftest_machine import wine_version
 from mcastfast.errors import CURRENT, Platform
 from mcastfast.options import PACKET_INFO, RECEIVE_BUFFER, RECEIVE_HOPS, RECEIVE_TOS, set_option
 from mcastfast.timestamps import warn_of_kernel_timestamps
@@ -56,6 +57,11 @@ SMALL = 4096
 
 def is_here(row: Row) -> bool:
     return CORE in row.on
+
+
+def is_sent(row: Row) -> bool:
+    """Whether datagrams of this system have what the row tells of: Windows sends 0 as a type of service."""
+    return row.what != "tos" or CORE is not Platform.WINDOWS or bool(wine_version())
 
 
 def names(section: str, *, here: bool = False) -> set[str]:

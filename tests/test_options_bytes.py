@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcastfast import options
+from mcastfast import options, requests
 from mcastfast.errors import Platform, UnsupportedError
 from mcastfast.interface import Interface
 from mcastfast.options import Option
@@ -52,12 +53,13 @@ ON_EVERY_SYSTEM = [
     (options.LOOPBACK, False, IPV4, (0, 34, 0), (0, 11, 0), (0, 11, 0)),
     (options.LOOPBACK, True, IPV6, (41, 19, 1), (41, 11, 1), (41, 11, 1)),
     (options.TOS, 0xB8, IPV4, (0, 1, 0xB8), (0, 3, 0xB8), (0, 3, 0xB8)),
-    (options.TOS, 0xB8, IPV6, (41, 67, 0xB8), (41, 39, 0xB8), (41, 36, 0xB8)),
+    (options.TOS, 0xB8, IPV6, (41, 67, 0xB8), None, (41, 36, 0xB8)),
     (options.PATH_MTU_DISCOVERY, PathMtu.DO, IPV4, (0, 10, 2), (0, 71, 1), (0, 28, 1)),
     (options.PATH_MTU_DISCOVERY, PathMtu.DONT, IPV4, (0, 10, 0), (0, 71, 2), (0, 28, 0)),
     (options.PATH_MTU_DISCOVERY, PathMtu.DO, IPV6, (41, 23, 2), (41, 71, 1), (41, 62, 1)),
     (options.PATH_MTU_DISCOVERY, PathMtu.DONT, IPV6, (41, 23, 0), (41, 71, 2), (41, 62, 0)),
     (options.REUSE_ADDRESS, True, IPV4, (1, 2, 1), (0xFFFF, 4, 1), (0xFFFF, 4, 1)),
+    (options.EXCLUSIVE_ADDRESS, True, IPV4, None, (0xFFFF, -5, 1), None),
     (options.V6ONLY, True, IPV6, (41, 26, 1), (41, 27, 1), (41, 27, 1)),
     (options.PACKET_INFO, True, IPV4, (0, 8, 1), (0, 19, 1), (0, 26, 1)),
     (options.PACKET_INFO, True, IPV6, (41, 49, 1), (41, 19, 1), (41, 61, 1)),
@@ -166,6 +168,27 @@ def test_every_name_of_every_option_is_checked_above_for_each_system_that_has_it
         if expected is not None
     }
     assert checked == claimed
+
+
+def test_a_port_is_shared_or_kept_by_what_each_system_wants() -> None:
+    assert options.SHARING == {
+        LINUX: (options.REUSE_ADDRESS,),
+        WINDOWS: (options.REUSE_ADDRESS,),
+        MACOS: (options.REUSE_ADDRESS, options.REUSE_PORT),
+    }
+    assert options.KEEPING == {LINUX: (), WINDOWS: (options.EXCLUSIVE_ADDRESS,), MACOS: ()}
+    every = [
+        (option, platform)
+        for wanted in (options.SHARING, options.KEEPING)
+        for platform in Platform
+        for option in wanted[platform]
+    ]
+    assert all(option.supported(family, platform) for option, platform in every for family in (IPV4, IPV6))
+
+
+def test_windows_is_said_to_decide_on_the_traffic_class_of_ipv6() -> None:
+    with pytest.raises(UnsupportedError, match=r"traffic class is not available for IPv6 on windows: .*policies"):
+        options.TOS.place(IPV6, WINDOWS)
 
 
 @pytest.mark.parametrize("family", [IPV4, IPV6])
@@ -332,3 +355,32 @@ def test_each_system_gets_the_form_of_request_that_it_knows_best(
     place = option.place(IPV4 if version == 4 else IPV6, platform)
     assert place.name == name
     assert place.level == (0 if version == 4 else 41)
+
+
+@pytest.mark.parametrize("refusals", [[], [errno.EADDRNOTAVAIL], [errno.EADDRNOTAVAIL, errno.EINVAL], [errno.EINVAL]])
+@pytest.mark.parametrize("platform", Platform)
+def test_windows_names_an_interface_by_its_index_where_it_does_not_take_the_address(
+    monkeypatch: pytest.MonkeyPatch, platform: Platform, refusals: list[int]
+) -> None:
+    """Where the index is not taken either, the error is that of the address."""
+    asked: list[bytes] = []
+
+    def answer(_: object, option: Option[MembershipRequest], value: MembershipRequest, **__: object) -> None:
+        asked.append(option.pack(value, IPV4, platform))
+        if len(asked) <= len(refusals):
+            raise OSError(refusals[len(asked) - 1], "refused")
+
+    monkeypatch.setattr(requests, "CURRENT", platform)
+    monkeypatch.setattr(requests, "set_option", answer)
+    error = None
+    with socket.socket() as sock:
+        try:
+            requests.request_membership(sock, Action.JOIN, G4, S4, ETH7)
+        except OSError as raised:
+            error = raised.errno
+    is_retried = platform is WINDOWS and refusals[:1] == [errno.EADDRNOTAVAIL]
+    assert len(asked) == 1 + is_retried
+    assert error == (refusals[0] if len(refusals) > is_retried else None)
+    if platform is WINDOWS:
+        by_address, by_index = (G4_BYTES + S4_BYTES + named for named in (ETH7_BYTES, bytes([0, 0, 1, 2])))
+        assert asked == [by_address, by_index][: len(asked)]

@@ -156,6 +156,21 @@ def test_trains_of_linux_arrive_as_datagrams(lan: Any, family: Family, engine: s
         assert (first.destination or ())[:2] == (family.group, 5000)
         assert first.interface_index == lan.receiver.index
         assert first.source[0] == family.address(lan.sender)
+        assert (first.hops, first.tos) == (7, 0x28)
+
+
+def test_a_port_that_is_kept_is_nobody_elses(loopback: Link) -> None:
+    """SO_REUSEADDR alone would share it, whatever its owner asked for."""
+    port: dict[str, Any] = {"port": 5000, "interface": loopback.name}
+    with Receiver(V4.group, reuse=False, **port):
+        with pytest.raises(OSError, match="bind") as raised:
+            Receiver(V4.other, **port)
+        assert raised.value.errno in (errno.EACCES, errno.EADDRINUSE)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(PermissionError):
+                sock.bind(("", 5000))
+    Receiver(V4.other, **port).close()
 
 
 def test_a_cut_datagram_is_flagged_and_the_next_is_whole(lan: Lan, engine: str) -> None:

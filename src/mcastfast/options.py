@@ -187,8 +187,9 @@ TOS = Option(
     "type of service or traffic class",
     (
         Row("IP_TOS", packing.OCTET, linux=1, windows=3, macos=3),
-        Row("IPV6_TCLASS", packing.OCTET, linux=67, windows=39, macos=36),
+        Row("IPV6_TCLASS", packing.OCTET, linux=67, macos=36),  # Windows has the number, and answers WSAENOPROTOOPT
     ),
+    instead="the system's own policies decide (QoS)",
 )
 PATH_MTU_DISCOVERY: Option[PathMtu] = Option(
     "path-MTU discovery",
@@ -229,6 +230,18 @@ SHARING: Mapping[Platform, tuple[Option[bool], ...]] = {
     Platform.MACOS: (REUSE_ADDRESS, REUSE_PORT),
 }
 """What shares a multicast port with other sockets: macOS wants both of every one of them."""
+
+EXCLUSIVE_ADDRESS = Option(
+    "exclusive use of an address",
+    (Row("SO_EXCLUSIVEADDRUSE", packing.FLAG, windows=-5),),
+    instead="a socket that does not share its port keeps it to itself",
+)
+KEEPING: Mapping[Platform, tuple[Option[bool], ...]] = {
+    Platform.LINUX: (),
+    Platform.WINDOWS: (EXCLUSIVE_ADDRESS,),
+    Platform.MACOS: (),
+}
+"""What keeps a port to one socket: on Windows any other that asks for address reuse could have it, too."""
 
 V6ONLY = Option("IPv6 only", (Row("IPV6_V6ONLY", packing.FLAG, linux=26, windows=27, macos=27),))
 BOUND_INTERFACE = Option(

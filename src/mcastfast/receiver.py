@@ -86,9 +86,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     batch_size: datagrams a batch, 1 to 1024; None is 64, or 1024 with coalescing. max_datagram: bytes; longer ones are
     cut and flagged. max_memory: bytes that kept batches may hold, or text such as "64 MiB". receive_buffer: bytes, or
     text, wanted of the kernel; BufferClampedWarning when it grants less. loopback: None leaves the system's default
-    (acts on receivers on Windows only). reuse: share the port with other sockets. strict=False allows any-source joins
-    in the source-specific range. engine: "auto", one of ENGINES or "packet"; "apple" (macOS 15.6 and later) receives up
-    to 256 datagrams a call, by a call that is private to the system.
+    (acts on receivers on Windows only). reuse: share the port with other sockets; False: with none. strict=False allows
+    any-source joins in the source-specific range. engine: "auto", one of ENGINES or "packet"; "apple" (macOS 15.6 and
+    later) receives up to 256 datagrams a call, by a call that is private to the system.
 
     engine="iocp" (Windows) posts overlapped receives ahead, batch_size of them, so that datagrams land in the memory of
     batches while Python is busy, and takes what has landed from a completion port, up to 64 at a time. The socket must
@@ -586,9 +586,8 @@ def _configure(
 ) -> None:
     """Set every option of a new receiving socket."""
     sock.settimeout(None)  # whatever socket.setdefaulttimeout says
-    if reuse:
-        for option in options.SHARING[CURRENT]:
-            options.set_option(sock, option, True)
+    for option in (options.SHARING if reuse else options.KEEPING)[CURRENT]:
+        options.set_option(sock, option, True)
     if sock.family == socket.AF_INET6:
         options.set_option(sock, options.V6ONLY, True)
     if options.MULTICAST_ALL.supported(sock.family):

@@ -34,7 +34,8 @@ class SenderStats(NamedTuple):
 
     datagrams, bytes: that the system took. batches: calls of send_batch that had something to send. send_drops:
     datagrams that the device's full queue refused (ENOBUFS). late_errors: errors that the network reported (ICMP) for
-    earlier datagrams. trains: runs of payloads of one size that passed the system in one piece.
+    earlier datagrams; none on Windows, which tells receives alone. trains: runs of payloads of one size that passed the
+    system in one piece.
     """
 
     batches: int
@@ -53,7 +54,8 @@ class Sender(SocketHolder, SenderCore):
     in `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop
     limit, 0 to 255, see TTL; 1 stays on the local network. loopback: whether this host hears it too, None leaves the
     system's default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's
-    MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255. send_buffer: bytes, or text such
+    MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255; Windows leaves it to its own
+    policies, takes it for IPv4 without effect, and for IPv6 it is an UnsupportedError. send_buffer: bytes, or text such
     as "1 MiB", wanted of the kernel, BufferClampedWarning when it grants less. timeout: seconds that a send waits while
     the buffer is full, None for ever, 0 not at all; waiting for its turn at a rate does not count. engine: "auto" or
     one of ENGINES.
