@@ -7,8 +7,8 @@ VENV ?= .venv
 REQUIRE ?=
 # What to run of the tests: files, -k expressions, any pytest option.
 ARGS ?=
-# What `make wheels` makes a wheel for: any CPython on this machine.
-PYTHONS ?= $(PYTHON)
+# What `make wheels` makes a wheel for; empty for each CPython on this machine.
+PYTHONS ?=
 # Processes that run tests; 0 runs them in this one.
 JOBS ?= auto
 

@@ -28,6 +28,9 @@ TAGS = {
 CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WHEELS = CONFIGURATION["tool"]["cibuildwheel"]
 
+FINDER = ROOT / ".ci" / "find_pythons.py"
+
+needs_finder = pytest.mark.skipif(not FINDER.is_file(), reason="no .ci beside the tests")
 needs_workflow = pytest.mark.skipif(not WORKFLOW.is_file(), reason="no workflows beside the tests")
 
 
@@ -105,3 +108,38 @@ def test_who_publishes_may_prove_who_it_is_and_nobody_else() -> None:
     assert re.search(r"uses: pypa/gh-action-pypi-publish@\w{40} .*\n +with:\n +attestations: true\n", publishing)
     assert "needs: [sdist, wheels]" in publishing
     assert "startsWith(github.ref, 'refs/tags/v')" in publishing
+
+
+def put_python(path: Path, abi: str) -> Path:
+    """What answers as a Python of this ABI; "": none that is wanted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n[ -z '{abi}' ] || echo '{abi}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@needs_finder
+def test_wheels_are_made_here_for_each_cpython_that_is_found(tmp_path: Path) -> None:
+    folder, versions = tmp_path / "bin", tmp_path / "pyenv" / "versions"
+    wanted = [
+        Path(sys.executable),
+        put_python(folder / "python3.90", "cpython-390"),
+        put_python(folder / "python3.90t", "cpython-390t"),
+        put_python(versions / "3.91.1" / "bin" / "python3.91", "cpython-391"),
+    ]
+    put_python(folder / "python3.10", "")
+    put_python(folder / "python3.90-config", "no Python")
+    put_python(folder / "python3.9", "").chmod(0o644)
+    put_python(versions / "3.90.1" / "bin" / "python3.90", "cpython-390")
+    environment = {"PATH": str(folder), "PYENV_ROOT": str(versions.parent)}
+    result = subprocess.run(
+        [sys.executable, FINDER], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.splitlines() == list(map(str, wanted))
+
+
+@needs_finder
+def test_ci_names_no_python_to_make_wheels_for() -> None:
+    (command,) = re.findall(r"^make wheels .*", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert "PYTHONS" not in command
+    assert re.search(r"^PYTHONS \?=$", (ROOT / "Makefile").read_text(), re.MULTILINE)
