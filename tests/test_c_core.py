@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import clab
 import pytest
+from check_platforms import NOT_UNDER_QEMU, QEMU_PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +16,23 @@ if TYPE_CHECKING:
 
 SYSTEMS = {"apple": "darwin"}
 """Whose C core a program is for, where that is not Linux'."""
+
+PROGRAMS: list[Any] = [
+    "background_race",
+    "pool_race",
+    "filter_race",
+    "batch_race",
+    "latch_race",
+    "stamps",
+    "pace",
+    "turns",
+    "share_race",
+    "frame",
+    "bpf",
+    pytest.param("packet_race", marks=pytest.mark.needs("packet_socket")),
+    pytest.param("ring", marks=pytest.mark.needs("packet_socket")),
+    pytest.param("apple", marks=pytest.mark.needs("ipv6")),
+]
 
 SANITIZERS = {"thread": {"TSAN_OPTIONS": "halt_on_error=1"}, "address,undefined": {"ASAN_OPTIONS": "detect_leaks=1"}}
 
@@ -43,22 +61,7 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], list[
 )
 @pytest.mark.parametrize(
     "program",
-    [
-        "background_race",
-        "pool_race",
-        "filter_race",
-        "batch_race",
-        "latch_race",
-        "stamps",
-        "pace",
-        "turns",
-        "share_race",
-        "frame",
-        "bpf",
-        pytest.param("packet_race", marks=pytest.mark.needs("packet_socket")),
-        pytest.param("ring", marks=pytest.mark.needs("packet_socket")),
-        pytest.param("apple", marks=pytest.mark.needs("ipv6")),
-    ],
+    PROGRAMS,
 )
 def test_no_race_and_no_leak(
     program: str, sanitizer: str, tmp_path: Path, core: Callable[[str, str], list[Path]], isolated: None
@@ -74,3 +77,8 @@ def test_no_race_and_no_leak(
         env=clab.environment(**SANITIZERS[sanitizer]),
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
+
+
+def test_a_program_that_qemu_does_not_run_says_why() -> None:
+    names = {str(program if isinstance(program, str) else program.values[0]) for program in PROGRAMS}
+    assert names - SYSTEMS.keys() == {*QEMU_PROGRAMS, *NOT_UNDER_QEMU}
