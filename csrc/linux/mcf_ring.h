@@ -60,8 +60,8 @@ int mcf_ring_filter(const mcf_ring *ring, const mcf_member *members, uint32_t co
  * is released. */
 int mcf_ring_next(mcf_ring *ring, mcf_ring_block **block);
 
-/* Whether mcf_ring_next would say -ENOBUFS, or would find a block (which may have no packets), whose first packets are then fetched into the
- * processor's cache. The thread that reads. */
+/* Whether mcf_ring_next would say -ENOBUFS, or would find a block (which may have no packets), whose first packets are
+ * then fetched into the processor's cache. The thread that reads. */
 int mcf_ring_is_stuck(const mcf_ring *ring);
 int mcf_ring_has_next(const mcf_ring *ring);
 
