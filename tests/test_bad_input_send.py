@@ -166,8 +166,10 @@ def test_an_interface_without_an_address_of_the_family_is_refused(lan: netlab.La
     addresses, prefix = ([link.ipv4], 24) if family is V4 else ([link.ipv6, link.link_local], 64)
     for address in addresses:
         link.namespace.ip.addr("del", index=link.index, address=address, prefixlen=prefix)
-    name = "IPv4" if family is V4 else "IPv6"
-    text = rf"interface {link.name} \(.*\) has no {name} address: give it one \(ip address add .* dev {link.name}\) or"
+    name, command = ("IPv4", "ip") if family is V4 else ("IPv6", "ip -6")
+    text = (
+        rf"interface {link.name} \(.*\) has no {name} address: give it one \({command} address add .* dev {link.name}"
+    )
     with link.namespace, pytest.raises(ValueError, match=text):
         Sender(at(family.group, link))
 

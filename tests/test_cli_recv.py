@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clilab import TIMEOUT, run, running
+from netlab import wait_until
 
-from mcastfast import Sender
+from mcastfast import Sender, interfaces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,6 +140,8 @@ def test_silence_is_explained_after_the_summary(lan: Lan) -> None:
     assert f"{lan.receiver.name} drops what comes from a source that this host has no route to (rp_filter, 2 in" in said
     assert said.endswith('"Why do I receive nothing?"\n')
     lan.sender.namespace.ip.link("set", index=lan.sender.index, state="down")
+    with lan.receiver.namespace:  # the kernel tells a moment later
+        wait_until(lambda: not any(interface.is_running for interface in interfaces() if not interface.is_loopback))
     assert f"  {lan.receiver.name} has no carrier\n" in silence(lan)
     assert silence(lan, "--quiet") == ""
 
