@@ -335,6 +335,29 @@ static void trim_last(const mcf_receiver *receiver, const message *found, mcf_ar
     }
 }
 
+/* The next messages that are a whole datagram each, lie where they are shown, and have nothing else to tell: all that
+ * there is on a feed without trains. */
+static void take_singles(const mcf_receiver *receiver, trains *state, mcf_range *got, uint32_t most)
+{
+    mcf_arena *arena = got->arena;
+    if (state->arena != arena || state->taken || receiver->metadata)
+        return;
+    uint32_t largest = state->place < receiver->limit ? state->place : receiver->limit;
+    uint32_t offset = (uint32_t)(state->base + (size_t)state->next * state->place - got->data);
+    for (; state->next < state->end && got->rows < most; state->next++, offset += state->place) {
+        const struct mmsghdr *given = &state->messages[state->next];
+        if (given->msg_hdr.msg_controllen || given->msg_len > largest)
+            return;
+        uint32_t row = got->row + got->rows++;
+        arena->offsets[row] = offset;
+        arena->lengths[row] = given->msg_len;
+        arena->flags[row] = 0;
+        mcf_describe_source(&state->names[state->next], arena, row);
+        if (given->msg_len > state->longest)
+            state->longest = given->msg_len;
+    }
+}
+
 static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int wait, mcf_range *got)
 {
     trains *state = receiver->vectors;
@@ -351,7 +374,10 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
         most = arena->rows - arena->used_rows;
     mcf_tally tally = {0};
     mcf_members_adopt(&receiver->filter);
-    while (state->next < state->end && got->rows < most) {
+    for (;;) {
+        take_singles(receiver, state, got, most);
+        if (state->next == state->end || got->rows == most)
+            break;
         uint32_t row = got->row + got->rows;
         message found = first(receiver, state);
         uint32_t count = datagrams_left(state, &found);
