@@ -164,17 +164,24 @@ static int is_ready(int timeout)
     return poll(&polled, 1, timeout);
 }
 
+/* What is there when `ready` says so. The signal for what was taken meanwhile may come late, but not twice. */
+static int take_ready(uint32_t most, mcf_range *range)
+{
+    CHECK(is_ready(PATIENCE_MS) == 1);
+    int used = mcf_background_take(background, most, MCF_DO_NOT_WAIT, range);
+    if (used)
+        return used;
+    CHECK(is_ready(PATIENCE_MS) == 1);
+    return mcf_background_take(background, most, MCF_DO_NOT_WAIT, range);
+}
+
 /* One batch of at most so many; *next is the least number that it may begin with. NULL for an error of the socket. */
 static held_batch *take(uint32_t most, uint64_t *next)
 {
     held_batch *batch = malloc(sizeof *batch);
-    int used;
-    if (most % 2) {
-        CHECK(is_ready(PATIENCE_MS) == 1);
-        used = mcf_background_take(background, most, MCF_DO_NOT_WAIT, &batch->range);
-    } else {
-        used = mcf_background_take(background, most, mcf_clock() + PATIENCE_MS * (int64_t)1000000, &batch->range);
-    }
+    int64_t deadline = mcf_clock() + PATIENCE_MS * (int64_t)1000000;
+    int used =
+        most % 2 ? take_ready(most, &batch->range) : mcf_background_take(background, most, deadline, &batch->range);
     CHECK(used == 1 || used == -ECONNREFUSED);
     if (used < 0) {
         free(batch);
