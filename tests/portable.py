@@ -157,7 +157,6 @@ LINUX_ONLY = {
     "test_threads_close.py::test_shut_down_socket_*": "shutdown(2) of a socket that is shared",
     "test_threads_sockets_hammered.py::test_fork_*": "fork(2)",
     "test_sender_alike.py": "trains: UDP_SEGMENT",
-    "test_sender_gil.py::test_a_loop_*trains*": "trains: UDP_SEGMENT",
     "test_sender_gil.py::test_a_train_*": "trains: UDP_SEGMENT",
     "test_sender_trains.py": "trains: UDP_SEGMENT",
     "test_sender_trains_kept.py": "trains: UDP_SEGMENT",

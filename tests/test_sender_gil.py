@@ -138,7 +138,7 @@ def test_a_train_it_is_not_with_payloads_of_different_sizes(loopback: netlab.Lin
     ids=["datagrams", "trains, which do more in a call"],
 )
 def test_a_loop_in_c_lets_others_run(loopback: netlab.Link, payloads: Any, count: int) -> None:
-    with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
+    with Sender(at(V4.group, loopback), send_buffer=1 << 20) as sender:
         send: Callable[[Any], Any] = sender.send if isinstance(payloads, bytes) else sender.send_batch
         loop = functools.partial(collections.deque[Any], map(send, itertools.repeat(payloads, count)), 0)
         seen = first_seen_from_another_thread(loop, lambda: sender.stats.datagrams)

@@ -16,7 +16,6 @@ GAPS = {
         "test_receiver_busy_poll.py::test_datagrams_come_as_ever*trains*",
         "test_coalesce_availability.py::test_a_thread_on_an_old_kernel*",
         "test_receiver_spin.py::test_trains_are_watched_for_too*",
-        "test_sender_gil.py::test_a_loop_*trains*",
         "test_sender_gil.py::test_a_train_*",
         "test_sender_pacing.py::test_a_train_has_no_more_segments_than_the_burst*",
         "test_sender_trains*.py::*",
