@@ -82,6 +82,7 @@ LINUX_ONLY = {
     "test_options_kernel.py": "the kernel's headers and answers",
     "test_package_artifacts.py": "the sdist and the wheel that this system builds",
     "test_package_typing.py": "mypy, the same everywhere",
+    "test_package_wheels.py::test_wheels_are_made_here_*": "the CPythons of a machine, by their names on PATH",
     "test_packet_*.py": "the packet ring",
     "test_peer_*.py": "tools of Linux",
     "test_options_buffers.py::test_size_within_the_limit_*": "a buffer that is doubled",

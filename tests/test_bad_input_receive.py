@@ -135,7 +135,7 @@ LO: dict[str, Any] = {"interface": "lo"}
             (
                 ("239.1.2.3:5000",),
                 {"interface": every},
-                'this host has lo (127.0.0.1/8, ::1/128); a Receiver takes "all" for every one of them',
+                '; a Receiver takes "all" for every one of them',
             )
             for every in ("any", "*", "0.0.0.0")
         ),

@@ -41,7 +41,7 @@ def error_of(stderr: str) -> str:
         ((), "the following arguments are required: COMMAND"),
         (("fly",), "argument COMMAND: invalid choice: 'fly'"),
         (("recv",), "recv: the following arguments are required: GROUP"),
-        (("recv", GROUP, "--interfac", "lo"), "unrecognized arguments: --interfac lo"),
+        (("recv", GROUP, "--interfac", "lo"), "unrecognized arguments: --interfac"),
         (("recv", GROUP, "--count", "0"), "recv: argument -c/--count: '0' is not a positive number"),
         (("recv", GROUP, "--duration", "never"), "recv: argument -t/--duration: 'never' is not a time in seconds"),
         (("recv", GROUP, "--buffer", "8X"), "recv: argument --buffer: '8X' is not a size in bytes"),

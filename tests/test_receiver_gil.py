@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,9 @@ def test_a_loop_in_c_over_large_batches_lets_others_run_after_fewer(loopback: ne
 @pytest.mark.usefixtures("never_switching")
 def test_a_set_of_receivers_that_are_behind_keeps_the_gil(loopback: netlab.Link, engine: str) -> None:
     groups = [at(group, loopback) for group in (V4.group, V4.other)]
-    with ReceiverSet([Receiver(group, batch_size=SIZE, engine=engine) for group in groups]) as receivers:
+    with contextlib.ExitStack() as stack:
+        members = [stack.enter_context(Receiver(group, batch_size=SIZE, engine=engine)) for group in groups]
+        receivers = stack.enter_context(ReceiverSet(members))
         for group in groups:
             with Sender(group) as sender:
                 for number in range(SIZE * BATCHES):
