@@ -9,12 +9,12 @@ in C do it: ip(7), ipv6(7).
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import options
 from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 from mcastfast.scope import Scope
+from mcastfast.sockets import bound_address
 
 if TYPE_CHECKING:
     from mcastfast.address import Group, IPAddress
@@ -41,7 +41,7 @@ class Binding(NamedTuple):
     @classmethod
     def of(cls, sock: socket.socket) -> Binding:
         """What a socket that somebody else bound never hears more than; Windows binds unicast and hears groups too."""
-        address = ip_address(sock.getsockname()[0].partition("%")[0])
+        address = bound_address(sock)
         return cls() if address.is_unspecified or CURRENT not in _BINDING_GROUPS else cls(group=address)
 
     def bind(self, sock: socket.socket, port: int) -> None:

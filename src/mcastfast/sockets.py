@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import warnings
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self, TypeAlias
 
 from mcastfast._core import Gate, begin_socket, end_socket
@@ -42,6 +43,11 @@ def bound_port(sock: socket.socket) -> int:
     except OSError:
         return 0
     return port
+
+
+def bound_address(sock: socket.socket) -> IPv4Address | IPv6Address:
+    """The address that a socket is bound to, without its scope."""
+    return ip_address(sock.getsockname()[0].partition("%")[0])
 
 
 def let_go(sock: socket.socket) -> None:

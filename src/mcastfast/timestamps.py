@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from mcastfast._core import interface_stamps
 from mcastfast.interface import Interface, interfaces
 from mcastfast.options import BOUND_DEVICE, get_option
+from mcastfast.sockets import bound_address
 
 if TYPE_CHECKING:
     import socket
@@ -42,8 +42,7 @@ def arrival_interfaces(sock: socket.socket) -> tuple[Interface, ...]:
     if device := get_option(sock, BOUND_DEVICE):
         return tuple(interface for interface in up if interface.name == device)
     outward = [interface for interface in up if not interface.is_loopback]
-    address = ip_address(sock.getsockname()[0].partition("%")[0])
-    if address.is_loopback or not outward:
+    if bound_address(sock).is_loopback or not outward:
         return tuple(interface for interface in up if interface.is_loopback)
     return tuple(outward)
 

@@ -33,8 +33,8 @@ def explain_silence(receiver: Receiver) -> Iterator[str]:
             yield f"  {joined} is down"
         elif not interface.is_running:
             yield f"  {joined} has no carrier"
-        elif is_ipv4 and (reason := _DROPS.get(_reverse_path_filter(interface))):
-            yield f"  {joined} {reason} (rp_filter, {_reverse_path_filter(interface)} in effect)"
+        elif is_ipv4 and (setting := _reverse_path_filter(interface)) in _DROPS:
+            yield f"  {joined} {_DROPS[setting]} (rp_filter, {setting} in effect)"
     yield f"  `mcastfast groups` shows what is joined, `tcpdump -ni NAME udp port {receiver.port}` what arrives"
     yield '  more is in the guide, "Why do I receive nothing?"'
 
