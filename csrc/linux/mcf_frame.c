@@ -1,5 +1,5 @@
 /* IPv4: RFC 791. IPv6 and its extension headers: RFC 8200, 4302. UDP: RFC 768, 8200 section 8.1. */
-#include "linux/mcf_follow.h"
+#include "linux/mcf_stream.h"
 
 #include <string.h>
 
@@ -39,11 +39,11 @@ static uint64_t add_number(uint64_t sum, uint16_t number)
     return add_bytes(sum, bytes, sizeof bytes);
 }
 
-int mcf_frame_checksum_is_good(const mcf_frame *frame, int is_ipv6, const uint8_t *udp, uint32_t length)
+int mcf_frame_checksum_is_good(const uint8_t *ip, int is_ipv6, const uint8_t *udp, uint32_t length)
 {
     if (!mcf_read16(udp + 6))
         return !is_ipv6;
-    uint64_t sum = is_ipv6 ? add_bytes(0, frame->data + 8, 32) : add_bytes(0, frame->data + 12, 8); /* the addresses */
+    uint64_t sum = is_ipv6 ? add_bytes(0, ip + 8, 32) : add_bytes(0, ip + 12, 8); /* the addresses */
     sum = add_number(sum, PROTOCOL_UDP);
     sum = add_number(sum, (uint16_t)length);
     return mcf_sums_up(add_bytes(sum, udp, length));
@@ -54,11 +54,6 @@ static void map(uint8_t mapped[16], const uint8_t address[4])
     memset(mapped, 0, 10);
     memset(mapped + 10, 0xff, 2);
     memcpy(mapped + 12, address, 4);
-}
-
-static int header_is_good(const uint8_t *ip, uint32_t length)
-{
-    return length == MCF_IPV4_HEADER ? mcf_ipv4_header_is_good(ip) : mcf_sums_up(add_bytes(0, ip, length));
 }
 
 /* These two describe the IP header, and find where UDP begins and the packet ends. */
@@ -74,7 +69,7 @@ static mcf_frame_verdict read_ipv4(const mcf_frame *frame, uint32_t *offset, uin
         return MCF_FRAME_MALFORMED;
     if (frame->captured < header)
         return MCF_FRAME_CUT;
-    if (!header_is_good(ip, header))
+    if (!mcf_sums_up(add_bytes(0, ip, header)))
         return MCF_FRAME_BAD_CHECKSUM;
     if (ip[9] != PROTOCOL_UDP)
         return MCF_FRAME_NOT_UDP;
@@ -133,11 +128,56 @@ static mcf_frame_verdict read_ipv6(const mcf_frame *frame, uint32_t *offset, uin
     return skip_extensions(frame, *end, ip[6], offset);
 }
 
+/* From the UDP header at `offset` on, in an IP packet that ends at `end`. */
+static mcf_frame_verdict read_udp(const mcf_frame *frame, uint32_t offset, uint32_t end, int is_ipv6,
+                                  mcf_frame_datagram *found)
+{
+    const uint8_t *udp = frame->data + offset;
+    if (end < offset + MCF_UDP_HEADER)
+        return MCF_FRAME_MALFORMED;
+    if (frame->captured < offset + MCF_UDP_HEADER)
+        return MCF_FRAME_CUT;
+    uint32_t length = mcf_read16(udp + 4);
+    if (is_ipv6 && length == 0) /* a jumbogram (RFC 2675) has no length; Linux takes the packet's at any size */
+        length = end - offset;
+    if (length < MCF_UDP_HEADER || length > end - offset)
+        return MCF_FRAME_MALFORMED;
+    if (frame->captured < offset + length)
+        return MCF_FRAME_CUT;
+    if (frame->checksum == MCF_CHECKSUM_UNKNOWN && !frame->segment &&
+        !mcf_frame_checksum_is_good(frame->data, is_ipv6, udp, length))
+        return MCF_FRAME_BAD_CHECKSUM;
+    found->source_port = mcf_read16(udp);
+    found->destination_port = mcf_read16(udp + 2);
+    found->offset = offset + MCF_UDP_HEADER;
+    found->length = length - MCF_UDP_HEADER;
+    found->segment = frame->segment < found->length ? frame->segment : 0;
+    return MCF_FRAME_DATAGRAM;
+}
+
 mcf_frame_verdict mcf_frame_read(int family, const mcf_frame *frame, mcf_frame_datagram *found)
 {
     uint32_t offset, end;
     int is_ipv6 = family == 6;
     mcf_frame_verdict verdict =
         is_ipv6 ? read_ipv6(frame, &offset, &end, found) : read_ipv4(frame, &offset, &end, found);
-    return verdict == MCF_FRAME_DATAGRAM ? mcf_frame_read_udp(frame, offset, end, is_ipv6, found) : verdict;
+    return verdict == MCF_FRAME_DATAGRAM ? read_udp(frame, offset, end, is_ipv6, found) : verdict;
+}
+
+void mcf_stream_begin(mcf_stream *stream, int family, const mcf_frame *frame, const mcf_frame_datagram *found)
+{
+    int is_ipv6 = family == 6;
+    const uint8_t *ip = frame->data;
+    uint32_t headers = (is_ipv6 ? MCF_IPV6_HEADER : MCF_IPV4_HEADER) + MCF_UDP_HEADER;
+    stream->headers = found->offset == headers ? headers : 0; /* none with options or extension headers */
+    if (!stream->headers)
+        return;
+    for (int word = 0; word < (is_ipv6 ? 6 : 3); word++)
+        stream->words[word] = mcf_common_word(is_ipv6, ip, word);
+    if (is_ipv6)
+        return;
+    uint8_t header[24];
+    memcpy(header, stream->words, sizeof header);
+    uint64_t sum = add_bytes(0, header, MCF_IPV4_HEADER);
+    stream->sum = (uint32_t)((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32));
 }

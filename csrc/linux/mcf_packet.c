@@ -11,8 +11,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "linux/mcf_follow.h"
 #include "linux/mcf_ring.h"
+#include "linux/mcf_ring_kind.h"
+#include "linux/mcf_stream.h"
 #include "posix/mcf_posix.h"
 #include "posix/mcf_tally.h"
 
@@ -34,8 +35,10 @@ typedef struct {
     uint8_t is_copied;      /* blocks are scarce: this one is copied */
     uint8_t has_packet;     /* `packet` is not delivered whole, of which `taken` bytes are */
     uint32_t taken;
-    mcf_ring_packet packet;
+    mcf_ring_packet packet; /* the last that was read in full, and what it has in common with the next ones: */
     mcf_frame_datagram datagram;
+    mcf_ring_kind kind;
+    mcf_stream stream;
 
     int64_t placed; /* losses that batch.dropped has shown */
     mcf_counter lost, copied, fragments, bad_checksums;
@@ -173,6 +176,14 @@ static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf
     }
 }
 
+static void fill_addresses(uint8_t (*to)[16], const uint8_t address[16], uint32_t rows)
+{
+    uint64_t halves[2];
+    memcpy(halves, address, sizeof halves);
+    for (uint32_t i = 0; i < rows; i++)
+        memcpy(to[i], halves, sizeof halves);
+}
+
 /* Writes rows [row, end): what the datagrams of a run of one stream have in common. */
 static void describe_run(const mcf_receiver *receiver, const mcf_ring_packet *packet,
                          const mcf_frame_datagram *datagram, mcf_arena *arena, uint32_t row, uint32_t end)
@@ -181,17 +192,14 @@ static void describe_run(const mcf_receiver *receiver, const mcf_ring_packet *pa
 #define FILL_COLUMN(name, value)                                                                                       \
     for (uint32_t i = row; i < end; i++)                                                                               \
     arena->name[i] = (value)
-#define FILL_ADDRESSES(name, address)                                                                                  \
-    for (uint32_t i = row; i < end; i++)                                                                               \
-    memcpy(arena->name[i], address, 16)
-    FILL_ADDRESSES(sources, datagram->source);
+    fill_addresses(arena->sources + row, datagram->source, end - row);
     FILL_COLUMN(source_ports, datagram->source_port);
     if (receiver->family == MCF_IPV6) {
         int is_link_local = datagram->source[0] == 0xfe && (datagram->source[1] & 0xc0) == 0x80;
         FILL_COLUMN(source_scopes, is_link_local ? packet->interface_index : 0);
     }
     if (metadata & MCF_META_DESTINATION) {
-        FILL_ADDRESSES(destinations, datagram->destination);
+        fill_addresses(arena->destinations + row, datagram->destination, end - row);
         FILL_COLUMN(interfaces, packet->interface_index);
     }
     if (metadata & MCF_META_DROPS)
@@ -201,7 +209,6 @@ static void describe_run(const mcf_receiver *receiver, const mcf_ring_packet *pa
     if (metadata & MCF_META_TOS)
         FILL_COLUMN(tos, datagram->tos);
 #undef FILL_COLUMN
-#undef FILL_ADDRESSES
 }
 
 /* What each datagram has of its own. */
@@ -236,6 +243,54 @@ static void copy_datagrams(packets *state, mcf_arena *arena, const uint8_t *payl
     mcf_counter_bump(&state->copied, count);
 }
 
+/* Describes the next datagrams of the block for as long as they are of the stream and nothing has to be done to them
+ * but to copy them, up to `most`, from that row on. *first is where offsets begin. Returns how many. */
+static uint32_t read_stream(const mcf_receiver *receiver, packets *state, mcf_arena *arena, columns to, uint32_t row,
+                            uint32_t most, const uint8_t **first, mcf_tally *tally)
+{
+    const mcf_stream stream = state->stream;
+    const mcf_ring_kind kind = state->kind;
+    mcf_ring_cursor cursor = state->cursor;
+    int is_copied = state->is_copied;
+    uint8_t *copy = arena->data + arena->used_data, *copies_end = arena->data + arena->data_size;
+    uint32_t max_datagram = receiver->limit, begin = row, end = row + (most < cursor.left ? most : cursor.left);
+    uint16_t flags = kind.is_hardware_time && to.timestamps ? MCF_FLAG_HARDWARE_TIME : 0;
+    const uint8_t *start = *first ? *first : cursor.at + kind.net + stream.headers;
+    int64_t bytes = 0;
+    for (; row < end; row++) {
+        const uint8_t *ip = cursor.at + kind.net, *payload = ip + stream.headers;
+        if (!mcf_ring_is_of_kind(cursor.at, &kind))
+            break;
+        int32_t length = mcf_stream_next(&stream, ip, mcf_ring_captured(cursor.at));
+        if (length < 0 || (uint32_t)length > max_datagram ||
+            (kind.has_unknown_sum && !mcf_stream_sum_is_good(&stream, ip, length)))
+            break;
+        if (is_copied) {
+            if (copies_end - copy < length)
+                break;
+            payload = memcpy(copy, payload, (size_t)length);
+            copy += length;
+        }
+        to.offsets[row] = (uint32_t)(payload - start);
+        to.lengths[row] = (uint32_t)length;
+        to.flags[row] = flags;
+        if (to.timestamps)
+            to.timestamps[row] = mcf_ring_time(cursor.at);
+        bytes += length;
+        mcf_ring_advance(&cursor);
+    }
+    if (row == begin)
+        return 0;
+    if (is_copied) {
+        arena->used_data += (size_t)bytes;
+        mcf_counter_bump(&state->copied, row - begin);
+    }
+    state->cursor = cursor;
+    tally->bytes += bytes;
+    *first = start;
+    return row - begin;
+}
+
 /* Describes datagrams of the block, up to `most`: *got, and what came beside them. Returns whether that was all of the
  * block. */
 static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, uint32_t most, mcf_range *got,
@@ -243,53 +298,46 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
 {
     int has_time = (receiver->metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP)) != 0;
     columns to = {arena->offsets, arena->lengths, arena->flags, has_time ? arena->timestamps : NULL};
-    uint32_t max_datagram = receiver->limit, start = arena->used_rows, rows = 0, others = 0;
-    mcf_ring_cursor cursor = state->cursor;
-    mcf_ring_packet pair[] = {state->packet, state->packet}, *packet = &pair[0], *next = &pair[1];
-    mcf_frame_datagram datagram = state->datagram;
-    uint32_t taken = state->taken, run = start;
-    int has_packet = state->has_packet;
-    if (has_packet && !is_accepted(state, packet, &datagram)) { /* any more */
-        others = count_datagrams(&datagram, datagram.length - taken);
-        has_packet = 0;
-    }
-    int is_run = has_packet; /* packet and datagram are of the rows from `run` on */
     const uint8_t *first = state->is_copied ? arena->data + arena->used_data : NULL;
-    while (rows < most) {
-        if (!has_packet) {
-            if (!mcf_ring_step(&cursor, next))
+    mcf_ring_packet *packet = &state->packet;
+    mcf_frame_datagram *datagram = &state->datagram;
+    uint32_t max_datagram = receiver->limit, others = 0, start = arena->used_rows, end = start + most;
+    uint32_t row = start, run = start; /* packet and datagram describe the rows from `run` on */
+    if ((state->has_packet || state->stream.headers) && !is_accepted(state, packet, datagram)) { /* any more */
+        if (state->has_packet)
+            others = count_datagrams(datagram, datagram->length - state->taken);
+        state->has_packet = 0;
+        state->stream.headers = 0;
+    }
+    while (row < end) {
+        if (!state->has_packet) {
+            if (state->stream.headers)
+                row += read_stream(receiver, state, arena, to, row, end - row, &first, tally);
+            if (row == end || !state->cursor.left)
                 break;
-            if (!is_run || next->interface_index != packet->interface_index ||
-                !mcf_frame_follow(receiver->family, &next->frame, &packet->frame, &datagram)) {
-                describe_run(receiver, packet, &datagram, arena, run, start + rows);
-                run = start + rows;
-                is_run = is_for_member(receiver, state, next, &datagram, &others);
-            }
-            mcf_ring_packet *before = packet;
-            packet = next;
-            next = before;
-            if (!is_run)
+            describe_run(receiver, packet, datagram, arena, run, row);
+            run = row;
+            state->kind = mcf_ring_kind_of(state->cursor.at);
+            (void)mcf_ring_step(&state->cursor, packet);
+            state->stream.headers = 0;
+            if (!is_for_member(receiver, state, packet, datagram, &others))
                 continue;
-            taken = 0;
+            mcf_stream_begin(&state->stream, receiver->family, &packet->frame, datagram);
+            state->taken = 0;
         }
-        const uint8_t *payload = packet->frame.data + datagram.offset + taken;
-        uint32_t left = datagram.length - taken, count = 1;
-        uint32_t size = datagram.segment ? datagram.segment : left;
+        const uint8_t *payload = packet->frame.data + datagram->offset + state->taken;
+        uint32_t left = datagram->length - state->taken, count = 1;
+        uint32_t size = datagram->segment ? datagram->segment : left;
         uint32_t shown = size < max_datagram ? size : max_datagram, step = size;
         uint16_t flags = size > shown ? MCF_FLAG_TRUNCATED : 0;
         if (!first)
             first = payload;
-        if (!datagram.segment && !state->is_copied) { /* mostly */
-            describe(&to, start + rows++, packet, (uint32_t)(payload - first), shown, flags);
-            tally->flags |= flags;
-            continue;
-        }
-        has_packet = 1;
-        if (datagram.segment) {
+        state->has_packet = 1;
+        if (datagram->segment) {
             flags |= has_time ? MCF_FLAG_SHARED_TIME : 0;
-            count = count_datagrams(&datagram, left);
-            if (count > most - rows)
-                count = most - rows;
+            count = count_datagrams(datagram, left);
+            if (count > end - row)
+                count = end - row;
         }
         if (state->is_copied) {
             size_t space = arena->data_size - arena->used_data;
@@ -303,39 +351,32 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
             step = shown;
         }
         for (uint32_t i = 0; i < count; i++)
-            describe(&to, start + rows + i, packet, (uint32_t)(payload - first) + i * step, shown, flags);
-        rows += count;
+            describe(&to, row + i, packet, (uint32_t)(payload - first) + i * step, shown, flags);
+        row += count;
+        tally->bytes += (int64_t)count * shown;
         tally->flags |= flags & MCF_FLAG_TRUNCATED;
         if (count * size >= left) { /* the last datagram of a train may be shorter */
             uint32_t rest = left - (count - 1) * size;
-            has_packet = 0;
-            if (rest < size) {
-                arena->lengths[start + rows - 1] = rest < shown ? rest : shown;
-                if (rest <= shown)
-                    arena->flags[start + rows - 1] &= (uint16_t)~MCF_FLAG_TRUNCATED;
+            state->has_packet = 0;
+            if (rest < shown) {
+                arena->lengths[row - 1] = rest;
+                tally->bytes -= shown - rest;
             }
+            if (rest <= shown)
+                arena->flags[row - 1] &= (uint16_t)~MCF_FLAG_TRUNCATED;
         } else {
-            taken += count * size;
+            state->taken += count * size;
         }
     }
-    describe_run(receiver, packet, &datagram, arena, run, start + rows);
-    state->cursor = cursor;
-    state->taken = taken;
-    state->has_packet = (uint8_t)has_packet;
-    if (has_packet) {
-        state->packet = *packet;
-        state->datagram = datagram;
-    }
-    *got = (mcf_range){.arena = arena, .row = start, .rows = rows};
-    if (rows) {
+    describe_run(receiver, packet, datagram, arena, run, row);
+    *got = (mcf_range){.arena = arena, .row = start, .rows = row - start};
+    if (got->rows) {
         got->data = (size_t)(first - (state->is_copied ? arena->data : state->block->data));
-        got->data_size = arena->offsets[start + rows - 1] + arena->lengths[start + rows - 1];
+        got->data_size = arena->offsets[row - 1] + arena->lengths[row - 1];
     }
-    for (uint32_t row = start; row < start + rows; row++)
-        tally->bytes += arena->lengths[row];
-    tally->kept = rows;
-    tally->used = rows + others;
-    return !has_packet && !cursor.left;
+    tally->kept = got->rows;
+    tally->used = got->rows + others;
+    return !state->has_packet && !state->cursor.left;
 }
 
 static void give_back(void *block)

@@ -48,31 +48,65 @@ static inline void mcf_ring_prefetch(const uint8_t *packet)
     __builtin_prefetch(packet + 128);
 }
 
+static inline const struct tpacket3_hdr *mcf_ring_header(const uint8_t *packet)
+{
+    return (const void *)packet;
+}
+
+static inline uint32_t mcf_ring_interface(const uint8_t *packet)
+{
+    return (uint32_t)((const struct sockaddr_ll *)(const void *)(packet + MCF_RING_ADDRESS_AT))->sll_ifindex;
+}
+
+static inline int64_t mcf_ring_time(const uint8_t *packet)
+{
+    return (int64_t)mcf_ring_header(packet)->tp_sec * 1000000000 + mcf_ring_header(packet)->tp_nsec;
+}
+
+/* Bytes of it, from the IP header on. */
+static inline uint32_t mcf_ring_captured(const uint8_t *packet)
+{
+    const struct tpacket3_hdr *header = mcf_ring_header(packet);
+    uint32_t link = (uint32_t)(header->tp_net - header->tp_mac);
+    return header->tp_snaplen > link ? header->tp_snaplen - link : 0;
+}
+
+static inline const uint8_t *mcf_ring_virtual(const uint8_t *packet, uint32_t mac)
+{
+    return packet + mac - sizeof(mcf_ring_virtual_header);
+}
+
+/* Behind the packet that the cursor is at. */
+static inline void mcf_ring_advance(mcf_ring_cursor *cursor)
+{
+    uint32_t size = mcf_ring_header(cursor->at)->tp_next_offset;
+    /* Packets of a stream are mostly of one size, and so lie this far apart. */
+    mcf_ring_prefetch(cursor->at + (size_t)MCF_RING_AHEAD * size);
+    cursor->at += size;
+    cursor->left--;
+}
+
 /* 1 and the next packet, 0 after the last. */
 static inline int mcf_ring_step(mcf_ring_cursor *cursor, mcf_ring_packet *packet)
 {
     if (!cursor->left)
         return 0;
-    const struct tpacket3_hdr *header = (const void *)cursor->at;
-    const struct sockaddr_ll *from = (const void *)(cursor->at + MCF_RING_ADDRESS_AT);
-    uint32_t status = header->tp_status;
+    const uint8_t *at = cursor->at;
+    const struct tpacket3_hdr *header = mcf_ring_header(at);
+    uint32_t status = header->tp_status, link = (uint32_t)(header->tp_net - header->tp_mac);
     mcf_ring_virtual_header virtual;
-    memcpy(&virtual, cursor->at + header->tp_mac - sizeof virtual, sizeof virtual);
-    uint32_t link = (uint32_t)(header->tp_net - header->tp_mac);
-    packet->frame.data = cursor->at + header->tp_net;
-    packet->frame.captured = header->tp_snaplen > link ? header->tp_snaplen - link : 0;
+    memcpy(&virtual, mcf_ring_virtual(at, header->tp_mac), sizeof virtual);
+    packet->frame.data = at + header->tp_net;
+    packet->frame.captured = mcf_ring_captured(at);
     packet->frame.length = header->tp_len > link ? header->tp_len - link : 0;
     packet->frame.segment = virtual.gso_type == MCF_RING_GSO_UDP_L4 ? virtual.gso_size : 0;
     packet->frame.checksum = status & TP_STATUS_CSUMNOTREADY ? MCF_CHECKSUM_UNFINISHED
                              : status & TP_STATUS_CSUM_VALID ? MCF_CHECKSUM_VALID
                                                              : MCF_CHECKSUM_UNKNOWN;
-    packet->interface_index = (uint32_t)from->sll_ifindex;
-    packet->timestamp = (int64_t)header->tp_sec * 1000000000 + header->tp_nsec;
+    packet->interface_index = mcf_ring_interface(at);
+    packet->timestamp = mcf_ring_time(at);
     packet->is_hardware_time = (status & TP_STATUS_TS_RAW_HARDWARE) != 0;
-    /* Packets of a stream are mostly of one size, and so lie this far apart. */
-    mcf_ring_prefetch(cursor->at + (size_t)MCF_RING_AHEAD * header->tp_next_offset);
-    cursor->at += header->tp_next_offset;
-    cursor->left--;
+    mcf_ring_advance(cursor);
     return 1;
 }
 
