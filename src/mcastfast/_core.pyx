@@ -46,6 +46,17 @@ from libc.string cimport memcmp, memcpy
 cdef extern from "<errno.h>":
     int ECANCELED
 
+cdef extern from "Python.h":
+    ctypedef struct wrapperbase:
+        pass
+    ctypedef struct PyWrapperDescrObject:
+        wrapperbase *d_base
+    ctypedef struct PyTypeObject:
+        object (*tp_iternext)(object)
+        PyObject *tp_dict
+    object PyDescr_NewWrapper(type cls, wrapperbase *base, void *wrapped)
+    void PyType_Modified(type cls)
+
 import os
 import socket
 from enum import IntFlag
@@ -87,3 +98,20 @@ include "_receive.pxi"
 include "_set.pxi"
 include "_send.pxi"
 include "_host.pxi"
+
+
+cdef int _make_slot_of_next(type cls) except -1:
+    """Makes __next__ what it is in types written in C: a view of the slot, which classes of Python then inherit.
+
+    Cython makes a method of it, and so each step of a Receiver, which is a class of Python, would look that up first.
+    """
+    pattern = type(iter(())).__next__
+    cdef void *slot = <void *>(<PyTypeObject *>cls).tp_iternext
+    (<dict>(<PyTypeObject *>cls).tp_dict)["__next__"] = PyDescr_NewWrapper(
+        cls, (<PyWrapperDescrObject *>pattern).d_base, slot)
+    PyType_Modified(cls)
+    return 0
+
+
+_make_slot_of_next(ReceiverCore)
+_make_slot_of_next(ReceiverSet)
