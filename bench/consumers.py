@@ -152,7 +152,7 @@ def _c_trains(consumer: Consumer) -> None:
 
 def _c_ring(consumer: Consumer) -> None:
     order = consumer.order
-    ring = Ring(Path(order.library), order.port, order.interface)
+    ring = Ring(Path(order.library), order.port, order.interface, LEAST_DELAY)
     member = consumer.portless()  # what comes by the ring comes to no socket
     received = ctypes.c_int64()
     consumer.count = lambda: received.value

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _UDP_GRO = 104
-_HANDED_OVER = 0.02  # seconds after which a ring has handed over what it got, blocks that are not full included
+_FILLING = 0.01  # seconds that the kernel waits for a block of a ring to be full, as it is wherever the cost counts
+_HANDED_OVER = 2 * _FILLING  # seconds after which a ring has handed over what it got, blocks that are not full included
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def _handed_over(drain: Move) -> Move:
 
 
 def _receive_c_ring(job: Job) -> Move:
-    return _handed_over(Ring(job.library, job.sock.getsockname()[1], "lo").drain)
+    return _handed_over(Ring(job.library, job.sock.getsockname()[1], "lo", _FILLING).drain)
 
 
 def _receive_packet(job: Job, *, each: bool = False) -> Move:
@@ -185,8 +186,9 @@ def _receive_packet(job: Job, *, each: bool = False) -> Move:
     from bench.drains import batches, datagrams
 
     group, port = job.sock.getsockname()
+    ring = mcastfast.Ring("64 MiB", delay=_FILLING)
     receiver = mcastfast.Receiver(
-        group, port=port, interface="lo", engine="packet", ring="64 MiB", max_datagram=job.slot_size
+        group, port=port, interface="lo", engine="packet", ring=ring, max_datagram=job.slot_size
     )
     return _handed_over(datagrams(receiver) if each else batches(receiver))
 

@@ -63,7 +63,8 @@ does with the payload. Coalescing pays only where trains arrive: from a sender w
 that joins (GRO). spead2 also puts heaps together, which nobody else here does. "Heap grown before" is asyncio in a
 process that once freed a large block, which changes how the C library serves its 256 KiB buffers. Datagrams for the
 packet ring are sent one by one, in trains they would be cheaper still, and more of them, up to 8192. The kernel writes
-them into the ring before the clock starts, while the others' time includes the copy out of the socket.
+them into the ring before the clock starts, blocks that are full (`Ring(delay=0.01)`), while the others' time includes
+the copy out of the socket.
 
 "Iterating" makes an object of each datagram, as asyncio, uvloop and spead2 do and `recvfrom`; batches alone are what
 columns, `records()` and `payloads()` work on.

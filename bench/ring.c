@@ -24,7 +24,6 @@ enum {
     BLOCK_SIZE = 1 << 18,
     BLOCKS = 256,      /* each may be handed over almost empty, for its age */
     FRAME_SIZE = 2048, /* the least unit of a block; packets take what they need */
-    RETIRE_MS = 1,
     PATIENCE_MS = 1000,
     IGNORE_OUTGOING = 23, /* PACKET_IGNORE_OUTGOING, since Linux 4.20 */
     AHEAD = 6,            /* packets to fetch before their turn, as if they were as long as this one */
@@ -55,8 +54,9 @@ static int failed(struct ring *ring)
     return -code;
 }
 
-/* A ring of what comes by that interface for that UDP port over IPv4. Needs CAP_NET_RAW. */
-int ring_open(struct ring **opened, int port, const char *interface)
+/* A ring of what comes by that interface for that UDP port over IPv4. A block that is not full is handed over after
+ * retire_ms. Needs CAP_NET_RAW. */
+int ring_open(struct ring **opened, int port, const char *interface, int retire_ms)
 {
     /* Nothing may arrive before the filter and the ring are there: the socket is bound last. */
     struct sock_filter instructions[] = {
@@ -74,7 +74,7 @@ int ring_open(struct ring **opened, int port, const char *interface)
         .tp_block_nr = BLOCKS,
         .tp_frame_size = FRAME_SIZE,
         .tp_frame_nr = BLOCKS * (BLOCK_SIZE / FRAME_SIZE),
-        .tp_retire_blk_tov = RETIRE_MS,
+        .tp_retire_blk_tov = (unsigned)retire_ms,
     };
     struct sockaddr_ll link = {
         .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = (int)if_nametoindex(interface)};
@@ -129,7 +129,7 @@ static int take(struct ring *ring)
 }
 
 /* Takes count datagrams, fewer when nothing came for PATIENCE_MS. A block that is not full is handed over up to
- * RETIRE_MS later. */
+ * retire_ms later. */
 int ring_drain(struct ring *ring, int count, int64_t *elapsed)
 {
     int received = 0, got = 1;
