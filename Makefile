@@ -11,6 +11,8 @@ ARGS ?=
 PYTHONS ?=
 # Processes that run tests; 0 runs them in this one.
 JOBS ?= auto
+# Not empty: `make test-wine` runs each test file on one of its CPythons, not on each.
+SHARE ?=
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
@@ -34,8 +36,8 @@ $(WINDOWS_PYTHONS): tests/wine/interpreters.py $(VENV)/.made-wine
 	$(PY) tests/wine/interpreters.py
 	@touch $@
 
-test-wine: install $(VENV)/.made-wine $(WINDOWS_PYTHONS) ## run the portable tests on Windows' CPython under Wine, which is not Windows
-	$(PY) tests/wine/run.py -- $(ARGS)
+test-wine: install $(VENV)/.made-wine $(WINDOWS_PYTHONS) ## run the portable tests on Windows' CPythons under Wine, which is not Windows
+	$(PY) tests/wine/run.py $(if $(SHARE),--share) -- $(ARGS)
 
 bench: install $(VENV)/.made-bench $(VENV)/.made-peers ## measure against C and what you would use instead: a table, build/bench/*.svg
 	$(PY) -m pytest bench $(ARGS)

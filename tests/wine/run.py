@@ -58,7 +58,7 @@ HANGS_AFTER = 180
 """Seconds that no test takes, on a slow machine that has other runs either."""
 
 PARTS = 2
-"""Runs that share the test files of an interpreter, at the same time: half of what one does is waiting."""
+"""Runs of an interpreter that share its test files, at the same time: half of what one does is waiting."""
 
 
 class Run(NamedTuple):
@@ -80,6 +80,7 @@ class Run(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--python", choices=[one.version for one in INTERPRETERS], help="this one only")
+    parser.add_argument("--share", action="store_true", help="each test file on one CPython only")
     parser.add_argument("--timeout", type=float, default=2400.0, help="seconds that a run may take")
     parser.add_argument("arguments", nargs="*", help="options and files for pytest, after --")
     options = parser.parse_args()
@@ -93,7 +94,8 @@ def main() -> int:
         wheels = list(workers.map(lambda one: pack_wheel(one, objects), chosen))
         list(workers.map(lambda name: compile_program(name, objects), C_PROGRAMS))
     netlab.enter_private_network()
-    runs = [run for interpreter in chosen for run in plan(interpreter, options.arguments)]
+    groups = [chosen] if options.share else [[one] for one in chosen]
+    runs = [run for group in groups for run in plan(group, options.arguments)]
     with ThreadPoolExecutor(len(runs)) as workers:
         codes = list(workers.map(lambda run: test(run, wheels[chosen.index(run.interpreter)], options.timeout), runs))
     for run, code in zip(runs, codes, strict=True):
@@ -103,16 +105,18 @@ def main() -> int:
     return int(any(codes))
 
 
-def plan(interpreter: Interpreter, arguments: Sequence[str]) -> list[Run]:
-    """All test files in PARTS runs, neighbours apart, for they are about the same; what was asked for in one."""
+def plan(interpreters: Sequence[Interpreter], arguments: Sequence[str]) -> list[Run]:
+    """All test files in PARTS runs of each that shares them, neighbours apart, for they are about the same; what was
+    asked for in one run of each.
+    """
     if arguments:
-        return [Run(interpreter, 1, arguments)]
+        return [Run(interpreter, 1, arguments) for interpreter in interpreters]
     files = sorted(f"tests/{path.name}" for path in TESTS.glob("test_*.py"))
-    parts = [{*files[part::PARTS]} for part in range(PARTS)]
+    takers = [(interpreter, number) for number in range(1, PARTS + 1) for interpreter in interpreters]
     # A file that is named would be imported, whatever conftest.py says of it.
     return [
-        Run(interpreter, number, [f"--ignore={name}" for name in files if name not in part])
-        for number, part in enumerate(parts, 1)
+        Run(*taker, [f"--ignore={name}" for name in files if name not in files[part :: len(takers)]])
+        for part, taker in enumerate(takers)
     ]
 
 
