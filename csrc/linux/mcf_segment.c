@@ -168,17 +168,31 @@ static int join(const mcf_sender *sender, uint32_t first, uint32_t count, uint8_
     return (int)length;
 }
 
-/* Sends a train by send(2), the option set. Returns as that, or 0 when the socket is not to have the option. */
-static ssize_t send_kept(mcf_sender *sender, mcf_trains *trains, size_t size, const struct iovec *whole)
+/* Sends a train of that many by send(2), the option set, and those behind it that lie as they do. Returns how many
+ * datagrams went, -1 with errno, or 0 when the socket is not to have the option. */
+static int send_kept(mcf_sender *sender, mcf_trains *trains, uint32_t first, uint32_t length, uint32_t count,
+                     const struct iovec *whole)
 {
+    size_t size = mcf_payload_at(sender, first).length;
+    const uint8_t *data = whole->iov_base;
+    uint32_t gone = 0;
     ssize_t sent = 0;
     trains->repeated = 0;
     lock(trains);
     if (size == atomic_load_explicit(&trains->kept, memory_order_relaxed) ||
-        (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0))
-        sent = send((int)sender->fd, whole->iov_base, whole->iov_len, MSG_DONTWAIT);
+        (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0)) {
+        sent = send((int)sender->fd, data, whole->iov_len, MSG_DONTWAIT);
+        while (sent > 0) {
+            mcf_counter_bump(&sender->trains, 1);
+            gone += length;
+            length = sender->alike ? mcf_train_length(sender, first + gone, count - gone) : 0;
+            if (length < 2)
+                break;
+            sent = send((int)sender->fd, data + gone * size, length * size, MSG_DONTWAIT);
+        }
+    }
     unlock(trains);
-    return sent;
+    return gone ? (int)gone : (int)sent;
 }
 
 /* Makes the message of one train; its payloads are copied, if at all, into the `left` bytes of room. Returns how many
@@ -215,13 +229,9 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_
     if (is_worth_keeping(sender, trains, size)) { /* then a call for each costs less than sendmmsg(2) */
         struct iovec whole;
         (void)join(sender, first, length, trains->room, left, &whole);
-        ssize_t sent = whole.iov_len ? send_kept(sender, trains, size, &whole) : 0;
-        if (sent < 0)
-            return refusal();
-        if (sent > 0) {
-            mcf_counter_bump(&sender->trains, 1);
-            return (int)length;
-        }
+        int gone = whole.iov_len ? send_kept(sender, trains, first, length, count, &whole) : 0;
+        if (gone)
+            return gone > 0 ? gone : refusal();
     }
     uint32_t number = 0;
     for (uint32_t at = 0; at < count && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
