@@ -1,4 +1,4 @@
-"""A step of an iteration goes straight to the extension type, in classes of Python as well, unless they have their own."""
+"""A step of an iteration goes straight to the extension type, in classes of Python too, unless they have their own."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def test_a_class_may_have_its_own_step() -> None:
 
 @pytest.mark.parametrize("cls", [Receiver, ReceiverSet])
 def test_the_step_can_be_called_by_its_name_for_its_own_objects_alone(cls: type) -> None:
-    with pytest.raises(TypeError, match="requires a .* object but received a 'int'"):
+    with pytest.raises(TypeError, match=r"requires a .* object but received a 'int'"):
         cls.__next__(3)  # type: ignore[attr-defined]

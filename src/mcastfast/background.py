@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast.errors import CURRENT, Operation, UnsupportedError, os_error
+from mcastfast.seconds import parse_seconds
 from mcastfast.sizes import Size, parse_size
 
 if TYPE_CHECKING:
@@ -58,11 +59,8 @@ class Background(NamedTuple):
                 f"background: priority={self.priority!r} is not available on {CURRENT}, which has no SCHED_FIFO: raise "
                 "the priority of the process"
             )
-        if not isinstance(self.delay, int | float):
-            raise TypeError(f"background: delay={self.delay!r} is not a number of seconds")
-        if not 0 <= self.delay <= _LONGEST_DELAY:
-            raise ValueError(f"background: delay={self.delay!r} is not in 0 to {_LONGEST_DELAY} seconds")
-        return self._replace(size=size, cpus=cpus)
+        delay = parse_seconds(self.delay, what="background: delay", least=0, most=_LONGEST_DELAY)
+        return self._replace(size=size, cpus=cpus, delay=delay)
 
     def start(self, core: ReceiverCore) -> None:
         """Start the thread for an open receiver. OSError with the remedy where the system refuses."""

@@ -83,12 +83,13 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     network device's; KernelTimestampWarning where a device gives none, and the kernel's in its place), "drops", "hops"
     (TTL or hop limit), "tos"; only what is named is paid for.
 
-    batch_size: datagrams a batch, 1 to 1024; None is 64, or 1024 with coalescing. max_datagram: bytes; longer ones are
-    cut and flagged. max_memory: bytes that kept batches may hold, or text such as "64 MiB". receive_buffer: bytes, or
-    text, wanted of the kernel; BufferClampedWarning when it grants less. loopback: None leaves the system's default
-    (acts on receivers on Windows only). reuse: share the port with other sockets; False: with none. strict=False allows
-    any-source joins in the source-specific range. engine: "auto", one of ENGINES or "packet"; "apple" (macOS 15.6 and
-    later) receives up to 256 datagrams a call, by a call that is private to the system.
+    batch_size: datagrams a batch, 1 to 1024; None is 64, or 1024 with coalescing and in a packet ring. max_datagram:
+    bytes; longer ones are cut and flagged. max_memory: bytes that kept batches may hold, or text such as "64 MiB".
+    receive_buffer: bytes, or text, wanted of the kernel; BufferClampedWarning when it grants less. loopback: None
+    leaves the system's default (acts on receivers on Windows only). reuse: share the port with other sockets; False:
+    with none. strict=False allows any-source joins in the source-specific range. engine: "auto", one of ENGINES or
+    "packet"; "apple" (macOS 15.6 and later) receives up to 256 datagrams a call, by a call that is private to the
+    system.
 
     engine="iocp" (Windows) posts overlapped receives ahead, batch_size of them, so that datagrams land in the memory of
     batches while Python is busy, and takes what has landed from a completion port, up to 64 at a time. The socket must

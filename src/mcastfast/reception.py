@@ -13,6 +13,7 @@ from mcastfast import _core, options
 from mcastfast.background import Background, read_background
 from mcastfast.errors import Operation, UnsupportedError, os_error
 from mcastfast.ring import Ring, plan_ring
+from mcastfast.seconds import parse_seconds
 from mcastfast.sizes import Size, parse_size
 from mcastfast.switches import check_optional_switches
 
@@ -26,7 +27,8 @@ DEFAULT_MEMORY = 256 * 1024 * 1024
 """max_memory unless given, bytes."""
 
 LONGEST_SPIN = 60.0
-"""Seconds."""
+LEAST_BUSY_POLL, LONGEST_BUSY_POLL = 1e-9, 1.0
+"""Seconds. The kernel counts busy polling in microseconds, to which it is rounded up."""
 
 _OWNED = (
     "Whoever owns the port gets what completes there, as asyncio's Proactor event loop does, and a socket leaves its "
@@ -159,9 +161,9 @@ def plan_reception(
     coalesces = _coalesces(family, engine, coalesce=coalesce, background=thread is not None)
     if batch_size is None:
         batch_size = _core.MAX_BATCH if coalesces or planned_ring else DEFAULT_BATCH
-    _check_seconds("spin", spin)
-    if not (math.isfinite(spin) and 0 <= spin <= LONGEST_SPIN):
-        raise ValueError(f"spin={spin!r} is not in 0 to {LONGEST_SPIN} seconds")
+    spin = parse_seconds(spin, what="spin", least=0, most=LONGEST_SPIN)
+    if busy_poll is not None:
+        busy_poll = parse_seconds(busy_poll, what="busy_poll", least=LEAST_BUSY_POLL, most=LONGEST_BUSY_POLL)
     if thread:
         size = parse_size(thread.size, what="background")
     else:
@@ -181,7 +183,7 @@ def plan_reception(
         coalesce=coalesces,
         background=thread,
         spin=spin,
-        busy_poll=None if busy_poll is None else _microseconds(busy_poll),
+        busy_poll=None if busy_poll is None else math.ceil(busy_poll * 1e6),
         ring=planned_ring,
     )
 
@@ -203,18 +205,6 @@ def _names(keyword: str, given: Iterable[str], known: Mapping[str, object]) -> f
 
 def _mask(names: Iterable[str], bits: Mapping[str, int]) -> int:
     return sum(bits[name] for name in names)
-
-
-def _check_seconds(keyword: str, value: object) -> None:
-    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
-        raise TypeError(f"{keyword}={value!r} is not a number of seconds")
-
-
-def _microseconds(busy_poll: float) -> int:
-    _check_seconds("busy_poll", busy_poll)
-    if not (math.isfinite(busy_poll) and 0 < busy_poll <= 1):
-        raise ValueError(f"busy_poll={busy_poll!r} is not above 0 and up to 1 second")
-    return math.ceil(busy_poll * 1e6)
 
 
 def _coalesces(family: int, engine: str, *, coalesce: bool | None, background: bool) -> bool:

@@ -9,6 +9,7 @@ from mcastfast import _core
 from mcastfast.address import to_mapped
 from mcastfast.errors import Operation, os_error
 from mcastfast.membership import FilterMode
+from mcastfast.seconds import parse_seconds
 from mcastfast.sizes import Size, parse_size
 
 if TYPE_CHECKING:
@@ -48,11 +49,8 @@ class Ring(NamedTuple):
     def checked(self) -> Ring:
         """The same with its size in bytes. Raises TypeError or ValueError for what cannot be asked for."""
         size = parse_size(self.size, what="ring")
-        if isinstance(self.delay, bool) or not isinstance(self.delay, int | float):
-            raise TypeError(f"ring: delay={self.delay!r} is not a number of seconds")
-        if not LEAST_DELAY <= self.delay <= LONGEST_DELAY:
-            raise ValueError(f"ring: delay={self.delay!r} is not in {LEAST_DELAY} to {LONGEST_DELAY} seconds")
-        return self._replace(size=max(LEAST_BLOCKS, -(-size // BLOCK)) * BLOCK)
+        delay = parse_seconds(self.delay, what="ring: delay", least=LEAST_DELAY, most=LONGEST_DELAY)
+        return self._replace(size=max(LEAST_BLOCKS, -(-size // BLOCK)) * BLOCK, delay=delay)
 
     def open(self, core: _core.ReceiverCore, sock: socket.socket, interface: Interface | None) -> None:
         """Open the ring beside a bound socket. OSError with the remedy where the system refuses."""
