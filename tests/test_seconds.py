@@ -22,7 +22,7 @@ def test_what_is_no_number_is_refused(seconds: object) -> None:
         parse_seconds(seconds, what="spin", least=0, most=1)
 
 
-@pytest.mark.parametrize("seconds", [-0.001, 1.001, math.nan, math.inf, -math.inf, 10**400])
+@pytest.mark.parametrize("seconds", [-0.001, 1.001, math.nan, math.inf, -math.inf, 10**400, Decimal("sNaN")])
 def test_what_is_out_of_range_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match=r"^ring: delay=.* is not in 0 to 1 seconds$"):
         parse_seconds(seconds, what="ring: delay", least=0, most=1)

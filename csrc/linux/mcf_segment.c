@@ -38,7 +38,7 @@ enum { KEEP_AFTER = 16 };
 static void lock(mcf_trains *trains)
 {
     while (atomic_flag_test_and_set_explicit(&trains->lock, memory_order_acquire))
-        sched_yield(); /* the other is in a call that does not wait */
+        sched_yield(); /* the other is in calls that do not wait */
 }
 
 static void unlock(mcf_trains *trains)
@@ -181,14 +181,15 @@ static int send_kept(mcf_sender *sender, mcf_trains *trains, uint32_t first, uin
     lock(trains);
     if (size == atomic_load_explicit(&trains->kept, memory_order_relaxed) ||
         (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0)) {
-        sent = send((int)sender->fd, data, whole->iov_len, MSG_DONTWAIT);
-        while (sent > 0) {
+        size_t octets = whole->iov_len;
+        for (int number = 0; length > 1 && number < MCF_MOST_TRAINS; number++) {
+            sent = send((int)sender->fd, data + gone * size, octets, MSG_DONTWAIT);
+            if (sent < 0)
+                break;
             mcf_counter_bump(&sender->trains, 1);
             gone += length;
-            length = sender->alike ? mcf_train_length(sender, first + gone, count - gone) : 0;
-            if (length < 2)
-                break;
-            sent = send((int)sender->fd, data + gone * size, length * size, MSG_DONTWAIT);
+            length = sender->alike && gone < count ? mcf_train_length(sender, first + gone, count - gone) : 0;
+            octets = length * size;
         }
     }
     unlock(trains);

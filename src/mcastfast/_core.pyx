@@ -47,7 +47,7 @@ cdef extern from "<errno.h>":
     int ECANCELED
 
 cdef extern from "Python.h":
-    ctypedef struct wrapperbase:
+    struct wrapperbase:
         pass
     ctypedef struct PyWrapperDescrObject:
         wrapperbase *d_base

@@ -15,7 +15,7 @@ def parse_seconds(seconds: object, *, what: str, least: float, most: float) -> f
         raise TypeError(f"{what}={seconds!r} is not a number of seconds")
     try:
         number = float(seconds)
-    except OverflowError:
+    except (OverflowError, ValueError):  # of what is too large, and Decimal("sNaN")
         number = nan
     if not least <= number <= most:
         raise ValueError(f"{what}={seconds!r} is not in {least} to {most} seconds")
