@@ -174,10 +174,5 @@ void mcf_stream_begin(mcf_stream *stream, int family, const mcf_frame *frame, co
         return;
     for (int word = 0; word < (is_ipv6 ? 6 : 3); word++)
         stream->words[word] = mcf_common_word(is_ipv6, ip, word);
-    if (is_ipv6)
-        return;
-    uint8_t header[24];
-    memcpy(header, stream->words, sizeof header);
-    uint64_t sum = add_bytes(0, header, MCF_IPV4_HEADER);
-    stream->sum = (uint32_t)((sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32));
+    stream->sum = is_ipv6 ? 0 : add_bytes(0, (const uint8_t *)stream->words, MCF_IPV4_HEADER);
 }

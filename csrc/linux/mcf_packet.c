@@ -218,17 +218,20 @@ typedef struct {
     int64_t *timestamps; /* NULL where nobody asked */
 } columns;
 
-static inline void describe(const columns *to, uint32_t row, const mcf_ring_packet *packet, uint32_t offset,
-                            uint32_t length, uint16_t flags)
+static inline void describe(const columns *to, uint32_t row, int64_t time, uint32_t offset, uint32_t length,
+                            uint16_t flags)
 {
+    if (to->timestamps)
+        to->timestamps[row] = time;
     to->offsets[row] = offset;
     to->lengths[row] = length;
-    if (to->timestamps) {
-        to->timestamps[row] = packet->timestamp;
-        if (packet->is_hardware_time)
-            flags |= MCF_FLAG_HARDWARE_TIME;
-    }
     to->flags[row] = flags;
+}
+
+/* The flag of this packet's time, where anybody asked for that. */
+static inline uint16_t time_flag(const columns *to, const mcf_ring_packet *packet)
+{
+    return to->timestamps && packet->is_hardware_time ? MCF_FLAG_HARDWARE_TIME : 0;
 }
 
 /* Copies the first bytes of datagrams that lie `size` apart, close to each other, behind what is used of the arena. */
@@ -254,7 +257,8 @@ static uint32_t read_stream(const mcf_receiver *receiver, packets *state, mcf_ar
     int is_copied = state->is_copied;
     uint8_t *copy = arena->data + arena->used_data, *copies_end = arena->data + arena->data_size;
     uint32_t max_datagram = receiver->limit, begin = row, end = row + (most < cursor.left ? most : cursor.left);
-    uint16_t flags = kind.is_hardware_time && to.timestamps ? MCF_FLAG_HARDWARE_TIME : 0;
+    uint16_t flags = time_flag(&to, &state->packet);
+    int has_unknown_sum = state->packet.frame.checksum == MCF_CHECKSUM_UNKNOWN;
     const uint8_t *start = *first ? *first : cursor.at + kind.net + stream.headers;
     int64_t bytes = 0;
     for (; row < end; row++) {
@@ -263,7 +267,7 @@ static uint32_t read_stream(const mcf_receiver *receiver, packets *state, mcf_ar
             break;
         int32_t length = mcf_stream_next(&stream, ip, mcf_ring_captured(cursor.at));
         if (length < 0 || (uint32_t)length > max_datagram ||
-            (kind.has_unknown_sum && !mcf_stream_sum_is_good(&stream, ip, length)))
+            (has_unknown_sum && !mcf_stream_sum_is_good(&stream, ip, length)))
             break;
         if (is_copied) {
             if (copies_end - copy < length)
@@ -271,11 +275,7 @@ static uint32_t read_stream(const mcf_receiver *receiver, packets *state, mcf_ar
             payload = memcpy(copy, payload, (size_t)length);
             copy += length;
         }
-        to.offsets[row] = (uint32_t)(payload - start);
-        to.lengths[row] = (uint32_t)length;
-        to.flags[row] = flags;
-        if (to.timestamps)
-            to.timestamps[row] = mcf_ring_time(cursor.at);
+        describe(&to, row, mcf_ring_time(cursor.at), (uint32_t)(payload - start), (uint32_t)length, flags);
         bytes += length;
         mcf_ring_advance(&cursor);
     }
@@ -317,11 +317,12 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
                 break;
             describe_run(receiver, packet, datagram, arena, run, row);
             run = row;
-            state->kind = mcf_ring_kind_of(state->cursor.at);
+            const uint8_t *at = state->cursor.at;
             (void)mcf_ring_step(&state->cursor, packet);
             state->stream.headers = 0;
             if (!is_for_member(receiver, state, packet, datagram, &others))
                 continue;
+            state->kind = mcf_ring_kind_of(at);
             mcf_stream_begin(&state->stream, receiver->family, &packet->frame, datagram);
             state->taken = 0;
         }
@@ -329,7 +330,7 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
         uint32_t left = datagram->length - state->taken, count = 1;
         uint32_t size = datagram->segment ? datagram->segment : left;
         uint32_t shown = size < max_datagram ? size : max_datagram, step = size;
-        uint16_t flags = size > shown ? MCF_FLAG_TRUNCATED : 0;
+        uint16_t flags = (size > shown ? MCF_FLAG_TRUNCATED : 0) | time_flag(&to, packet);
         if (!first)
             first = payload;
         state->has_packet = 1;
@@ -351,7 +352,7 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
             step = shown;
         }
         for (uint32_t i = 0; i < count; i++)
-            describe(&to, row + i, packet, (uint32_t)(payload - first) + i * step, shown, flags);
+            describe(&to, row + i, packet->timestamp, (uint32_t)(payload - first) + i * step, shown, flags);
         row += count;
         tally->bytes += (int64_t)count * shown;
         tally->flags |= flags & MCF_FLAG_TRUNCATED;

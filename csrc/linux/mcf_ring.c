@@ -230,7 +230,7 @@ int mcf_ring_has_next(const mcf_ring *ring)
     if (mcf_ring_is_stuck(ring) || !(status_of(header) & TP_STATUS_USER))
         return 0;
     const uint8_t *packet = block_of(ring, ring->next) + header->offset_to_first_pkt;
-    uint32_t size = ((const struct tpacket3_hdr *)(const void *)packet)->tp_next_offset;
+    uint32_t size = mcf_ring_header(packet)->tp_next_offset;
     for (int i = 0; i < MCF_RING_AHEAD; i++, packet += size)
         mcf_ring_prefetch(packet);
     return 1;

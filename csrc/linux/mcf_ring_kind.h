@@ -11,7 +11,6 @@ typedef struct {
     uint32_t status; /* of MCF_RING_KIND */
     uint32_t interface_index;
     uint16_t mac, net;
-    uint8_t is_hardware_time, has_unknown_sum;
 } mcf_ring_kind;
 
 #define MCF_RING_KIND (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID | TP_STATUS_TS_RAW_HARDWARE)
@@ -26,15 +25,12 @@ static inline uint32_t mcf_ring_places(const uint8_t *packet)
 static inline mcf_ring_kind mcf_ring_kind_of(const uint8_t *packet)
 {
     const struct tpacket3_hdr *header = mcf_ring_header(packet);
-    uint32_t status = header->tp_status;
     return (mcf_ring_kind){
         .places = mcf_ring_places(packet),
-        .status = status & MCF_RING_KIND,
+        .status = header->tp_status & MCF_RING_KIND,
         .interface_index = mcf_ring_interface(packet),
         .mac = header->tp_mac,
         .net = header->tp_net,
-        .is_hardware_time = (status & TP_STATUS_TS_RAW_HARDWARE) != 0,
-        .has_unknown_sum = !(status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID)),
     };
 }
 

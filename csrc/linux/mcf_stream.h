@@ -32,7 +32,7 @@ int mcf_frame_checksum_is_good(const uint8_t *ip, int is_ipv6, const uint8_t *ud
 /* What the datagrams of a stream have in common, from IP version to UDP ports. */
 typedef struct {
     uint64_t words[6]; /* of the headers; what belongs to each datagram is 0 */
-    uint32_t sum;      /* of IPv4's words, as far as they are common */
+    uint64_t sum;      /* of IPv4's words, as far as they are common; not yet folded */
     uint32_t headers;  /* bytes of IP and UDP; 0 = no other datagram is of this stream */
 } mcf_stream;
 
@@ -75,7 +75,7 @@ static inline int32_t mcf_stream_next(const mcf_stream *stream, const uint8_t *i
         uint16_t checksum;
         memcpy(&lengths, ip + 2, sizeof lengths); /* and identification */
         memcpy(&checksum, ip + 10, sizeof checksum);
-        if (!mcf_sums_up((uint64_t)stream->sum + lengths + checksum))
+        if (!mcf_sums_up(stream->sum + lengths + checksum))
             return -1;
     }
     return (int32_t)(length - MCF_UDP_HEADER);
