@@ -82,6 +82,9 @@ typedef struct mcf_engine {
     /* Waits until there is something to receive, as mcf_wait, where the socket does not tell: select(2) and its kin do
      * not see it, and no thread receives in the background. NULL: it is readable. */
     int (*wait)(mcf_receiver *receiver, int64_t deadline);
+    /* Whether a receive would find something, as far as that can be seen without a call to the system. NULL: it cannot
+     * be seen. */
+    int (*has_more)(const mcf_receiver *receiver);
     /* Receives into what is left of the arena, which has room, and marks what it used; describes up to `most` datagrams
      * that pass the filter: *got. What else it took from the socket is carried, and the next receive delivers that
      * first. Returns how many messages there were, 0 when nothing is there, or -errno. With wait it waits for the first

@@ -451,6 +451,12 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     return (int)used;
 }
 
+static int has_more(const mcf_receiver *receiver)
+{
+    const packets *state = receiver->vectors;
+    return state->ring && mcf_ring_has_next(state->ring);
+}
+
 /* The tap */
 
 static int probe(void)
@@ -550,5 +556,6 @@ const mcf_engine mcf_packet_engine = {
     .prepare = prepare,
     .retire = retire,
     .room = room,
+    .has_more = has_more,
     .receive = receive,
 };

@@ -1,6 +1,7 @@
-/* Preloaded: counts the calls of this process that receive or send, count_<call> each, and lets them through. */
+/* Preloaded: counts the calls of this process that receive, send or wait, count_<call> each, and lets them through. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,3 +32,4 @@ COUNTED(ssize_t, sendto,
         (fd, data, size, flags, name, length))
 COUNTED(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
 COUNTED(int, sendmmsg, (int fd, struct mmsghdr *messages, unsigned int count, int flags), (fd, messages, count, flags))
+COUNTED(int, poll, (struct pollfd *polled, nfds_t count, int timeout), (polled, count, timeout))
