@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
 
 from bench.climit import SLOT_SIZE, SLOTS
@@ -61,6 +61,27 @@ def contestant(feed: Feed, depth: int, drain: Move) -> Contestant:
         elapsed = sum(nanoseconds for nanoseconds, _ in drained[1:])
         received = sum(count for _, count in drained)
         return Turn(elapsed / (TIMED_DRAINS * depth), len(drained) * depth, received, feed.drops - dropped)
+
+    return turn
+
+
+def ring_contestant(feed: Feed, depth: int, drain: Move, *, behind: int, pause: float) -> Contestant:
+    """Return the turn that fills a packet ring and times how it is read by who runs for long.
+
+    All is offered at first, and the first drain is not timed. `behind` are datagrams that follow those that are timed:
+    what a ring gets stays out of sight until a block is full, or old. They are taken after a pause, for the next turn.
+    """
+
+    def turn() -> Turn:
+        dropped = feed.drops
+        offered = (1 + TIMED_DRAINS) * depth + behind
+        feed.fill(offered)
+        _, received = drain(depth)
+        elapsed, timed = drain(offered - behind - received)
+        received += timed
+        sleep(pause)
+        _, rest = drain(offered - received)
+        return Turn(elapsed / timed, offered, received + rest, feed.drops - dropped)
 
     return turn
 

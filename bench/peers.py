@@ -20,7 +20,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from time import perf_counter_ns, sleep
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from bench.climit import SLOT_SIZE, SLOTS, Limit, Ring
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _UDP_GRO = 104
-_FILLING = 0.01  # seconds that the kernel waits for a block of a ring to be full, as it is wherever the cost counts
-_HANDED_OVER = 2 * _FILLING  # seconds after which a ring has handed over what it got, blocks that are not full included
+FILLING = 0.05  # seconds that the kernel waits for a block of a ring to be full, as it is wherever the cost counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +166,8 @@ def _receive_c_trains(job: Job) -> Move:
     return lambda count: limit.drain_trains(job.sock.fileno(), count, job.size)
 
 
-def _handed_over(drain: Move) -> Move:
-    """Start the clock when the ring has handed over all that it got: the others' queues are there before it, too."""
-
-    def wait_and_drain(count: int) -> tuple[int, int]:
-        sleep(_HANDED_OVER)
-        return drain(count)
-
-    return wait_and_drain
-
-
 def _receive_c_ring(job: Job) -> Move:
-    return _handed_over(Ring(job.library, job.sock.getsockname()[1], "lo", _FILLING).drain)
+    return Ring(job.library, job.sock.getsockname()[1], "lo", FILLING).drain
 
 
 def _receive_packet(job: Job, *, each: bool = False) -> Move:
@@ -186,11 +175,11 @@ def _receive_packet(job: Job, *, each: bool = False) -> Move:
     from bench.drains import batches, datagrams
 
     group, port = job.sock.getsockname()
-    ring = mcastfast.Ring("64 MiB", delay=_FILLING)
+    ring = mcastfast.Ring("64 MiB", delay=FILLING)
     receiver = mcastfast.Receiver(
         group, port=port, interface="lo", engine="packet", ring=ring, max_datagram=job.slot_size
     )
-    return _handed_over(datagrams(receiver) if each else batches(receiver))
+    return datagrams(receiver) if each else batches(receiver)
 
 
 def _send_by_transport(loop: asyncio.AbstractEventLoop, job: Job) -> Move:

@@ -61,10 +61,13 @@ nothing else running. The sender used UDP_SEGMENT, so that they come as trains t
 *Not shown*: what the kernel does before a datagram is in the socket; what waiting costs (below); what your program
 does with the payload. Coalescing pays only where trains arrive: from a sender with UDP_SEGMENT, or a network card
 that joins (GRO). spead2 also puts heaps together, which nobody else here does. "Heap grown before" is asyncio in a
-process that once freed a large block, which changes how the C library serves its 256 KiB buffers. Datagrams for the
-packet ring are sent one by one, in trains they would be cheaper still, and more of them, up to 8192. The kernel writes
-them into the ring before the clock starts, blocks that are full (`Ring(delay=0.01)`), while the others' time includes
-the copy out of the socket.
+process that once freed a large block, which changes how the C library serves its 256 KiB buffers.
+
+Datagrams for the packet ring are sent one by one, in trains they would be cheaper still, and more of them, up to 24,576
+behind 8,192 that are not timed: a process that starts to read finds its caches cold, some 40 µs on a machine with
+neighbours, which is what a thousand datagrams of a ring cost. The others' figures have it in 512. The kernel writes
+them into full blocks of the ring (`Ring(delay=0.05)` is longer than one takes to fill) before the clock starts, while
+the others' time includes the copy out of the socket.
 
 "Iterating" makes an object of each datagram, as asyncio, uvloop and spead2 do and `recvfrom`; batches alone are what
 columns, `records()` and `payloads()` work on.

@@ -4,7 +4,8 @@ Each runs in an interpreter of its own (bench.peers says why); the C limit and m
 way to go from the process that fills the socket. spead2 gets its own framing around the same payload. The datagrams
 for a packet ring are sent one by one, as they come from a network, for trains would stay whole there; and they are
 more: a ring is read so fast that of what the others have queued only the start would be measured, when a process that
-has waited finds its caches cold.
+has waited finds its caches cold. Behind them come as many as a block takes, so that those that are timed are in full
+blocks, which the kernel hands over at once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pytest
 from bench import drains, elsewhere, spead
 from bench.climit import SLOTS
 from bench.feed import Feed
-from bench.peers import FROM_A_RING, RECEIVING, available
+from bench.peers import FILLING, FROM_A_RING, RECEIVING, available
 from bench.rig import replayed_time
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.benchmark(timer=replayed_time)
 
 ROUNDS = 41
-RING_DEPTH = 8192  # datagrams, but not more bytes than
-RING_BYTES = 24 << 20
+RING_DEPTH = 8192  # datagrams of one drain, but not more bytes than
+RING_BYTES = 6 << 20
+BLOCK = 256 << 10  # bytes of a ring that are handed over together
 NAMES = available(RECEIVING)
 
 
@@ -50,7 +52,14 @@ def _enter(rig: Rig, stack: ExitStack, size: int) -> dict[str, Contestant]:
         feeds[name] = feed
         peers[name] = elsewhere.Peer(stack, "receive", name, feed.receiver.fileno(), rig.limit.directory, size)
     elsewhere.gather(stack, peers.values())
-    return {name: drains.contestant(feeds[name], depths[name], peers[name].move) for name in NAMES}
+
+    def contestant(name: str) -> Contestant:
+        feed, depth, move = feeds[name], depths[name], peers[name].move
+        if name in FROM_A_RING:
+            return drains.ring_contestant(feed, depth, move, behind=BLOCK // size, pause=2 * FILLING)
+        return drains.contestant(feed, depth, move)
+
+    return {name: contestant(name) for name in NAMES}
 
 
 @pytest.mark.timeout(120)

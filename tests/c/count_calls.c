@@ -32,4 +32,4 @@ COUNTED(ssize_t, sendto,
         (fd, data, size, flags, name, length))
 COUNTED(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
 COUNTED(int, sendmmsg, (int fd, struct mmsghdr *messages, unsigned int count, int flags), (fd, messages, count, flags))
-COUNTED(int, poll, (struct pollfd *polled, nfds_t count, int timeout), (polled, count, timeout))
+COUNTED(int, poll, (struct pollfd * polled, nfds_t count, int timeout), (polled, count, timeout))
