@@ -69,7 +69,7 @@ format: $(VENV)/.made-lint ## bring Python and C into the project's style
 # the runtime is preloaded, its own leaks at exit are not ours to report, and malloc must see every object.
 # Left out is what is of Python alone, and what only starts programs that do what other tests do.
 SANITIZED := build/sanitize
-UNSANITIZED := $(foreach what,address bench c_core capabilities cli package rate_grammar seconds source_rules,--ignore-glob="tests/test_$(what)*")
+UNSANITIZED := $(foreach what,address bench c_core capabilities cli docs engines membership_kernel package peer rate_grammar seconds source,--ignore-glob="tests/test_$(what)*")
 sanitize: install $(VENV)/.made-test ## run the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	MCASTFAST_SANITIZE=address,undefined $(PY) setup.py --quiet build --build-base $(SANITIZED) --build-lib $(SANITIZED)/lib
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
