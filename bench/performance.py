@@ -65,9 +65,9 @@ process that once freed a large block, which changes how the C library serves it
 
 Datagrams for the packet ring are sent one by one, in trains they would be cheaper still, and more of them, up to 24,576
 behind 8,192 that are not timed: a process that starts to read finds its caches cold, some 40 µs on a machine with
-neighbours, which is what a thousand datagrams of a ring cost. The others' figures have it in 512. The kernel writes
-them into full blocks of the ring (`Ring(delay=0.05)` is longer than one takes to fill) before the clock starts, while
-the others' time includes the copy out of the socket.
+neighbours, which is what a thousand datagrams of a ring cost. The others' figures include it, for 512. The kernel
+writes them into full blocks of the ring (`Ring(delay=0.05)` is longer than one takes to fill) before the clock starts,
+while the others' time includes the copy out of the socket.
 
 "Iterating" makes an object of each datagram, as asyncio, uvloop and spead2 do and `recvfrom`; batches alone are what
 columns, `records()` and `payloads()` work on.

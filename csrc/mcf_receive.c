@@ -210,7 +210,8 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
     if (arena->filler != receiver->id)
         adopt(receiver, arena);
     int may_wait = deadline != MCF_DO_NOT_WAIT && deadline != MCF_ONE_LOOK;
-    /* A short batch emptied the queue: waiting first then saves a receive that would find nothing. */
+    /* A short batch emptied the queue: waiting first then saves a receive that would find nothing, unless something is
+     * seen to have come since. */
     int wait_first = may_wait && receiver->last_count < receiver->last_asked && !receiver->carried &&
                      !(receiver->engine->has_more && receiver->engine->has_more(receiver));
     int rounds = 0;
