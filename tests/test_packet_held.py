@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+from netlab import wait_until
 from packetlab import BLOCK, families, needs_packet, packet_receiver
 from receivelab import TIMEOUT, V4, Worker, at, receive, sources
 
@@ -121,6 +123,35 @@ def test_what_found_no_room_is_counted_and_shown_where_it_is_missing(loopback: L
         assert (batch.payloads(), list(batch.dropped)) == ([b"after"], [7])
         assert list(_lone(ring, source, b"more").dropped) == [0]
     assert ring.stats.kernel_drops == 7
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["unasked", "stats"])
+def test_a_loss_is_shown_behind_what_came_before_it_whoever_asked_for_it_first(loopback: Link, asks: bool) -> None:
+    with (
+        packet_receiver(V4.group, loopback, ring=4 * BLOCK, metadata=["drops"]) as ring,
+        sources(loopback) as (source,),
+    ):
+        source.send(V4.group, *(number.to_bytes(4, "big") + bytes(1000) for number in range(2000)))
+        if asks:
+            wait_until(lambda: ring.stats.kernel_drops, TIMEOUT)
+        came: list[int] = []
+        missing: list[int] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                _note(ring.recv_batch(0), came, missing)
+        assert came == list(range(len(came)))
+        assert not any(missing)
+        source.send(V4.group, *((2000 + number).to_bytes(4, "big") for number in range(3)))
+        kept = len(came)
+        while len(came) < kept + 3:
+            _note(ring.recv_batch(TIMEOUT), came, missing)
+        assert came[kept:] == [2000, 2001, 2002]
+        assert missing[kept:] == [2000 - kept, 0, 0]
+
+
+def _note(batch: Batch, came: list[int], missing: list[int]) -> None:
+    came += (int.from_bytes(payload[:4], "big") for payload in batch.payloads())
+    missing += batch.dropped.tolist()
 
 
 def test_this_hosts_own_still_come_while_the_ring_stands_still(loopback: Link) -> None:

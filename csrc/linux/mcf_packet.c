@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "linux/mcf_ring.h"
@@ -40,7 +41,9 @@ typedef struct {
     mcf_ring_kind kind;
     mcf_stream stream;
 
-    int64_t placed; /* losses that batch.dropped has shown */
+    int64_t due;                /* losses that were before what is read now */
+    int64_t placed;             /* and those that batch.dropped has shown */
+    _Atomic int64_t counted_at; /* CLOCK_REALTIME: when losses were counted that may come behind what is read now */
     mcf_counter lost, copied, fragments, bad_checksums;
 } packets;
 
@@ -72,17 +75,17 @@ static void drop_block(mcf_receiver *receiver, packets *state)
         mcf_ring_release(block);
 }
 
-static void note_losses(packets *state)
+/* The packets that found no room since this was last asked. */
+static int64_t new_losses(const packets *state)
 {
     uint64_t lost = 0, stops = 0;
-    if (state->ring && !mcf_ring_losses(state->ring, &lost, &stops))
-        mcf_counter_add(&state->lost, (int64_t)lost);
+    return state->ring && !mcf_ring_losses(state->ring, &lost, &stops) ? (int64_t)lost : 0;
 }
 
 static void retire(mcf_receiver *receiver)
 {
     packets *state = receiver->vectors;
-    note_losses(state);
+    mcf_counter_add(&state->lost, new_losses(state));
     drop_block(receiver, state);
     mcf_ring *ring = state->ring;
     state->ring = NULL;
@@ -170,6 +173,7 @@ static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf
         return 0;
     case MCF_FRAME_CUT:
         mcf_counter_add(&state->lost, 1);
+        state->due++;
         return 0;
     default: /* nobody would get it */
         return 0;
@@ -385,6 +389,17 @@ static void give_back(void *block)
     mcf_ring_release(block);
 }
 
+/* Whether the losses that are known were before the block that is read next. The kernel marks the block behind them,
+ * unless somebody counted them before it was handed over: then they were before whatever came later than that. */
+static void place_losses(packets *state)
+{
+    if (state->block->is_after_loss)
+        mcf_counter_add(&state->lost, new_losses(state));
+    int64_t lost = mcf_counter_get(&state->lost);
+    if (state->block->is_after_loss || state->block->time >= atomic_load(&state->counted_at))
+        state->due = lost;
+}
+
 /* The next block becomes the one that is read. Returns as mcf_ring_next. */
 static int take_block(const mcf_receiver *receiver, packets *state)
 {
@@ -394,8 +409,8 @@ static int take_block(const mcf_receiver *receiver, packets *state)
     state->cursor = mcf_ring_begin(state->block);
     state->is_copied = (uint8_t)mcf_ring_is_scarce(state->ring);
     state->blocks_in_row++;
-    if (receiver->metadata & MCF_META_DROPS && state->block->is_after_loss)
-        note_losses(state);
+    if (receiver->metadata & MCF_META_DROPS)
+        place_losses(state);
     return result;
 }
 
@@ -433,9 +448,8 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
         is_lent = 1;
     }
     if (got->rows && receiver->metadata & MCF_META_DROPS) {
-        int64_t lost = mcf_counter_get(&state->lost);
-        arena->dropped[got->row] = (uint32_t)(lost - state->placed);
-        state->placed = lost;
+        arena->dropped[got->row] = (uint32_t)(state->due - state->placed);
+        state->placed = state->due;
     }
     arena->used_rows += got->rows;
     uint32_t used = tally.used ? tally.used : 1;
@@ -529,7 +543,13 @@ static void at_fork(mcf_receiver *receiver, int moment)
 static void count(mcf_receiver *receiver, mcf_tap_counts *counts)
 {
     packets *state = receiver->vectors;
-    note_losses(state);
+    int64_t lost = new_losses(state);
+    if (lost) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        atomic_store(&state->counted_at, now.tv_sec * INT64_C(1000000000) + now.tv_nsec);
+        mcf_counter_add(&state->lost, lost);
+    }
     *counts = (mcf_tap_counts){
         .lost = mcf_counter_get(&state->lost),
         .copied = mcf_counter_get(&state->copied),

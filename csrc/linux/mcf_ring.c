@@ -24,6 +24,7 @@ struct mcf_ring {
     int fd;
     int edges;        /* epoll on fd, see below */
     uint8_t is_child; /* of the process that the ring belongs to */
+    uint8_t has_device_time;
     uint16_t port;
     int family;
     uint32_t next; /* the block that is read next; the reading thread's own */
@@ -102,6 +103,13 @@ static int watch(mcf_ring *ring)
     return 0;
 }
 
+/* A socket that is readable is an edge for one who begins to watch it. */
+static void renew_edge(const mcf_ring *ring)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    (void)epoll_ctl(ring->edges, EPOLL_CTL_MOD, ring->fd, &event);
+}
+
 static void close_descriptors(const mcf_ring *ring)
 {
     if (ring->edges >= 0)
@@ -131,6 +139,7 @@ int mcf_ring_open(mcf_ring **result, const mcf_ring_options *options, const mcf_
     ring->edges = -1;
     ring->family = options->family;
     ring->port = options->port;
+    ring->has_device_time = options->hardware_time;
     ring->blocks = options->blocks;
     ring->block_size = options->block_size;
     atomic_init(&ring->references, 1);
@@ -175,6 +184,11 @@ static uint32_t status_of(const struct tpacket_hdr_v1 *header)
     return __atomic_load_n(&header->block_status, __ATOMIC_ACQUIRE);
 }
 
+static int64_t time_of(const struct tpacket_bd_ts *time)
+{
+    return (int64_t)time->ts_sec * 1000000000 + time->ts_nsec;
+}
+
 static int take(mcf_ring *ring, mcf_ring_block **result)
 {
     for (;;) {
@@ -197,6 +211,7 @@ static int take(mcf_ring *ring, mcf_ring_block **result)
         block->frames = header->num_pkts;
         block->turn++;
         block->is_after_loss = (status & TP_STATUS_LOSING) != 0;
+        block->time = time_of(ring->has_device_time ? &header->ts_first_pkt : &header->ts_last_pkt);
         atomic_store_explicit(&block->references, 1, memory_order_relaxed);
         atomic_store_explicit(&block->is_held, 1, memory_order_release);
         atomic_fetch_add_explicit(&ring->held, 1, memory_order_relaxed);
@@ -216,7 +231,10 @@ int mcf_ring_next(mcf_ring *ring, mcf_ring_block **result)
         return got;
     /* Forgets the edge, and looks again: a block that came in between has left another one. */
     (void)epoll_wait(ring->edges, events, 2, 0);
-    return take(ring, result);
+    got = take(ring, result);
+    if (got > 0 && mcf_ring_has_next(ring)) /* of both the edge may be the one that was forgotten */
+        renew_edge(ring);
+    return got;
 }
 
 int mcf_ring_is_stuck(const mcf_ring *ring)

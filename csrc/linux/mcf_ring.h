@@ -31,6 +31,7 @@ typedef struct {
     uint32_t length; /* bytes used */
     uint32_t frames;
     uint8_t is_after_loss; /* packets were lost since the losses were last asked for, mostly just before this block */
+    int64_t time;          /* of its last packet; where packets have the device's time, of its beginning */
     _Atomic uint64_t turn; /* which time it is that it was handed over */
     uint64_t copied_turn;  /* for a child that is about to be forked */
     _Atomic uint32_t references;
