@@ -291,6 +291,8 @@ int mcf_receive_into(mcf_receiver *receiver, mcf_arena *arena, int64_t deadline,
         arena->used_data = 0;
         return receive(receiver, arena, arena->rows, deadline, got);
     }
+    if (receiver->engine->tap && receiver->limit > receiver->max_datagram)
+        receiver->limit = receiver->max_datagram; /* as of what comes beside the tap */
     error = find_room(receiver);
     if (error)
         return error;

@@ -9,7 +9,7 @@ import pytest
 from packetlab import Frames, families, needs_packet, packet_receiver, send_train
 from receivelab import END, TIMEOUT, V4, Family, receive_until, sources
 
-from mcastfast import DatagramFlag
+from mcastfast import Batch, DatagramFlag
 
 if TYPE_CHECKING:
     from netlab import Lan
@@ -63,6 +63,19 @@ def test_trains_are_split_over_batches(lan: Lan, family: Family, batch_size: int
         assert received == [*expected, b"lone"]
         assert kinds == {(True, 1), (False, 1)}
         assert ring.stats.datagrams == 102
+
+
+@families
+def test_a_callers_batch_gets_no_more_than_max_datagram_of_it_wherever_it_comes_from(lan: Lan, family: Family) -> None:
+    batch = Batch(bytearray(2 * 1400), max_datagram=1400)
+    with (
+        packet_receiver(family.group, lan.receiver, max_datagram=1000) as ring,
+        sources(lan.sender, lan.receiver) as both,
+    ):
+        for source in both:
+            source.send(family.group, bytes(1300))
+            assert ring.recv_batch_into(batch, TIMEOUT) == 1
+            assert (len(batch[0]), batch[0].truncated) == (1000, True)
 
 
 @families

@@ -103,7 +103,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     and when the block that is next is kept, BufferError says so. The ring listens to the one interface of the groups
     that it is opened with or, with bind="any", to all. It takes what the link shows: neither the firewall nor rp_filter
     keep anything out, and what comes in fragments is counted and left out. This host's own multicast and unicast to the
-    port come by a socket and are copied. background=, coalesce= and busy_poll= do not go with it.
+    port come by a socket and are copied. recv_batch_into shows no more than max_datagram bytes of a datagram.
+    background=, coalesce= and busy_poll= do not go with it.
 
     coalesce: whether datagrams of one size from one source may cross the kernel together, as a train, which is cheaper
     by an order of magnitude (UDP_GRO, udp(7), Linux). Batches look the same, but the datagrams of a train share a
@@ -115,7 +116,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     background: memory, as bytes or text such as "256 MiB", or a Background with more options: a thread without the GIL
     receives into it while Python is busy, and stats.overrun counts what came when it was used up. Batches are then what
     has gathered, fileno() is readable while there is something, and the memory stands in place of max_memory. Unless
-    receive_buffer says otherwise it asks for the largest that anyone is granted. A forked child gets RuntimeError.
+    receive_buffer says otherwise it asks for the largest that anyone is granted. recv_batch_into copies, and shows no
+    more than max_datagram bytes of a datagram. A forked child gets RuntimeError.
 
     memory: any of "prefault" (all of max_memory is there from the start: what is written for the first time costs
     several times as much), "lock" (and is never swapped out; RLIMIT_MEMLOCK) and "huge" (huge pages, where the system
