@@ -22,6 +22,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"rate": 1000, "burst": 1.5}, TypeError, "burst is a whole number of datagrams, not 1.5"),
     ({"burst": 2}, ValueError, "burst=2 goes with a rate="),
     ({"rate": 1000, "rate_counts": "wire"}, ValueError, "rate_counts='wire' goes with a rate in bits"),
+    ({"rate": 1000, "rate_counts": ["wire"]}, ValueError, "rate_counts=['wire'] is not one of: payload, wire"),
 ]
 
 

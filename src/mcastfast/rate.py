@@ -82,7 +82,7 @@ def read_pace(rate: RateLike | None, *, burst: int = 1, rate_counts: str = "payl
         raise TypeError(f"burst is a whole number of datagrams, not {burst!r}")
     if not 1 <= operator.index(burst) <= _core.MAX_BATCH:
         raise ValueError(f"burst={burst!r} is not in 1 to {_core.MAX_BATCH} datagrams")
-    if rate_counts not in COUNTS:
+    if rate_counts not in list(COUNTS):  # whatever it is, hashable or not
         raise ValueError(f"rate_counts={rate_counts!r} is not one of: {', '.join(COUNTS)}")
     if rate is None:
         if burst != 1 or rate_counts != "payload":
