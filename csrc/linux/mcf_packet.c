@@ -389,8 +389,8 @@ static void give_back(void *block)
     mcf_ring_release(block);
 }
 
-/* Whether the losses that are known were before the block that is read next. The kernel marks the block behind them,
- * unless somebody counted them before it was handed over: then they were before whatever came later than that. */
+/* Makes those losses due that were before the block that is read next. The kernel marks the block behind them, unless
+ * somebody counted them before it was handed over: then they were before whatever came later than that. */
 static void place_losses(packets *state)
 {
     if (state->block->is_after_loss)
