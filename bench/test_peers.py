@@ -19,6 +19,7 @@ from bench.climit import SLOTS
 from bench.feed import Feed
 from bench.peers import FILLING, FROM_A_RING, RECEIVING, available
 from bench.rig import replayed_time
+from mcastfast.ring import BLOCK
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -33,7 +34,6 @@ pytestmark = pytest.mark.benchmark(timer=replayed_time)
 ROUNDS = 41
 RING_DEPTH = 8192  # datagrams of one drain, but not more bytes than
 RING_BYTES = 6 << 20
-BLOCK = 256 << 10  # bytes of a ring that are handed over together
 NAMES = available(RECEIVING)
 
 

@@ -94,20 +94,16 @@ static int set_up(mcf_ring *ring, const mcf_ring_options *options, const mcf_mem
 /* A packet socket is readable for as long as the block that the kernel filled last is not back with it. A loop that
  * holds the last batch while it waits for the next one would spin. What is new is the moment when a block is handed
  * over, and an edge-triggered epoll(7) keeps that until it is asked. */
-static int watch(mcf_ring *ring)
+static int watch_edges(const mcf_ring *ring, int operation)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    ring->edges = epoll_create1(EPOLL_CLOEXEC);
-    if (ring->edges < 0 || epoll_ctl(ring->edges, EPOLL_CTL_ADD, ring->fd, &event))
-        return -errno;
-    return 0;
+    return epoll_ctl(ring->edges, operation, ring->fd, &event) ? -errno : 0;
 }
 
-/* A socket that is readable is an edge for one who begins to watch it. */
-static void renew_edge(const mcf_ring *ring)
+static int watch(mcf_ring *ring)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    (void)epoll_ctl(ring->edges, EPOLL_CTL_MOD, ring->fd, &event);
+    ring->edges = epoll_create1(EPOLL_CLOEXEC);
+    return ring->edges < 0 ? -errno : watch_edges(ring, EPOLL_CTL_ADD);
 }
 
 static void close_descriptors(const mcf_ring *ring)
@@ -232,8 +228,9 @@ int mcf_ring_next(mcf_ring *ring, mcf_ring_block **result)
     /* Forgets the edge, and looks again: a block that came in between has left another one. */
     (void)epoll_wait(ring->edges, events, 2, 0);
     got = take(ring, result);
-    if (got > 0 && mcf_ring_has_next(ring)) /* of both the edge may be the one that was forgotten */
-        renew_edge(ring);
+    /* Of both the edge may be the one that was forgotten. A socket that is readable is one for whoever watches anew. */
+    if (got > 0 && mcf_ring_has_next(ring))
+        (void)watch_edges(ring, EPOLL_CTL_MOD);
     return got;
 }
 
