@@ -73,8 +73,8 @@ while the others' time includes the copy out of the socket.
 columns, `records()` and `payloads()` work on.
 """,
     "send": """\
-Over lo to one member of the group that coalesces (UDP_GRO) and is emptied between the timed parts. The sender pays
-for the delivery too, as it does on any one machine. C and `socket.send` have UDP_SEGMENT set once; the C limit, the
+Over lo to one member of the group that coalesces (UDP_GRO) and is emptied between the timed parts; the first call
+after that is not timed. The sender pays for the delivery too, as it does on any one machine. C and `socket.send` have UDP_SEGMENT set once; the C limit, the
 arrays and the rows of `socket.send` are one buffer already, lists are 64 `bytes` objects to be joined. What a call
 from Python costs shows at 64 rows: where system calls are cheap, `socket.send` of one buffer is no nearer to C.
 
@@ -107,7 +107,8 @@ sender's limit", in the chart ≥, means that what kept it from being faster is 
 """,
     "latency": """\
 The time of sending is in the datagram, and both ends read the same clock. Half a round trip: two processes of the
-same kind, each waiting in its receive; sockperf is its own client and server. The marks are the 50th, 90th, 99th and
+same kind, each waiting in its receive, and five such pairs of each in turn, since where a process lies in memory makes
+a few hundredths; sockperf is its own client and server. The marks are the 50th, 90th, 99th and
 99.9th percentile; the figure above is the 50th.
 
 *Not shown*: a network. The upper percentiles are the machine's: interruptions by other work, and by the hypervisor
