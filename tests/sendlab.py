@@ -106,6 +106,9 @@ class Wire:
     def unblock(self) -> None:
         """Let through what waits and what comes, nearly at once."""
         self.throttle("1gbit", burst=1_000_000)
+        # What waits was put off as the old rate has it, seconds: the queue looks anew when something comes.
+        with self.link.namespace, Sender(at(self.family.other, self.link)) as other:
+            other.send(b"")
 
     def throttle(self, rate: str, *, burst: int = 2000, limit: int = 1_000_000) -> None:
         """Make the queue a token bucket, tc-tbf(8): up to `limit` bytes wait, what finds no room is dropped.
