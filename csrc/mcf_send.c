@@ -28,24 +28,30 @@ void mcf_sender_share(mcf_sender *sender)
 
 /* A socket answers a send with the error of an earlier datagram (ICMP), once, and then sends nothing. So the first
  * error is doubted and the payload tried again; one that comes twice is its own. Where the socket has a queue of
- * errors, that says how many were late; else one that did not come again was. */
-enum { NO_DOUBT, REPORTED, UNREPORTED };
+ * errors, that says how many were late, and while there are such a payload may meet several; else one that did not come
+ * again was. */
+enum { MOST_DOUBTS = 64 };
 
-static void settle(mcf_sender *sender, int *doubt)
+static void settle(mcf_sender *sender, int *doubts)
 {
-    if (*doubt == UNREPORTED)
+    if (*doubts && !sender->queues_errors)
         mcf_counter_add(&sender->late_errors, 1);
-    *doubt = NO_DOUBT;
+    *doubts = 0;
 }
 
-/* What to do after a send that took nothing: 0 = try the same payload again, otherwise the error to report. */
-static int after_failure(mcf_sender *sender, int error, int64_t deadline, int *doubt)
+static void count_late(mcf_sender *sender)
+{
+    mcf_counter_add(&sender->late_errors, mcf_collect_errors(sender->fd));
+}
+
+/* What to do after a send that took nothing: 0 = try the same payload again, otherwise the error to report. `counted`
+ * were the late errors when the call began; who has counted some since may have been another thread. */
+static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t deadline, int *doubts)
 {
     /* Before waiting too: while a report is queued, poll calls the socket ready. */
-    int late = mcf_collect_errors(sender->fd);
-    mcf_counter_add(&sender->late_errors, late);
+    count_late(sender);
     if (error == 0) {
-        settle(sender, doubt);
+        settle(sender, doubts);
         if (deadline == MCF_DO_NOT_WAIT)
             return -EAGAIN;
         int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline);
@@ -55,9 +61,10 @@ static int after_failure(mcf_sender *sender, int error, int64_t deadline, int *d
         mcf_counter_bump(&sender->send_drops, sender->tried);
         return error;
     }
-    if (*doubt != NO_DOUBT)
+    int most = sender->queues_errors && mcf_counter_get(&sender->late_errors) > counted ? MOST_DOUBTS : 1;
+    if (*doubts >= most)
         return error;
-    *doubt = late ? REPORTED : UNREPORTED;
+    ++*doubts;
     return 0;
 }
 
@@ -141,8 +148,9 @@ int mcf_send_each(mcf_sender *sender, uint32_t first, uint32_t count)
 
 int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline)
 {
-    int doubt = NO_DOUBT;
+    int doubts = 0;
     int is_paced = sender->pace.units != 0;
+    int64_t late = mcf_counter_get(&sender->late_errors);
     if (sender->segment == MCF_SEGMENT_NEVER)
         mcf_spell_out(sender);
     while (*sent < count) {
@@ -165,10 +173,13 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
             mcf_counter_bump(&sender->datagrams, gone);
             mcf_counter_bump(&sender->bytes, bytes_of(sender, *sent, (uint32_t)gone));
             *sent += (uint32_t)gone;
-            settle(sender, &doubt);
+            settle(sender, &doubts);
+            /* One by one: a send that ended early met an error, and has not said so. */
+            if ((uint32_t)gone < most && sender->tried == 1)
+                count_late(sender);
             continue;
         }
-        int error = after_failure(sender, gone, *deadline, &doubt);
+        int error = after_failure(sender, gone, late, *deadline, &doubts);
         if (error)
             return error;
     }
@@ -177,8 +188,9 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
 
 int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)
 {
-    int doubt = NO_DOUBT;
+    int doubts = 0;
     int is_paced = sender->pace.units != 0;
+    int64_t late = mcf_counter_get(&sender->late_errors);
     sender->tried = 1;
     for (;;) {
         int64_t began = 0;
@@ -193,10 +205,10 @@ int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *d
         if (error > 0) {
             mcf_counter_bump(&sender->datagrams, 1);
             mcf_counter_bump(&sender->bytes, (int64_t)length);
-            settle(sender, &doubt);
+            settle(sender, &doubts);
             return 0;
         }
-        error = after_failure(sender, error, *deadline, &doubt);
+        error = after_failure(sender, error, late, *deadline, &doubts);
         if (error)
             return error;
     }

@@ -34,6 +34,7 @@ typedef struct mcf_sender {
     mcf_socket wake;
     int family; /* MCF_IPV4 or MCF_IPV6 */
     int segment;
+    uint8_t queues_errors; /* mcf_queues_errors */
     mcf_switch is_private; /* nobody else sends by this descriptor or a copy of it, until mcf_sender_share */
     mcf_pace pace;
 
@@ -86,6 +87,8 @@ int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *d
  * for they would want the lock of the interpreter. */
 int mcf_sender_look(mcf_sender *sender);
 
+/* Whether the socket has a queue of error reports. */
+int mcf_queues_errors(mcf_socket fd, int family);
 /* Takes the socket's queued error reports; returns how many came from the network (ICMP), not from this host. */
 int mcf_collect_errors(mcf_socket fd);
 

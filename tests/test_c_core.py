@@ -26,6 +26,7 @@ PROGRAMS: list[Any] = [
     "stamps",
     "pace",
     "turns",
+    "late",
     "share_race",
     "frame",
     "bpf",

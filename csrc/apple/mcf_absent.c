@@ -5,6 +5,12 @@
 #include "mcf_send.h"
 
 /* Late errors come with the next call, not in a queue. */
+int mcf_queues_errors(mcf_socket fd, int family)
+{
+    (void)fd, (void)family;
+    return 0;
+}
+
 int mcf_collect_errors(mcf_socket fd)
 {
     (void)fd;

@@ -25,6 +25,15 @@ static int is_from_network(struct msghdr *header)
     return 0;
 }
 
+int mcf_queues_errors(mcf_socket fd, int family)
+{
+    int queues = 0;
+    socklen_t size = sizeof queues;
+    int level = family == MCF_IPV6 ? IPPROTO_IPV6 : IPPROTO_IP;
+    int option = family == MCF_IPV6 ? IPV6_RECVERR : IP_RECVERR;
+    return getsockopt((int)fd, level, option, &queues, &size) == 0 && queues;
+}
+
 int mcf_collect_errors(mcf_socket fd)
 {
     int late = 0;

@@ -32,6 +32,12 @@ int mcf_error_number(int error)
 }
 
 /* Windows has no queue of errors: what the network reports comes with the next call. */
+int mcf_queues_errors(mcf_socket fd, int family)
+{
+    (void)fd, (void)family;
+    return 0;
+}
+
 int mcf_collect_errors(mcf_socket fd)
 {
     (void)fd;
