@@ -74,9 +74,10 @@ columns, `records()` and `payloads()` work on.
 """,
     "send": """\
 Over lo to one member of the group that coalesces (UDP_GRO) and is emptied between the timed parts; the first call
-after that is not timed. The sender pays for the delivery too, as it does on any one machine. C and `socket.send` have UDP_SEGMENT set once; the C limit, the
-arrays and the rows of `socket.send` are one buffer already, lists are 64 `bytes` objects to be joined. What a call
-from Python costs shows at 64 rows: where system calls are cheap, `socket.send` of one buffer is no nearer to C.
+after that is not timed. The sender pays for the delivery too, as it does on any one machine. C and `socket.send` have
+UDP_SEGMENT set once; the C limit, the arrays and the rows of `socket.send` are one buffer already, lists are 64 `bytes`
+objects to be joined. What a call from Python costs shows at 64 rows: where system calls are cheap, `socket.send` of one
+buffer is no nearer to C.
 
 *Not shown*: a network card, which may cut trains by itself; a member that does not coalesce (the table that `make
 bench` prints has it: then the kernel cuts, and the gain is less); payloads of different sizes, which leave without
