@@ -267,6 +267,7 @@ def test_send_batch_refuses_what_is_no_batch(sender: Sender, payloads: Any, got:
         (np.zeros((2, 2), "M8[s]"), ValueError, "send_batch needs a C-contiguous array: cannot include dtype 'M'"),
         (np.zeros((2, 2), object), ValueError, "send_batch: the array holds Python objects, which no datagram can"),
         (np.zeros((2, 2), [("a", "u1"), ("b", [("c", "O")])]), ValueError, "the array holds Python objects"),
+        ([b"good", np.zeros(2, object)], ValueError, "send_batch: payload 1: an array of Python objects, which no"),
     ],
 )  # fmt: skip
 def test_a_wrong_payload_is_named_and_nothing_is_sent(
@@ -274,6 +275,11 @@ def test_a_wrong_payload_is_named_and_nothing_is_sent(
 ) -> None:
     with pytest.raises(kind, match=re.escape(text)):
         sender.send_batch(payloads)
+
+
+def test_objects_are_no_payload(sender: Sender) -> None:
+    with pytest.raises(ValueError, match=r"^send: an array of Python objects, which no datagram carries; use a plain"):
+        sender.send(np.zeros(2, object))
 
 
 def test_an_iterable_that_fails_is_not_masked(sender: Sender) -> None:

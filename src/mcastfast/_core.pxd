@@ -139,13 +139,15 @@ cdef extern from "mcf.h" nogil:
         int family
         uint32_t metadata
         uint32_t batch_size
-        int64_t spin
+        uint8_t queues_errors
         uint8_t is_patient
+        int64_t spin
         mcf_members filter
         mcf_pool *pool
         uint32_t carried
         uint32_t last_asked
         uint32_t last_count
+        int64_t sleeps_at
         uint32_t last_drops
         mcf_counter batches
         mcf_counter datagrams
@@ -204,6 +206,7 @@ cdef extern from "mcf.h" nogil:
         mcf_socket wake
         int family
         int segment
+        uint8_t queues_errors
         mcf_switch is_private
         mcf_pace pace
         uint32_t most_segments
@@ -225,6 +228,7 @@ cdef extern from "mcf.h" nogil:
     int mcf_sender_look(mcf_sender *sender)
     int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline)
     int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)
+    int mcf_queues_errors(mcf_socket fd, int family)
     int mcf_collect_errors(mcf_socket fd)
     int mcf_socket_begin(mcf_socket fd, int is_ours)
     void mcf_socket_end(mcf_socket fd, int waits)

@@ -34,6 +34,18 @@ cdef bint _holds_objects(const char *format) noexcept:
     return False
 
 
+cdef int _hold_payload(payload, Py_buffer *buffer) except -1:
+    """Gets the buffer of one payload."""
+    PyObject_GetBuffer(payload, buffer, PyBUF_SIMPLE)
+    if <size_t>buffer.itemsize >= sizeof(PyObject *):  # to ask for a format that says nothing costs too much
+        PyBuffer_Release(buffer)
+        PyObject_GetBuffer(payload, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        if _holds_objects(buffer.format):
+            PyBuffer_Release(buffer)
+            raise ValueError("an array of Python objects, which no datagram carries; use a plain dtype")
+    return 0
+
+
 cdef enum:
     SEND_UNITS = 4  # of a call, as LONGEST_KEPT
 
@@ -120,6 +132,7 @@ cdef class SenderCore(Gate):
         is_ours: nobody else has the descriptor, until _share.
         """
         self.io.fd = fd
+        self.io.queues_errors = mcf_queues_errors(fd, self.io.family)
         mcf_switch_set(&self.io.is_private, is_ours)
         if segment is None:
             self.io.segment = MCF_SEGMENT_IF_ACCEPTED
@@ -188,7 +201,10 @@ cdef class SenderCore(Gate):
         cdef int error = 0
         if not PyObject_CheckBuffer(payload):
             raise TypeError(f"send takes a bytes-like object, not {type(payload).__name__}")
-        PyObject_GetBuffer(payload, &buffer, PyBUF_SIMPLE)
+        try:
+            _hold_payload(payload, &buffer)
+        except (ValueError, BufferError) as refusal:
+            raise type(refusal)(f"send: {refusal}") from None
         try:
             if <size_t>buffer.len > self.largest:
                 self._refuse_size("send", buffer.len, "")
@@ -348,7 +364,11 @@ cdef class SenderCore(Gate):
         if error != -EINTR:
             self._fail("send_batch", error, sent)
         PyErr_CheckSignals()
-        self._begin("send_batch", sent)
+        try:
+            self._begin("send_batch", sent)
+        except RuntimeError as refusal:  # another thread was faster
+            refusal.sent = sent
+            raise
         return 0
 
     @cython.final
@@ -501,7 +521,7 @@ cdef class SenderCore(Gate):
         try:
             for index in range(given.total):
                 try:
-                    PyObject_GetBuffer(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index], PyBUF_SIMPLE)
+                    _hold_payload(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index])
                 except (TypeError, ValueError, BufferError) as refusal:
                     raise type(refusal)(f"send_batch: payload {index}: {refusal}") from None
                 held += 1
