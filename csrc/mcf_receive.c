@@ -8,7 +8,7 @@ enum {
     LONE_MAX = 16,           /* single receives between two tries for a batch on a quiet feed */
     BACKLOG_NS = 2000,       /* a datagram costs the kernel half of that */
     SPIN_SLICE_NS = 5000000, /* of watching the socket, before the caller may look around */
-    VAIN_ROUNDS = 64         /* calls in a row that bring nothing to deliver before the caller may look around */
+    MOST_IN_VAIN = 16384     /* messages, and calls for none, that bring nothing to deliver before the same */
 };
 
 uint64_t mcf_receiver_least_memory(const mcf_receiver *receiver, uint32_t max_datagram)
@@ -214,7 +214,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
      * seen to have come since. */
     int wait_first = may_wait && receiver->last_count < receiver->last_asked && !receiver->carried &&
                      !(receiver->engine->has_more && receiver->engine->has_more(receiver));
-    int rounds = 0;
+    int in_vain = 0;
     for (;;) {
         int is_carried = receiver->carried > 0;
         receiver->asks_for_one = !is_carried && asks_for_one(receiver);
@@ -224,8 +224,6 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
             wait_inside = wait_first && may_wait_inside(receiver, deadline);
             if (wait_first && !wait_inside) {
                 int ready = wait_for_more(receiver, deadline);
-                if (!ready)
-                    receiver->sleeps_at = 0;
                 if (ready <= 0)
                     return ready ? ready : -ETIMEDOUT;
             }
@@ -236,11 +234,11 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
         receiver->is_busy = used > 0 && got->rows;
         if (used == 0) {
             receiver->last_count = 0;
+            /* Readable, and yet nothing: poll and its kin say so until an error report that is queued is taken. */
+            if (receiver->queues_errors || (wait_first && !wait_inside))
+                mcf_collect_errors(receiver->fd);
             if (!may_wait)
                 return 0;
-            /* Readable, and yet nothing: a queued error report (IP_RECVERR) makes poll say so until it is taken. */
-            if (wait_first && !wait_inside)
-                mcf_collect_errors(receiver->fd);
         } else {
             receiver->sleeps_at = 0;
             if (!is_carried)
@@ -256,7 +254,8 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
         /* Neither foreign datagrams nor a socket that is readable for nothing may hold up deadlines and signals. */
         if (deadline > 0 && mcf_clock() >= deadline)
             return -ETIMEDOUT;
-        if (deadline == MCF_ONE_LOOK || ++rounds == VAIN_ROUNDS)
+        in_vain += used ? used : 1;
+        if (deadline == MCF_ONE_LOOK || in_vain >= MOST_IN_VAIN)
             return deadline == MCF_DO_NOT_WAIT ? 0 : -EINTR;
         wait_first = may_wait && !receiver->carried;
     }

@@ -33,9 +33,10 @@ typedef struct mcf_receiver {
     int family;      /* MCF_IPV4 or MCF_IPV6 */
     uint32_t metadata;
     uint32_t batch_size;
-    uint8_t is_patient; /* mcf_set_patience was done for fd */
-    int64_t spin;       /* nanoseconds for which a receive watches the socket before it sleeps */
-    uint8_t fills_up;   /* arenas are filled to the end, for nobody reads one while the next is written */
+    uint8_t queues_errors; /* mcf_queues_errors: not a socket of ours */
+    uint8_t is_patient;    /* mcf_set_patience was done for fd */
+    int64_t spin;          /* nanoseconds for which a receive watches the socket before it sleeps */
+    uint8_t fills_up;      /* arenas are filled to the end, for nobody reads one while the next is written */
 
     uint64_t id;        /* of what fills an arena */
     mcf_members filter; /* see mcf_members_pass */
@@ -61,7 +62,7 @@ typedef struct mcf_receiver {
     uint32_t last_asked;      /* messages that the last call had room for (of a ring datagrams, if that was the end) */
     uint32_t last_count;      /* and those that it brought: the engine says */
     uint8_t is_busy;          /* datagrams come at intervals below the socket's patience */
-    int64_t sleeps_at;        /* when this wait has watched the socket for long enough, 0 = it has not begun */
+    int64_t sleeps_at;        /* until when this wait watches the socket, 0 = it is new: the owner may say so */
 
     uint8_t discards; /* what the next call brings is for nobody */
     mcf_counter batches, datagrams, bytes, truncated, control_truncated, foreign, overrun;

@@ -36,6 +36,7 @@ _IFA_F_NODAD = 2
 _ADDR_GEN_MODE_NONE = 1
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_GLINK = 10
+_ETHTOOL_SET = {"GRO": 0x2C, "TSO": 0x1F}
 
 # poll and ppoll: x86-64, arm64 and riscv64, i386 and arm.
 _POLL = {"7", "271", "73", "168", "309", "336"}
@@ -333,12 +334,21 @@ def _wait_for_carrier(namespace: Namespace, name: str) -> None:
     Until the kernel's link watcher has run, an interface whose peer came up later drops everything in silence.
     Asking ethtool for the link state makes the kernel do that work before it answers.
     """
-    value = array.array("I", [_ETHTOOL_GLINK, 0])
-    request = struct.pack("16sP16x", name.encode(), value.buffer_info()[0])
-    with namespace, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, _SIOCETHTOOL, request)
-    if not value[1]:
+    if not _ethtool(namespace, name, _ETHTOOL_GLINK, 0):
         raise OSError(errno.ENETDOWN, f"{name}: no carrier although both ends are up")
+
+
+def _ethtool(namespace: Namespace, name: str, command: int, value: int) -> int:
+    """Make a request of linux/ethtool.h that carries one value, and return what that is afterwards."""
+    request = array.array("I", [command, value])
+    with namespace, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), request.buffer_info()[0]))
+    return request[1]
+
+
+def set_offload(link: Link, name: str, *, on: bool) -> None:
+    """Switch what ethtool(8) calls "gro" or "tso"."""
+    _ethtool(link.namespace, link.name, _ETHTOOL_SET[name], int(on))
 
 
 def descriptors() -> dict[str, str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from coalescelab import PATHS, open_path, path_name
+from netlab import set_offload
 from receivelab import TIMEOUT, V4, Worker, at, receive, script, sources
 
 from mcastfast import Receiver
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
     import netlab
 
 SO_BUSY_POLL, SO_PREFER_BUSY_POLL = 46, 69
+
+
+def pollable(lan: netlab.Lan) -> None:
+    """Have the receiver's end of the pair be polled for what the other end sends."""
+    set_offload(lan.receiver, "GRO", on=True)
+    set_offload(lan.sender, "TSO", on=False)
 
 
 @pytest.fixture
@@ -49,6 +57,24 @@ def test_datagrams_come_as_ever(path: coalescelab.Path, coalesce: bool) -> None:
         worker.wait_until_blocked()
         source.send(path.family.group, b"one")
         assert worker.result().payloads() == [b"one"]
+
+
+@pytest.mark.needs("namespaces", "forced_buffer")
+@pytest.mark.parametrize("background", [None, "16 MiB"], ids=["alone", "thread"])
+def test_timeouts_hold_while_a_device_is_polled(lan: netlab.Lan, background: str | None) -> None:
+    pollable(lan)
+    with lan.receiver.namespace:
+        receiver = Receiver(at(V4.group, lan.receiver), busy_poll=1, background=background)
+    with receiver, sources(lan.sender) as (source,):
+        for _ in range(3):  # the kernel learns which device, the receiver that the feed is busy
+            source.send(V4.group, b"feed")
+            assert receiver.recv_batch(TIMEOUT).payloads() == [b"feed"]
+        before = time.thread_time(), time.process_time()
+        with pytest.raises(TimeoutError):
+            receiver.recv_batch(timeout=0.05)
+        assert time.thread_time() - before[0] < 0.5  # as long as the kernel would poll, or twice that
+        receiver.close()
+        assert time.process_time() - before[1] < 0.5
 
 
 def test_without_it_nothing_is_switched_on(loopback: netlab.Link) -> None:

@@ -8,6 +8,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from netlab import wait_until
 from packetlab import needs_packet
 from receivelab import TIMEOUT, V4, at, calls_before_another_thread, first_seen_from_another_thread, needs_gil
 
@@ -59,6 +60,18 @@ def test_full_batches_keep_the_gil(loopback: netlab.Link, engine: str, way: str)
         assert receiver.stats.datagrams == SIZE * (BATCHES + 1)
 
 
+@pytest.mark.usefixtures("never_switching")
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_thread_has_received_is_taken_with_the_gil(loopback: netlab.Link, engine: str, way: str) -> None:
+    group, count = at(V4.group, loopback), SIZE * (BATCHES + 1)
+    background = Receiver(group, batch_size=SIZE, engine=engine, background="16 MiB", coalesce=False)
+    with background as receiver, Sender(group) as sender:
+        for number in range(count):
+            sender.send(b"%d" % number)
+        wait_until(lambda: receiver.stats.datagrams == count, TIMEOUT)
+        assert calls_before_another_thread(WAYS[way](receiver), BATCHES) == BATCHES
+
+
 @needs_packet
 @pytest.mark.usefixtures("never_switching")
 def test_blocks_of_the_ring_keep_the_gil(loopback: netlab.Link) -> None:
@@ -71,7 +84,8 @@ def test_blocks_of_the_ring_keep_the_gil(loopback: netlab.Link) -> None:
         assert receiver.stats.datagrams < 600
 
 
-def test_what_is_there_is_found_behind_what_is_foreign(loopback: netlab.Link, engine: str) -> None:
+@pytest.mark.parametrize("count", [4 * SIZE, 100 * SIZE])
+def test_what_is_there_is_found_behind_what_is_foreign(loopback: netlab.Link, engine: str, count: int) -> None:
     """Which is passed over without the GIL."""
     group, other = at(V4.group, loopback), at(V4.other, loopback)
     with (
@@ -80,12 +94,12 @@ def test_what_is_there_is_found_behind_what_is_foreign(loopback: netlab.Link, en
         Sender(group) as sender,
     ):
         receiver.join(other)
-        for _ in range(4 * SIZE):
+        for _ in range(count):
             foreign.send(b"foreign")
         receiver.leave(other)
         sender.send(b"own")
         assert receiver.recv_batch(0).payloads() == [b"own"]
-        assert receiver.stats.foreign == 4 * SIZE
+        assert receiver.stats.foreign == count
 
 
 @needs_packet

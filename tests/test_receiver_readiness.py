@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
-from receivelab import PORT, TIMEOUT, V4, V6, at, sources
+from receivelab import PORT, TIMEOUT, V4, V6, at, plain_socket, sources
 
-from mcastfast import Receiver
+from mcastfast import Receiver, ReceiverSet
+from mcastfast.options import RECEIVE_ERRORS, set_option
 
 if TYPE_CHECKING:
     from netlab import Link
@@ -53,6 +54,24 @@ def test_readable_stays_until_everything_is_received(engine: str, loopback: Link
         assert receiver.recv_batch(0).payloads() == [b"1", b"2"]
         assert select.select([receiver], [], [], 0)[0] == [receiver]
         assert receiver.recv_batch(0).payloads() == [b"3"]
+        assert select.select([receiver], [], [], 0)[0] == []
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["alone", "in a set"])
+def test_an_error_report_is_taken_by_whoever_finds_nothing(engine: str, loopback: Link, grouped: bool) -> None:
+    with loopback.namespace:
+        sock = plain_socket(V4.number, port=0, host="127.0.0.1")
+        with plain_socket(V4.number, port=0, host="127.0.0.1") as closed:
+            nobody = closed.getsockname()
+    set_option(sock, RECEIVE_ERRORS, True)
+    sock.sendto(b"refused", nobody)
+    with Receiver.from_socket(sock, engine=engine) as receiver:
+        receives = ReceiverSet([receiver]) if grouped else receiver
+        assert select.select([receiver], [], [], TIMEOUT)[0] == [receiver]
+        with pytest.raises(ConnectionRefusedError):
+            receives.recv_batch(0)
+        with pytest.raises(BlockingIOError):
+            receives.recv_batch(0)
         assert select.select([receiver], [], [], 0)[0] == []
 
 

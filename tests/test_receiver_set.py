@@ -7,7 +7,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from receivelab import FAMILIES, PORT, TIMEOUT, V4, V6, Worker, at, descriptors, plain_socket, receive, sources
+from receivelab import (
+    FAMILIES,
+    PORT,
+    TIMEOUT,
+    V4,
+    V6,
+    Worker,
+    at,
+    descriptors,
+    plain_socket,
+    receive,
+    script,
+    sources,
+)
 
 from mcastfast import Batch, Receiver, ReceiverSet
 
@@ -37,6 +50,31 @@ def opened(link: Link, count: int, engine: str, **options: Any) -> list[Receiver
 def send(source: Source, number: int, *payloads: bytes, port: int = PORT) -> None:
     """Send to the receiver of this number."""
     source.send(FAMILIES[number % 2].pattern % (number + 1), *payloads, port=port)
+
+
+FEWER_DESCRIPTORS = """
+import resource
+import mcastfast
+receivers = mcastfast.ReceiverSet([mcastfast.Receiver(f"239.1.2.{n}:5000", interface="lo") for n in range(1, 5)])
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+for receive in (receivers.recv_batch, receivers.__next__):
+    try:
+        receive()
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_what_the_system_refuses_is_an_os_error_of_the_set(loopback: Link) -> None:
+    with script(FEWER_DESCRIPTORS, namespace=loopback.namespace) as process:
+        out, err = process.communicate(timeout=TIMEOUT)
+    assert (out.splitlines(), err) == (
+        [
+            "[Errno 22] recv_batch on a set of 4 receivers: Invalid argument",
+            "[Errno 22] iteration on a set of 4 receivers: Invalid argument",
+        ],
+        "",
+    )
 
 
 def test_each_batch_comes_with_its_receiver(engine: str, loopback: Link, source: Source) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import ctypes
 import errno
+import itertools
 import signal
 import threading
 from contextlib import ExitStack
@@ -15,7 +18,7 @@ from receivelab import TIMEOUT, V4, at, handler, script, sources
 from mcastfast import Batch, Receiver, ReceiverSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from netlab import Link
 
@@ -103,6 +106,23 @@ def test_a_handler_may_receive_by_itself(receiver: Receiver, loopback: Link) -> 
         with handler(take_one):
             assert receiver.recv_batch(TIMEOUT).payloads() == [b"for the call"]
     assert seen == [b"for the handler"]
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["receiver", "set"])
+@pytest.mark.parametrize("closes", [False, True], ids=["raises", "closes"])
+def test_a_loop_in_c_has_handlers_run_before_each_batch(
+    engine: str, loopback: Link, grouped: bool, closes: bool
+) -> None:
+    raise_signal = getattr(ctypes.CDLL(None), "raise")  # signal.raise_signal would run the handler by itself
+    with Receiver(at(V4.group, loopback), engine=engine, batch_size=1) as receiver, sources(loopback) as (source,):
+        source.send(V4.group, b"first", b"second", b"third")
+        feed: Iterable[object] = ReceiverSet([receiver]) if grouped else receiver
+        batches = zip(feed, map(raise_signal, itertools.repeat(signal.SIGUSR1)), strict=False)
+        with handler(receiver.close if closes else interrupt, when=lambda: False), ExitStack() as stack:
+            if not closes:
+                stack.enter_context(pytest.raises(InterruptionError))
+            collections.deque(batches, 0)
+        assert receiver.stats.batches == 1
 
 
 @pytest.mark.parametrize("name", ["recv_batch", "recv_batch_into", "set"])

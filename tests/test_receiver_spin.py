@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import traffic
@@ -47,8 +48,13 @@ def _wait_until_spinning(worker: threading.Thread) -> None:
     wait_until(lambda: _processor_time(worker) >= 3, TIMEOUT, what="the thread spins")
 
 
-def test_it_runs_instead_of_sleeping_and_takes_what_comes(engine: str) -> None:
-    with traffic.feed(engine=engine, spin=LONG) as feed:
+@pytest.mark.parametrize(
+    "option",
+    [{"spin": LONG}, pytest.param({"busy_poll": 1.0}, marks=pytest.mark.needs("forced_buffer"))],
+    ids=["spin", "busy_poll"],
+)
+def test_it_runs_instead_of_sleeping_and_takes_what_comes(engine: str, option: dict[str, Any]) -> None:
+    with traffic.feed(engine=engine, **option) as feed:
         worker = Worker(feed.receiver.recv_batch)
         _wait_until_spinning(worker)
         feed.send(b"one", b"two")
@@ -69,6 +75,19 @@ def test_after_its_time_it_sleeps_and_wakes_up_all_the_same(engine: str) -> None
         worker.wait_until_blocked()
         feed.send(b"late")
         assert worker.result().payloads() == [b"late"]
+
+
+def test_a_wait_that_a_handler_ended_has_not_spun_for_the_next() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with traffic.feed(spin=0.1) as feed:
+        with handler(interrupt), pytest.raises(KeyboardInterrupt):
+            feed.receiver.recv_batch()
+        before = time.thread_time()
+        with pytest.raises(TimeoutError):
+            feed.receiver.recv_batch(timeout=0.2)
+        assert time.thread_time() - before > 0.01
 
 
 def test_each_wait_spins_anew() -> None:

@@ -109,11 +109,6 @@ cdef class ReceiverCore(Gate):
         self.set = owner
         return True
 
-    @cython.critical_section
-    cdef void _collect_errors(self) noexcept:
-        if _is_open(self):
-            mcf_collect_errors(self.io.fd)
-
     def _prepare(self, int family, *, engine, bint coalesce, uint32_t metadata, batch_size, max_datagram, max_memory,
                  str memory_name, int64_t spin):
         """Checks the sizes and makes the memory, before there is a socket. ValueError: one is out of range.
@@ -148,14 +143,16 @@ cdef class ReceiverCore(Gate):
         if error:
             raise system_error(-error)
 
-    def _open(self, mcf_socket fd, uint16_t port, *, uint32_t drops, bint is_ours):
+    def _open(self, mcf_socket fd, uint16_t port, *, uint32_t drops, bint is_ours, bint may_wait):
         """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment.
 
-        A socket that is ours blocks, and has its receive timeout set; others keep what they have. OSError: the system's
-        answer; EBUSY: the engine needs a socket for itself, and this one is somebody else's.
+        may_wait: a socket that is ours, which blocks, may have its receive timeout set, and calls wait for datagrams;
+        others keep what they have. OSError: the system's answer; EBUSY: the engine needs a socket for itself, and this
+        one is somebody else's.
         """
         self.io.fd = fd
-        self.io.is_patient = is_ours and mcf_set_patience(fd, MCF_PATIENCE_MS) == 0
+        self.io.queues_errors = mcf_queues_errors(fd, self.io.family)
+        self.io.is_patient = is_ours and may_wait and mcf_set_patience(fd, MCF_PATIENCE_MS) == 0
         self.io.last_drops = drops
         self.port = port
         self._admit()
@@ -321,9 +318,8 @@ cdef class ReceiverCore(Gate):
 
     @cython.final
     cdef inline bint _takes_at_once(self, int64_t deadline) noexcept:
-        """Whether to look, with the GIL, for what is there already."""
-        return (self.background == NULL and (self.is_behind or deadline == MCF_DO_NOT_WAIT)
-                and self._may_keep_gil())
+        """Whether to look, with the GIL, for what is there already: what a thread has is, without a system call."""
+        return ((self.is_behind or deadline == MCF_DO_NOT_WAIT or self.background != NULL) and self._may_keep_gil())
 
     @cython.final
     cdef inline int _take_once(self, mcf_arena *into, int64_t deadline, mcf_range *got) noexcept nogil:
@@ -349,10 +345,16 @@ cdef class ReceiverCore(Gate):
         an exception, on return."""
         cdef int used = -EINTR
         cdef int64_t before
+        if self.background == NULL:
+            self.io.sleeps_at = 0
         if self._takes_at_once(deadline):
-            before = mcf_counter_get(&self.io.bytes)
-            used = self._take_once(into, MCF_ONE_LOOK, got)
-            self._note_kept(1 + (got.rows if used > 0 else 0), mcf_counter_get(&self.io.bytes) - before)
+            if self.background != NULL:
+                used = self._take_from_thread(into, MCF_DO_NOT_WAIT, got)
+                self._note_kept(1, got.data_size if used > 0 and into != NULL else 0)
+            else:
+                before = mcf_counter_get(&self.io.bytes)
+                used = self._take_once(into, MCF_ONE_LOOK, got)
+                self._note_kept(1 + (got.rows if used > 0 else 0), mcf_counter_get(&self.io.bytes) - before)
             if used == 0 and deadline != MCF_DO_NOT_WAIT:
                 used = -EINTR
         while used == -EINTR:
@@ -375,7 +377,11 @@ cdef class ReceiverCore(Gate):
         cdef Batch batch = Batch.__new__(Batch)  # first: what was received must not be lost for want of memory
         cdef mcf_range got
         cdef int used
-        self._begin("recv_batch")
+        if not self._may_begin():
+            if _is_open(self):
+                self._refuse("recv_batch")
+            result[0] = -ECANCELED
+            return None
         used = self._take(NULL, deadline, &got)
         result[0] = used
         if used > 0:
@@ -405,8 +411,8 @@ cdef class ReceiverCore(Gate):
         """Fills a batch over the caller's memory, ``Batch(buffer)``, from its start; returns how many datagrams it has.
 
         Timeouts and errors as recv_batch. BufferError: memoryviews or arrays of the previous fill live. RuntimeError:
-        another thread is filling this batch, or receiving. The previous fill is gone when the call begins: after an
-        exception the batch is empty.
+        another thread is filling this batch, or receiving. The previous fill is gone when it begins to receive: also
+        where nothing comes, or receiving fails, the batch is empty then.
         """
         cdef int64_t deadline = _deadline(timeout)
         cdef int used
@@ -451,8 +457,7 @@ cdef class ReceiverCore(Gate):
     def __next__(self):
         cdef int result = 0
         cdef Batch batch
-        if not _is_open(self):
-            raise StopIteration
+        PyErr_CheckSignals()  # for loops in C, as that of deque(receiver)
         batch = self._batch(MCF_NO_DEADLINE, &result)
         if batch is None:
             if result == -ECANCELED:

@@ -108,6 +108,9 @@ cdef class ReceiverSet(Gate):
     def _described(self):
         return f"a set of {len(self._members())} receivers"
 
+    def _failure(self, str call, int code):
+        return system_error(code, f"{call} on {self._described()}: ")
+
     @property
     def receivers(self):
         """The receivers of the set that are open."""
@@ -177,7 +180,10 @@ cdef class ReceiverSet(Gate):
 
         Much of it is Python's work, so the lock is held in _wait only, and `busy` keeps other threads out.
         """
-        if not _is_open(self) or not self._become_busy():
+        if not _is_open(self):
+            result[0] = -ECANCELED
+            return None
+        if not self._become_busy():
             self._refuse("recv_batch")
         try:
             while True:
@@ -204,7 +210,6 @@ cdef class ReceiverSet(Gate):
                     return member, batch
                 if found < 0 and found != -ECANCELED:
                     member._raise_failure("recv_batch", found)
-                member._collect_errors()
             self._drop_closed()
             if not _is_open(self) or not self.members:
                 result[0] = -ECANCELED
@@ -247,8 +252,7 @@ cdef class ReceiverSet(Gate):
 
     def __next__(self):
         cdef int result = 0
-        if not _is_open(self):
-            raise StopIteration
+        PyErr_CheckSignals()  # for loops in C, as that of deque(receivers)
         pair = self._next(MCF_NO_DEADLINE, &result)
         if pair is None:
             if result == -ECANCELED:

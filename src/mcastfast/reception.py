@@ -118,7 +118,13 @@ class Reception(NamedTuple):
     def open(self, core: _core.ReceiverCore, sock: socket.socket, *, drops: int, is_ours: bool) -> None:
         """Receive on a bound socket from now on. OSError with the remedy where the engine cannot have it."""
         try:
-            core._open(sock.fileno(), sock.getsockname()[1], drops=drops, is_ours=is_ours)
+            core._open(
+                sock.fileno(),
+                sock.getsockname()[1],
+                drops=drops,
+                is_ours=is_ours,
+                may_wait=self.busy_poll is None,
+            )
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -164,6 +170,9 @@ def plan_reception(
     spin = parse_seconds(spin, what="spin", least=0, most=LONGEST_SPIN)
     if busy_poll is not None:
         busy_poll = parse_seconds(busy_poll, what="busy_poll", least=LEAST_BUSY_POLL, most=LONGEST_BUSY_POLL)
+        # A receive that does not wait polls the device once; one that waits would poll it through its timeout, through
+        # signals and close().
+        spin = max(spin, busy_poll)
     if thread:
         size = parse_size(thread.size, what="background")
     else:
