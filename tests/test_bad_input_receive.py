@@ -139,7 +139,7 @@ LO: dict[str, Any] = {"interface": "lo"}
             )
             for every in ("any", "*", "0.0.0.0")
         ),
-        (("239.1.2.3:5000",), {"interface": 99}, "unknown interface '99': this host has lo (127.0.0.1/8, ::1/128)"),
+        (("239.1.2.3:5000",), {"interface": 99}, "unknown interface 99: this host has lo (127.0.0.1/8, ::1/128)"),
         (("239.1.2.3%eth9:5000",), {}, "unknown interface 'eth9': this host has lo (127.0.0.1/8, ::1/128)"),
         # how to bind
         (("239.1.2.3:5000",), LO | {"bind": "some"}, "bind='some' is not known; it is one of 'auto', 'group', 'any'"),

@@ -98,7 +98,7 @@ IPV6 = "[ff15::1]:5000"
         (IPV4, {"local": ("127.0.0.1",)}, TypeError, "an IPv4Address or an IPv6Address, not tuple"),
         (IPV4, {"interface": "eth9"}, ValueError, f"unknown interface 'eth9': {HOST}"),
         (IPV4, {"interface": "all"}, ValueError, f'interface="all" stands for several interfaces: name one; {HOST}'),
-        (IPV4, {"interface": 99}, ValueError, f"unknown interface '99': {HOST}"),
+        (IPV4, {"interface": 99}, ValueError, f"unknown interface 99: {HOST}"),
         (IPV4, {"interface": 1.5}, TypeError, "an address or an Interface, not float"),
     ],
 )  # fmt: skip

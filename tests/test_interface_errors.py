@@ -59,7 +59,7 @@ def without_addresses(link: Link, *addresses: str) -> None:
         (2**40, "1099511627776"),
         (IPv4Address("192.0.2.1"), "192.0.2.1"),
         (IPv6Address("2001:db8::1"), "2001:db8::1"),
-        (Interface("gone", 99), "gone"),
+        (Interface("gone", 99), "gone of index 99"),
     ],
 )
 def test_what_is_not_there_is_a_value_error_that_lists_what_is(namespace: Namespace, value: Any, shown: str) -> None:

@@ -7,8 +7,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 import netlab
+import numpy as np
 import pytest
 
+from mcastfast import Receiver, Sender
 from mcastfast.interface import InterfaceLike, interfaces, resolve_interface, resolve_interfaces
 
 if TYPE_CHECKING:
@@ -83,14 +85,65 @@ def test_loopback_is_eligible_when_named_though_it_lacks_the_flag(
         assert resolve_interface(way, family).name == "lo"
 
 
-def test_a_name_of_digits_wins_over_the_index(lan: Lan) -> None:
-    ip, link = lan.receiver.namespace.ip, lan.receiver
+def rename(link: Link, name: str) -> None:
+    ip = link.namespace.ip
     ip.link("set", index=link.index, state="down")
-    ip.link("set", index=link.index, ifname="1")
+    ip.link("set", index=link.index, ifname=name)
     ip.link("set", index=link.index, state="up")
-    with link.namespace:
-        assert resolve_interface("1", socket.AF_INET).index == link.index
-        assert resolve_interface(1, socket.AF_INET).name == "lo"
+
+
+def test_a_name_of_digits_wins_over_the_index(link: Link) -> None:
+    rename(link, "1")
+    assert resolve_interface("1", socket.AF_INET).index == link.index
+    assert resolve_interface(1, socket.AF_INET).name == "lo"
+
+
+def opened(group: str, interface: InterfaceLike) -> list[int | None]:
+    """The indexes of the interfaces by which a sender sends and receivers receive."""
+    with (
+        Sender(group, interface=interface) as sender,
+        Receiver(group, interface=interface) as receiver,
+        Receiver(group, interface="lo", bind="any") as joiner,
+        Receiver("239.9.9.9:5000", interface=interface, bind="any") as remembering,
+    ):
+        assert sender.interface is not None
+        found: list[int | None] = [sender.interface.index]
+        receiver.leave(group, interface=interface)
+        receiver.join(group)
+        joiner.leave(group)
+        joiner.join(group, interface=interface)
+        remembering.join(group)
+        for each in (receiver, joiner, remembering):
+            assert each.interface is not None
+            found.append(each.interface.index)
+        return found
+
+
+def test_an_index_is_an_index_though_another_interface_has_it_for_a_name(link: Link) -> None:
+    rename(link, "1")
+    assert opened("239.1.2.3:5000", 1) == [1] * 4
+    assert opened("239.1.2.3:5000", np.int64(1)) == [1] * 4
+    assert opened("239.1.2.3:5000", "1") == [link.index] * 4
+
+
+def test_an_interface_is_the_one_of_its_index_though_another_has_its_name_by_now(
+    multihomed: tuple[Link, Link],
+) -> None:
+    first, second = multihomed
+    before = resolve_interface(first.name, socket.AF_INET)
+    rename(first, "uplink")
+    rename(second, first.name)
+    assert opened("239.1.2.3:5000", before) == [first.index] * 4
+    assert opened("239.1.2.3:5000", before.name) == [second.index] * 4
+
+
+def test_of_two_memberships_an_index_means_the_one_of_that_index(link: Link) -> None:
+    rename(link, "1")
+    for value, left in ((1, link.index), ("1", 1)):
+        with Receiver("239.1.2.3:5000", interface="lo", bind="any") as receiver:
+            receiver.join("239.1.2.3", interface=link.index)
+            receiver.leave("239.1.2.3", interface=value)
+            assert [joined.interface.index for joined in receiver.memberships] == [left]
 
 
 def test_an_alternative_name_is_a_name(link: Link) -> None:
@@ -98,17 +151,13 @@ def test_an_alternative_name_is_a_name(link: Link) -> None:
     assert resolve_interface("uplink", socket.AF_INET).name == link.name
 
 
-def test_a_renamed_interface_is_found_by_its_old_value_and_its_new_name(lan: Lan) -> None:
-    ip, link = lan.receiver.namespace.ip, lan.receiver
-    with link.namespace:
-        before = resolve_interface(link.name, socket.AF_INET)
-        ip.link("set", index=link.index, state="down")
-        ip.link("set", index=link.index, ifname="uplink")
-        ip.link("set", index=link.index, state="up")
-        assert resolve_interface(before, socket.AF_INET).name == "uplink"
-        assert resolve_interface("uplink", socket.AF_INET).index == link.index
-        with pytest.raises(ValueError, match=f"unknown interface '{link.name}'"):
-            resolve_interface(link.name, socket.AF_INET)
+def test_a_renamed_interface_is_found_by_its_old_value_and_its_new_name(link: Link) -> None:
+    before = resolve_interface(link.name, socket.AF_INET)
+    rename(link, "uplink")
+    assert resolve_interface(before, socket.AF_INET).name == "uplink"
+    assert resolve_interface("uplink", socket.AF_INET).index == link.index
+    with pytest.raises(ValueError, match=f"unknown interface '{link.name}'"):
+        resolve_interface(link.name, socket.AF_INET)
 
 
 def test_a_zone_decides_between_interfaces_with_the_same_address(multihomed: tuple[Link, Link]) -> None:

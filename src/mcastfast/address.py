@@ -98,8 +98,8 @@ class Group(_GroupFields):
         """Return the group to join that a text (or an address, or a Group) and keywords describe together.
 
         What stands in the text and as a keyword must agree. An interface agrees when the text is its name, its index or
-        its address as written; a keyword's interface is kept as its name, or as index digits. source= takes one source
-        or several.
+        its address as written; a keyword's interface is kept as its name, or as index digits, for show: Sender and
+        Receiver look up the keyword itself. source= takes one source or several.
 
         strict refuses what cannot work: an any-source join in the source-specific range, an identifier there that
         RFC 4607 rules out, and IPv6's reserved scope 0, which hosts drop (RFC 4291, 2.7). strict=False allows these.

@@ -6,12 +6,16 @@ Nothing is cached: every call asks the system, since interfaces come and go and 
 from __future__ import annotations
 
 import errno
+import operator
 import socket
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, TypeAlias
 
 from mcastfast import _core
 from mcastfast.errors import CURRENT, Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ALL = "all"
 """As `interface=`: every up, multicast interface that has an address of the family, except loopback."""
@@ -77,7 +81,7 @@ class Interface(NamedTuple):
         return min(of_family, key=lambda address: address.is_link_local, default=None)
 
 
-InterfaceLike: TypeAlias = str | int | IPv4Address | IPv6Address | Interface
+InterfaceLike: TypeAlias = str | SupportsIndex | IPv4Address | IPv6Address | Interface
 """What names an interface; see resolve_interface()."""
 
 
@@ -164,41 +168,42 @@ def listing(found: tuple[Interface, ...]) -> str:
     return f"this host has {', '.join(interface.describe() for interface in found) or 'none'}"
 
 
-def _named(value: InterfaceLike, found: tuple[Interface, ...]) -> Interface:
+def first_given(*values: InterfaceLike | None) -> InterfaceLike | None:
+    """The first that is not None: a keyword stands before the Group that it was read into, which has it as text."""
+    return next((value for value in values if value is not None), None)
+
+
+def pick_interfaces(value: InterfaceLike, found: Sequence[Interface]) -> list[Interface]:
+    """The one of `found` that `value` means by name or index, if any; by an address none. TypeError: it is no value."""
     if isinstance(value, str):
-        matches = _matching_text(value, found)
-    elif isinstance(value, Interface):
-        matches = [interface for interface in found if interface.index == value.index]
-    elif isinstance(value, int) and not isinstance(value, bool):
-        matches = [interface for interface in found if interface.index == value]
-    elif isinstance(value, IPv4Address | IPv6Address):
-        matches = _matching_address(value, found)
-    else:
+        return _matching_name(value, found)
+    if isinstance(value, IPv4Address | IPv6Address):
+        return []
+    if isinstance(value, bool) or not isinstance(value, Interface | SupportsIndex):
         raise TypeError(f"interface must be a name, an index, an address or an Interface, not {value!r}")
+    index = value.index if isinstance(value, Interface) else operator.index(value)
+    return [interface for interface in found if interface.index == index]
+
+
+def _named(value: InterfaceLike, found: tuple[Interface, ...]) -> Interface:
+    matches = pick_interfaces(value, found) or _matching_address(value, found)
     if not matches:
         shown = repr(value) if isinstance(value, str) else str(value)
+        known_as = f" of index {value.index}" if isinstance(value, Interface) else ""
         every = f'; a Receiver takes "{ALL}" for every one of them' if value in _EVERY_ELSEWHERE else ""
-        raise ValueError(f"unknown interface {shown}: {listing(found)}{every}")
+        raise ValueError(f"unknown interface {shown}{known_as}: {listing(found)}{every}")
     if len(matches) > 1:
         names = ", ".join(interface.name for interface in matches)
         raise ValueError(f"interface {value} is ambiguous: {names} have this address; give the name")
     return matches[0]
 
 
-def _matching_text(text: str, found: tuple[Interface, ...]) -> list[Interface]:
+def _matching_name(text: str, found: Sequence[Interface]) -> list[Interface]:
     named = [interface for interface in found if interface.name == text]
     if not named:
         index = _index_of_name(text)
         named = [interface for interface in found if interface.index == index]
-    if not named:
-        named = [interface for interface in found if str(interface.index) == text]
-    if named:
-        return named
-    try:
-        address = ip_interface(text)
-    except ValueError:
-        return []
-    return _matching_address(address, found)
+    return named or [interface for interface in found if str(interface.index) == text]
 
 
 def _index_of_name(name: str) -> int | None:
@@ -211,7 +216,13 @@ def _index_of_name(name: str) -> int | None:
         return None
 
 
-def _matching_address(address: IPv4Address | IPv6Address, found: tuple[Interface, ...]) -> list[Interface]:
+def _matching_address(value: InterfaceLike, found: Sequence[Interface]) -> list[Interface]:
+    try:
+        address = ip_interface(value) if isinstance(value, str) else value
+    except ValueError:
+        return []
+    if not isinstance(address, IPv4Address | IPv6Address):
+        return []
     zone = address.scope_id if isinstance(address, IPv6Address) else None
     return [
         interface

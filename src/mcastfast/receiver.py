@@ -14,7 +14,15 @@ from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_map
 from mcastfast.binding import Binding, plan_binding, plan_ring_binding
 from mcastfast.buffers import read_buffer, set_buffer, set_largest_receive_buffer
 from mcastfast.errors import CURRENT, Operation, hints
-from mcastfast.interface import ALL, Interface, InterfaceLike, interfaces, resolve_interfaces
+from mcastfast.interface import (
+    ALL,
+    Interface,
+    InterfaceLike,
+    first_given,
+    interfaces,
+    pick_interfaces,
+    resolve_interfaces,
+)
 from mcastfast.membership import Membership, Memberships, Refusal
 from mcastfast.reception import Reception, plan_reception
 from mcastfast.ring import describe_members
@@ -170,7 +178,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         check_switches(reuse=reuse, strict=strict)
         check_optional_switches(loopback=loopback)
         wanted = _read_groups(groups, port, interface, source, strict=strict)
-        joins = [(group, resolve_interfaces(group.interface, group.family, group.address)) for group in wanted]
+        named = [first_given(interface, group.interface) for group in wanted]
+        joins = [
+            (group, resolve_interfaces(value, group.family, group.address))
+            for group, value in zip(wanted, named, strict=True)
+        ]
         receive_buffer = read_buffer(receive_buffer, options.RECEIVE_BUFFER, wanted[0].family, what="receive_buffer")
         reception = plan_reception(
             wanted[0].family,
@@ -193,16 +205,15 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._reception = reception
         self._binding = binding
         self._wants_hardware_timestamps = "hardware_timestamp" in self._reception.metadata
-        opened_with = {group.interface for group in wanted}
-        self._interface = opened_with.pop() if len(opened_with) == 1 else None
+        self._interface = named[0] if len(set(named)) == 1 else None
         self._strict = strict
         sock = open_socket(wanted[0].family)
         try:
             _configure(sock, self._reception, receive_buffer=receive_buffer, loopback=loopback, reuse=reuse)
             binding.bind(sock, wanted[0].port or 0)
             self._take(sock, is_ours=True)
-            for group, interfaces in joins:
-                self._join(group, interfaces)
+            for (group, interfaces), value in zip(joins, named, strict=True):
+                self._join(group, interfaces, skip_refusals=value == ALL)
             self._reception.start(self)
         except BaseException:
             self._shut()
@@ -315,11 +326,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         system refuses. RFC 3678.
         """
         wanted = self._own("join", Group.parse(group, interface=interface, source=source, strict=self._strict))
-        if wanted.interface is None:
-            wanted = wanted.replace(interface=self._interface)
-        interfaces = resolve_interfaces(wanted.interface, wanted.family, wanted.address)
+        named = first_given(interface, wanted.interface, self._interface)
+        interfaces = resolve_interfaces(named, wanted.family, wanted.address)
         self._binding.check(wanted, interfaces)
-        self._join(wanted, interfaces)
+        self._join(wanted, interfaces, skip_refusals=named == ALL)
 
     def leave(
         self, group: AddressLike | Group, source: Sources | None = None, *, interface: InterfaceLike | None = None
@@ -371,19 +381,19 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     ) -> tuple[Group, tuple[Interface, ...] | None]:
         """The group and the interfaces meant, None for all of its. A joined one may be gone from the system by now."""
         wanted = self._own(call, Group.parse(group, interface=interface, source=source, strict=False))
-        if wanted.interface in (None, ALL):
+        named = first_given(interface, wanted.interface)
+        if named is None or named == ALL:
             return wanted, None
-        for member in self.memberships:
-            known_as = (member.interface.name, str(member.interface.index))
-            if member.group == wanted.address and wanted.interface in known_as:
-                return wanted, (member.interface,)
-        return wanted, resolve_interfaces(wanted.interface, wanted.family, wanted.address)
+        joined = [member.interface for member in self.memberships if member.group == wanted.address]
+        if known := pick_interfaces(named, joined):
+            return wanted, tuple(known)
+        return wanted, resolve_interfaces(named, wanted.family, wanted.address)
 
-    def _join(self, group: Group, interfaces: tuple[Interface, ...]) -> None:
+    def _join(self, group: Group, interfaces: tuple[Interface, ...], *, skip_refusals: bool) -> None:
         with self._following([(group, interface) for interface in interfaces]):
             self._follow()
             self._forget_gone(group.address, interfaces)
-            self._memberships.join(group.address, group.sources, interfaces, skip_refusals=group.interface == ALL)
+            self._memberships.join(group.address, group.sources, interfaces, skip_refusals=skip_refusals)
         if self._wants_hardware_timestamps:
             warn_of_kernel_timestamps(interfaces, stacklevel=3)
 

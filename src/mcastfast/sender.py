@@ -12,7 +12,7 @@ from mcastfast._core import SenderCore
 from mcastfast.address import AddressLike, Group, IPAddress, parse_address
 from mcastfast.buffers import read_buffer, set_buffer
 from mcastfast.errors import Operation, UnsupportedError, os_error
-from mcastfast.interface import Interface, InterfaceLike, interfaces, listing, resolve_interface
+from mcastfast.interface import Interface, InterfaceLike, first_given, interfaces, listing, resolve_interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.rate import Pace, RateLike, read_pace
 from mcastfast.scope import TTL
@@ -121,7 +121,7 @@ class Sender(SocketHolder, SenderCore):
             _check_octet("traffic_class", traffic_class)
             options.TOS.pack(traffic_class, wanted.family)
         send_buffer = read_buffer(send_buffer, options.SEND_BUFFER, wanted.family, what="send_buffer")
-        chosen = resolve_interface(wanted.interface, wanted.family, wanted.address)
+        chosen = resolve_interface(first_given(interface, wanted.interface), wanted.family, wanted.address)
         self._prepare(wanted.family, engine=engine, timeout=timeout)
         self._keep_pace(pace, chosen.mtu)
         sock = open_socket(wanted.family)
