@@ -182,6 +182,15 @@ def test_local_chooses_the_address_and_the_port(wire: Wire) -> None:
         assert port in (None, datagram.source[1])
 
 
+@pytest.mark.parametrize("families", [(V4, V6), (V6, V4)], ids=["v4 first", "v6 first"])
+def test_senders_of_both_families_may_have_one_port(loopback: netlab.Link, families: tuple[Family, Family]) -> None:
+    def sender(family: Family) -> Sender:
+        return Sender(at(family.group, loopback), local=("0.0.0.0" if family is V4 else "::", 4321))
+
+    with sender(families[0]) as one, sender(families[1]) as other:
+        assert one.address[1] == other.address[1] == 4321
+
+
 def test_a_link_local_group_goes_from_a_link_local_address(lan: netlab.Lan, engine: str) -> None:
     family = Family(socket.AF_INET6, "ff12::5", "", "", "")
     with Wire(lan, family, engine) as wire:
