@@ -14,6 +14,7 @@ from receivelab import FAMILIES, V4, V6, Family, at, family_name, plain_socket
 from sendlab import sent
 
 from mcastfast import Receiver, Sender
+from mcastfast.options import SEGMENT, set_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ ELEMENTS = "payloads.view('u1').reshape(len(payloads), -1) makes one of each ele
 FORMS = "send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array, not "
 HOST = "this host has lo (127.0.0.1/8, ::1/128)"
 IFF_MULTICAST = 0x1000
+UDP_SEGMENT = 103
 
 
 @pytest.fixture(params=FAMILIES, ids=family_name)
@@ -382,6 +384,20 @@ def test_a_socket_that_is_not_connected_is_refused(isolated: None) -> None:
             pytest.raises(ValueError, match=r"Sender\.from_socket: the socket is not connected; connect it first"),
         ):
             Sender.from_socket(sock)
+
+
+@pytest.mark.parametrize("segment", [None, False, True])
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+def test_a_socket_that_cuts_what_it_sends_is_refused(isolated: None, family: Family, segment: bool | None) -> None:
+    with plain_socket(family.number) as sock:
+        sock.connect(("127.0.0.1" if family is V4 else "::1", 9))
+        set_option(sock, SEGMENT, 100)
+        with pytest.raises(
+            ValueError, match=r"the socket cuts .* datagrams of 100 bytes \(UDP_SEGMENT\), .* off: send"
+        ):
+            Sender.from_socket(sock, segment=segment)
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 0)
+        assert Sender.from_socket(sock, segment=segment).detach() is sock
 
 
 def test_a_closed_socket_is_refused(isolated: None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import operator
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
@@ -163,8 +164,8 @@ class Sender(SocketHolder, SenderCore):
 
         No option is changed: where IP_RECVERR is not set on it, Linux drops what finds the device's queue full in
         silence, and late_errors counts those errors only that a later datagram met. rate_counts="wire" takes the MTU to
-        be 1500. Raises TypeError for what is not a socket, ValueError for one of another family or type, or that is
-        closed or not connected.
+        be 1500. Raises TypeError for what is not a socket, ValueError for one of another family or type, that is closed
+        or not connected, or that cuts what it sends (UDP_SEGMENT).
         """
         pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
         check_datagram_socket(sock, "Sender.from_socket")
@@ -173,6 +174,11 @@ class Sender(SocketHolder, SenderCore):
             sock.getpeername()
         except OSError:
             raise ValueError("Sender.from_socket: the socket is not connected; connect it first") from None
+        if size := _train_size(sock):
+            raise ValueError(
+                f"Sender.from_socket: the socket cuts what it sends into datagrams of {size} bytes (UDP_SEGMENT), all "
+                "of which would pass for one; switch that off: send_batch sends trains where segment= lets it"
+            )
         self = cls.__new__(cls)
         self._prepare(sock.family, engine=engine, timeout=timeout)
         self._keep_pace(pace, 0)
@@ -263,6 +269,15 @@ class Sender(SocketHolder, SenderCore):
 def _check_octet(keyword: str, value: object) -> None:
     if not hasattr(value, "__index__"):
         raise TypeError(f"{keyword}={value!r} is not a whole number from 0 to 255")
+
+
+def _train_size(sock: socket.socket) -> int:
+    """The size to which somebody made this socket cut what it sends, 0 for none."""
+    if not options.SEGMENT.supported(sock.family):
+        return 0
+    with suppress(OSError):  # a kernel without trains
+        return options.get_option(sock, options.SEGMENT)
+    return 0
 
 
 def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, int]:
