@@ -23,7 +23,8 @@ from receivelab import (
     sources,
 )
 
-from mcastfast import Receiver
+from mcastfast import Receiver, options
+from mcastfast.options import set_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,6 +244,39 @@ def test_a_socket_of_both_families_shows_ipv4_as_recvfrom_does(engine: str, loop
             assert datagram.source == expected == ("::ffff:127.0.0.1", source.port(V4), 0, 0)
             assert datagram.destination is not None
             assert datagram.destination[:2] == ("::ffff:127.0.0.1", PORT)
+
+
+@pytest.mark.parametrize("metadata", [["hops", "tos"], ["hops"], ["tos"], ["hops", "tos", "destination"]])
+def test_a_socket_of_both_families_tells_hops_and_tos_of_both(engine: str, loopback: Link, metadata: list[str]) -> None:
+    sock = plain_socket(socket.AF_INET6)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", PORT))
+    with Receiver.from_socket(sock, metadata=metadata, engine=engine) as receiver:
+        for family in FAMILIES:
+            with plain_socket(family.number) as source:
+                set_option(source, options.UNICAST_HOPS, 33)
+                set_option(source, options.TOS, 0x28)
+                source.sendto(b"payload", (family.address(loopback), PORT))
+            (datagram,) = receiver.recv_batch(TIMEOUT)
+            assert datagram.hops == (33 if "hops" in metadata else None)
+            assert datagram.tos == (0x28 if "tos" in metadata else None)
+        assert receiver.stats.control_truncated == 0
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOPROTOOPT])
+def test_a_system_that_refuses_the_options_of_ipv4_on_it_tells_those_of_ipv6(loopback: Link, code: int) -> None:
+    class Refusing(socket.socket):
+        def setsockopt(self, level: int, *arguments: Any) -> None:
+            if level == socket.IPPROTO_IP:
+                raise OSError(code, "refused")
+            super().setsockopt(level, *arguments)
+
+    sock = Refusing(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.bind(("::", PORT))
+    with Receiver.from_socket(sock, metadata="hops") as receiver, sources(loopback) as (source,):
+        source.send(loopback.ipv6, b"payload")
+        assert receiver.recv_batch(TIMEOUT)[0].hops == 64
 
 
 def test_a_late_error_of_a_connected_socket_is_raised_with_the_call(engine: str, loopback: Link) -> None:

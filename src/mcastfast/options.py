@@ -125,20 +125,28 @@ def _level(name: str, family: int, platform: Platform) -> int:
 
 
 def set_option(
-    sock: SocketLike, option: Option[T], value: T, *, operation: Operation = Operation.SET, operands: str = ""
+    sock: SocketLike,
+    option: Option[T],
+    value: T,
+    *,
+    family: int | None = None,
+    operation: Operation = Operation.SET,
+    operands: str = "",
 ) -> None:
     """Set an option of a socket; `operation` and `operands` word the error, by default `set IP_TTL to 300`.
 
-    Raises UnsupportedError where this system lacks the option for the socket's family, ValueError for a value that it
-    cannot hold, OSError with cause and remedy where the system refuses.
+    `family` is the socket's unless given: an IPv6 socket that takes IPv4 as well may have the options of both. Raises
+    UnsupportedError where this system lacks the option for the family, ValueError for a value that it cannot hold,
+    OSError with cause and remedy where the system refuses.
     """
-    place = option.place(sock.family)
-    data = option.pack(value, sock.family)
+    family = sock.family if family is None else family
+    place = option.place(family)
+    data = option.pack(value, family)
     try:
         sock.setsockopt(place.level, place.number, data)
     except OSError as error:
         operands = operands or f"{place.name} to {value}"
-        raise os_error(operation, operands, error, family=sock.family) from None
+        raise os_error(operation, operands, error, family=family) from None
 
 
 def get_option(sock: SocketLike, option: Option[T]) -> T:

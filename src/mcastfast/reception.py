@@ -44,6 +44,9 @@ _METADATA = {
     "tos": options.RECEIVE_TOS,
 }
 
+_FOR_EACH_FAMILY = {options.RECEIVE_HOPS, options.RECEIVE_TOS}
+"""What an IPv6 socket tells of IPv4 datagrams only if asked by IPv4's option, too (Linux)."""
+
 
 class Reception(NamedTuple):
     """What a receiver was asked for, checked: see Receiver. busy_poll is in microseconds."""
@@ -101,6 +104,10 @@ class Reception(NamedTuple):
             wanted = wanted - {options.DROP_COUNTER} | {options.PACKET_INFO}
         for option in sorted(wanted, key=lambda option: option.role):
             options.set_option(sock, option, True)
+        if _takes_both_families(sock):
+            for option in wanted & _FOR_EACH_FAMILY:
+                with suppress(OSError):  # macOS has those of IPv4 for IPv4 sockets alone
+                    options.set_option(sock, option, True, family=socket.AF_INET)
         if self.coalesce:
             options.set_option(sock, options.COALESCE, True)
         if self.busy_poll is not None:
@@ -237,6 +244,11 @@ def _obstacle_to_coalescing(engine: str, family: int) -> str | None:
     except (OSError, UnsupportedError) as error:
         return str(error)
     return None
+
+
+def _takes_both_families(sock: socket.socket) -> bool:
+    """Whether IPv4 comes to this socket, too."""
+    return sock.family == socket.AF_INET6 and not options.get_option(sock, options.V6ONLY)
 
 
 def _takes_trains(sock: socket.socket) -> bool:
