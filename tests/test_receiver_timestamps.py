@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 import warnings
@@ -164,6 +165,7 @@ def test_the_kernels_time_is_of_its_kind_and_none_of_none(lan: Lan, family: Fami
         (True, None),
         (False, "lo has its clock switched off, `hwstamp_ctl -i lo -r 1`"),
         (OSError(95, ""), "lo has no clock for what it receives"),
+        (OSError(errno.ENOMSG, ""), "lo stamps messages of protocols such as PTP alone, `hwstamp_ctl -i lo -r 1`"),
         (OSError(1, ""), r"lo does not say whether it stamps what it receives \(Operation not permitted\)"),
     ],
 )

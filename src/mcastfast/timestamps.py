@@ -22,7 +22,7 @@ class KernelTimestampWarning(RuntimeWarning):
 
 
 def warn_of_kernel_timestamps(interfaces: Iterable[Interface], *, stacklevel: int = 2) -> None:
-    """A KernelTimestampWarning, `stacklevel` frames up, for each interface whose device stamps nothing it receives."""
+    """A KernelTimestampWarning, `stacklevel` frames up, for each interface that does not stamp every datagram."""
     for interface in interfaces:
         if reason := _obstacle(interface):
             warnings.warn(
@@ -54,5 +54,11 @@ def _obstacle(interface: Interface) -> str | None:
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
             return "has no clock for what it receives"
+        if error.errno == errno.ENOMSG:
+            return f"stamps messages of protocols such as PTP alone, {_stamp_all(interface)} makes it stamp all"
         return f"does not say whether it stamps what it receives ({os.strerror(error.errno or 0)})"
-    return f"has its clock switched off, `hwstamp_ctl -i {interface.name} -r 1` (linuxptp) switches it on"
+    return f"has its clock switched off, {_stamp_all(interface)} switches it on"
+
+
+def _stamp_all(interface: Interface) -> str:
+    return f"`hwstamp_ctl -i {interface.name} -r 1` (linuxptp)"

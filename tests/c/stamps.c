@@ -1,12 +1,18 @@
-/* Whose time a datagram gets: control messages as the kernel and a device with a clock would give them. */
+/* Whose time a datagram gets: control messages and settings as the kernel and a device with a clock would give them. */
 #define _GNU_SOURCE
 #include <assert.h>
+#include <errno.h>
+#include <linux/net_tstamp.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "linux/mcf_ring_step.h"
+#include "mcf_interface.h"
 #include "posix/mcf_control.h"
 
 static union {
@@ -58,8 +64,36 @@ static void check_ring(uint32_t status, int is_hardware_time)
     assert(mcf_ring_step(&cursor, &packet) == 0);
 }
 
+static int rx_filter;
+
+/* In place of the C library's: a device that is set to stamp what rx_filter says. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    (void)fd;
+    va_list arguments;
+    va_start(arguments, request);
+    const struct ifreq *asked = va_arg(arguments, struct ifreq *);
+    va_end(arguments);
+    assert(request == SIOCGHWTSTAMP && strcmp(asked->ifr_name, "eth0") == 0);
+    ((struct hwtstamp_config *)(void *)asked->ifr_data)->rx_filter = rx_filter;
+    return 0;
+}
+
+/* All datagrams, none, or only some: those of PTP, as the device of a host has it where ptp4l runs. */
+static void check_setting(int filter, int answer)
+{
+    rx_filter = filter;
+    assert(mcf_interface_stamps("eth0") == answer);
+}
+
 int main(void)
 {
+    check_setting(HWTSTAMP_FILTER_ALL, 1);
+    check_setting(HWTSTAMP_FILTER_NONE, 0);
+    check_setting(HWTSTAMP_FILTER_SOME, -ENOMSG);
+    check_setting(HWTSTAMP_FILTER_PTP_V2_L4_EVENT, -ENOMSG);
+    check_setting(HWTSTAMP_FILTER_PTP_V2_EVENT, -ENOMSG);
+    check_setting(HWTSTAMP_FILTER_NTP_ALL, -ENOMSG);
     check_ring(TP_STATUS_USER | TP_STATUS_TS_RAW_HARDWARE, 1);
     check_ring(TP_STATUS_USER | TP_STATUS_TS_SOFTWARE, 0);
     check_ring(TP_STATUS_USER, 0);
