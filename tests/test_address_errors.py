@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mcastfast.address import Group, parse_address
@@ -238,6 +239,32 @@ def test_a_group_that_is_no_text_is_a_type_error(group: Any) -> None:
 def test_a_keyword_of_the_wrong_type_is_a_type_error(keywords: dict[str, Any], complaint: str) -> None:
     with pytest.raises(TypeError, match=f"^{complaint}$"):
         Group.parse("239.1.2.3", **keywords)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"port": 5000.5}, "port is an int, not float"),
+        ({"port": "5000"}, "port is an int, not str"),
+        ({"port": True}, "port is an int, not bool"),
+        ({"interface": 1}, "interface is a text, not int; Group.parse() takes indexes and others"),
+        ({"interface": FakeInterface("eth0", 2)}, "interface is a text, not FakeInterface; Group.parse() takes"),
+        ({"sources": ["10.0.0.7"]}, "a source is an address object, not str; Group.parse() reads texts"),
+        ({"sources": "10.0.0.7"}, "a source is an address object, not str; Group.parse() reads texts"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_a_type_error(fields: dict[str, Any], complaint: str) -> None:
+    group = Group(IPv4Address("239.1.2.3"))
+    with pytest.raises(TypeError, match=f"^{re.escape(complaint)}"):
+        Group(group.address, **fields)
+    with pytest.raises(TypeError, match=f"^{re.escape(complaint)}"):
+        group.replace(**fields)
+
+
+def test_a_port_is_kept_as_an_int() -> None:
+    group = Group(IPv4Address("239.1.2.3"), np.uint16(5000))
+    assert type(group.port) is int
+    assert Group.parse(str(group)) == group
 
 
 def test_a_group_built_by_hand_obeys_the_same_rules() -> None:

@@ -54,8 +54,9 @@ class Group(_GroupFields):
     None; not looked up. sources: unicast addresses of the group's family in ascending order; empty means any-source.
     Two groups are equal when all four are. str() gives the canonical text, which parses back to an equal Group.
 
-    ValueError: the address is not multicast, the port is out of range, the grammar cannot hold the interface, or a
-    source is of the other family, not unicast, or given twice. The rules of RFC 4607 are applied by parse().
+    TypeError: a field of the wrong type; parse() takes more. ValueError: the address is not multicast, the port is out
+    of range, the grammar cannot hold the interface, or a source is of the other family, not unicast, or given twice.
+    The rules of RFC 4607 are applied by parse().
     """
 
     __slots__ = ()
@@ -63,15 +64,14 @@ class Group(_GroupFields):
     def __new__(
         cls,
         address: IPAddress,
-        port: int | None = None,
+        port: SupportsIndex | None = None,
         interface: str | None = None,
         sources: Iterable[IPAddress] = (),
     ) -> Self:
         """Check the fields, and put the sources in order."""
-        ordered = tuple(sorted(sources, key=int))
+        ordered = _order_sources(sources)
         _check_group(address, ordered)
-        if port is not None and not 1 <= port <= 65535:
-            raise ValueError(f"port {port} is not in 1 to 65535")
+        number = None if port is None else _check_port(port)
         if interface is not None:
             _check_interface(interface)
         for source in ordered:
@@ -79,7 +79,7 @@ class Group(_GroupFields):
         for earlier, later in pairwise(ordered):
             if earlier == later:
                 raise ValueError(f"source {later} is given twice; name each source once")
-        return super().__new__(cls, address, port, interface, ordered)
+        return super().__new__(cls, address, number, interface, ordered)
 
     def replace(self, **changes: Any) -> Group:
         """A copy with other fields, checked like a new one."""
@@ -278,12 +278,10 @@ def _merge(
 
 
 def _merge_port(group: Group, port: SupportsIndex) -> Group:
-    if isinstance(port, bool) or not hasattr(port, "__index__"):
-        raise TypeError(f"port is an int, not {type(port).__name__}")
-    number = operator.index(port)
-    if group.port not in (None, number):
-        raise _conflict("port", str(group.port), str(number))
-    return group.replace(port=number)
+    merged = group.replace(port=port)
+    if group.port not in (None, merged.port):
+        raise _conflict("port", str(group.port), str(merged.port))
+    return merged
 
 
 def _merge_interface(group: Group, interface: InterfaceLike) -> Group:
@@ -405,7 +403,26 @@ def _check_group(address: IPAddress, sources: tuple[IPAddress, ...]) -> None:
     raise ValueError(f"{address} is not a multicast address (224.0.0.0/4 or ff00::/8); {remedy}")
 
 
+def _order_sources(sources: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
+    given = tuple(sources)
+    for source in given:
+        if not isinstance(source, (IPv4Address, IPv6Address)):
+            raise TypeError(f"a source is an address object, not {type(source).__name__}; Group.parse() reads texts")
+    return tuple(sorted(given, key=int))
+
+
+def _check_port(port: SupportsIndex) -> int:
+    if isinstance(port, bool) or not isinstance(port, SupportsIndex):
+        raise TypeError(f"port is an int, not {type(port).__name__}")
+    number = operator.index(port)
+    if not 1 <= number <= 65535:
+        raise ValueError(f"port {number} is not in 1 to 65535")
+    return number
+
+
 def _check_interface(interface: str) -> None:
+    if not isinstance(interface, str):
+        raise TypeError(f"interface is a text, not {type(interface).__name__}; Group.parse() takes indexes and others")
     if not interface:
         raise ValueError("interface is empty; write its name, index or address, or leave it out")
     # Spaces inside are for Windows, where names are like "Ethernet 2".
