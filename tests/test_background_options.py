@@ -37,6 +37,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "unknown unit": ("1 MIB", ValueError, "background='1 MIB' is not a size"),
     "stray underscore": ("1_ MiB", ValueError, "background='1_ MiB' is not a size"),
     "empty": ("", ValueError, "background='' is not a size"),
+    "more digits than Python reads": ("9" * 5000 + " B", ValueError, "9 B' is not a size: write bytes, or text"),
     "negative text": ("-1 MiB", ValueError, "background='-1 MiB' is not a size"),
     "other digits": ("\u0663 MiB", ValueError, "is not a size"),
     "zero": (0, ValueError, "background=0 is not above 0 bytes"),

@@ -84,6 +84,12 @@ def test_other_text_is_a_value_error_with_examples(written: str) -> None:
         Rate.parse(written)
 
 
+@pytest.mark.parametrize("form", ["{}", "{} bit/s", "0.{}", "0.{}k"])
+def test_more_digits_than_python_reads_are_no_rate(form: str) -> None:
+    with pytest.raises(ValueError, match=r"^rate='.*9.*' is not a rate, such as 1000, "):
+        Rate.parse(form.format("9" * 5000))
+
+
 @pytest.mark.parametrize(
     "written", [0, -1, 0.0, -0.0, 0.000999, 10**9 + 1, 10**400, "0", "0/s", "2 Tpps", Fraction(-1, 3)]
 )
@@ -120,6 +126,14 @@ def test_whatever_is_written_is_a_rate_or_a_value_error(written: str | float | F
         refused = str(error)
     assert value > 0
     assert not refused or refused.startswith(f"rate={written!r} is not a ")
+
+
+@given(st.fractions(1, 10**9, max_denominator=1000), st.booleans())
+def test_the_text_of_a_rate_reads_as_that_rate(value: Fraction, in_bits: bool) -> None:
+    rate = Rate(value, in_bits)
+    read = Rate.parse(str(rate))
+    assert float(read.value) == pytest.approx(float(value), rel=1e-14)
+    assert read.in_bits is in_bits
 
 
 def test_datagrams_of_a_size() -> None:

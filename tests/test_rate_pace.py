@@ -67,6 +67,8 @@ def test_a_burst_that_is_no_whole_number_is_a_type_error(burst: Any) -> None:
         (None, {"burst": 64}, r"burst=64 goes with a rate=: 1000, "),
         (None, {"rate_counts": "wire"}, r"rate_counts='wire' goes with a rate=: 1000, "),
         (1000, {"rate_counts": "wire"}, r"rate_counts='wire' goes with a rate in bits, such as '1 Gbit/s', not 1000"),
+        ("10", {"rate_counts": "wire"}, r"rate_counts='wire' goes with a rate in bits, .*, not 10$"),
+        (Rate.parse("10k"), {"rate_counts": "wire"}, r"rate_counts='wire' goes with a rate in bits, .*, not 10000/s$"),
         ("1 Gbit/s", {"rate_counts": "frames"}, r"rate_counts='frames' is not one of: payload, wire"),
         ("1 Gbit/s", {"rate_counts": None}, r"rate_counts=None is not one of: payload, wire"),
     ],

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, TypeAlias
 
 from mcastfast import _core
+from mcastfast.sizes import MOST_DIGITS
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -58,6 +59,9 @@ class Rate(NamedTuple):
             raise ValueError(f"rate={rate!r} is not a rate of 0.001 to 1,000,000,000 datagrams each second")
         return cls(value, in_bits)
 
+    def __str__(self) -> str:
+        return f"{float(self.value):.15g}{' bit/s' if self.in_bits else '/s'}"
+
     def datagrams(self, size: int) -> float:
         """Datagrams with `size` bytes of payload each second."""
         return float(self.value / (8 * size) if self.in_bits else self.value)
@@ -91,7 +95,7 @@ def read_pace(rate: RateLike | None, *, burst: int = 1, rate_counts: str = "payl
         return None
     parsed = Rate.parse(rate)
     if rate_counts != "payload" and not parsed.in_bits:
-        raise ValueError(f"rate_counts={rate_counts!r} goes with a rate in bits, such as '1 Gbit/s', not {rate!r}")
+        raise ValueError(f"rate_counts={rate_counts!r} goes with a rate in bits, such as '1 Gbit/s', not {rate}")
     each = parsed.value / (8 * _NANOSECONDS if parsed.in_bits else _NANOSECONDS)
     each = each.limit_denominator(min(_LONGEST_SPAN, int(_MOST_UNITS / each)) - 1)
     counts = COUNTS[rate_counts] if parsed.in_bits else _core.PACE_DATAGRAMS
@@ -102,7 +106,7 @@ def _read_text(text: str) -> tuple[Fraction, bool]:
     from fractions import Fraction
 
     match = _TEXT.fullmatch(text)
-    if not match:
+    if not match or len(match["number"]) > MOST_DIGITS:
         raise ValueError(f"rate={text!r} is not a rate, such as {EXAMPLES}; units are {_UNITS}")
     prefix = (match["prefix"] or match["bare"] or "").lower()
     in_bits = "b" in (match["unit"] or "").lower()

@@ -13,6 +13,9 @@ from typing import TypeAlias
 Size: TypeAlias = int | str
 """Bytes, or text such as "256 MiB": a number, and a unit of B, kB, MB, GB, KiB, MiB or GiB."""
 
+MOST_DIGITS = sys.int_info.str_digits_check_threshold
+"""How many digits of a number Python reads, whatever its limit is set to."""
+
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TEXT = re.compile(rf"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)\s*({'|'.join(_UNITS)})")
 
@@ -36,7 +39,7 @@ def parse_octets(size: Size, *, what: str) -> int:
     """The same of a size whose range is somebody else's to check."""
     if isinstance(size, str):
         match = _TEXT.fullmatch(size.strip())
-        if not match:
+        if not match or len(match[1]) > MOST_DIGITS:
             raise ValueError(
                 f'{what}={size!r} is not a size: write bytes, or text like "256 MiB" ({", ".join(_UNITS)})'
             )
