@@ -49,11 +49,14 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     "more than memory": (MEMORY + 1, ValueError, f"is more than this machine's memory, {MEMORY} bytes"),
     "absurd": ("9" * 400 + " GiB", ValueError, "is more than this machine's memory"),
     "too small": (1, ValueError, "background=1 is too small: batch_size="),
+    "too small in text": ("1 B", ValueError, "background='1 B': size=1 is too small: batch_size="),
+    "too small among others": (Background("1 B"), ValueError, "background='1 B': size=1 is too small: batch_size="),
     "no processor": (Background(SIZE, cpus=()), ValueError, "background: cpus=() is not one or more numbers"),
     "negative processor": (Background(SIZE, cpus=[-1]), ValueError, "background: cpus=[-1] is not one or more"),
     "huge processor": (Background(SIZE, cpus=[2**16]), ValueError, "background: cpus=[65536] is not one or more"),
     "processors as text": (Background(SIZE, cpus="0"), TypeError, "background: cpus='0' is not a list of numbers"),  # type: ignore[arg-type]
     "one processor": (Background(SIZE, cpus=0), TypeError, "background: cpus=0 is not a list of numbers"),  # type: ignore[arg-type]
+    "name that cannot be spelled": (Background(SIZE, name="\ud800"), ValueError, r"name='\ud800' is not 1 to 15 bytes"),
     "no name": (Background(SIZE, name=""), ValueError, "background: name='' is not 1 to 15 bytes"),
     "long name": (Background(SIZE, name="\u00e4" * 8), ValueError, "is not 1 to 15 bytes"),
     "name with NUL": (Background(SIZE, name="a\0b"), ValueError, "is not 1 to 15 bytes"),

@@ -189,7 +189,7 @@ LO: dict[str, Any] = {"interface": "lo"}
         (("239.1.2.3:5000",), LO | {"max_memory": 0}, "max_memory=0 is not above 0 bytes"),
         (("239.1.2.3:5000",), LO | {"max_memory": -1}, "max_memory=-1 is not above 0 bytes"),
         (("239.1.2.3:5000",), LO | {"max_memory": "64 MIB"}, "max_memory='64 MIB' is not a size: write bytes, or "),
-        (("239.1.2.3:5000",), LO | {"max_memory": "100 kB"}, "max_memory=100000 is too small: batch_size=64 with "),
+        (("239.1.2.3:5000",), LO | {"max_memory": "100 kB"}, "max_memory='100 kB': size=100000 is too small: "),
         (("239.1.2.3:5000",), LO | {"receive_buffer": "1 MB/s"}, "receive_buffer='1 MB/s' is not a size: write bytes"),
         (
             ("239.1.2.3:5000",),

@@ -45,8 +45,8 @@ class Background(NamedTuple):
         cpus = None if self.cpus is None else _read_processors(self.cpus)
         if not isinstance(self.name, str):
             raise TypeError(f"background: name={self.name!r} is not text")
-        if not self.name or "\0" in self.name or len(os.fsencode(self.name)) > _LONGEST_NAME:
-            raise ValueError(f"background: name={self.name!r} is not 1 to {_LONGEST_NAME} bytes")
+        if "\0" in self.name or not 1 <= _octets(self.name) <= _LONGEST_NAME:
+            raise ValueError(f"background: name={self.name!r} is not 1 to {_LONGEST_NAME} bytes of text")
         highest = _HIGHEST_PRIORITY
         if sys.platform != "win32":
             highest = os.sched_get_priority_max(os.SCHED_FIFO)
@@ -70,6 +70,14 @@ class Background(NamedTuple):
             )
         except OSError as error:
             raise os_error(Operation.START, f"receive thread of {core} with {self}", error) from error
+
+
+def _octets(name: str) -> int:
+    """How many bytes the system has of a name; 0 where it cannot spell it."""
+    try:
+        return len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return 0
 
 
 def _read_processors(cpus: Iterable[int]) -> tuple[int, ...]:

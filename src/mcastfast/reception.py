@@ -49,12 +49,16 @@ _FOR_EACH_FAMILY = {options.RECEIVE_HOPS, options.RECEIVE_TOS}
 
 
 class Reception(NamedTuple):
-    """What a receiver was asked for, checked: see Receiver. busy_poll is in microseconds."""
+    """What a receiver was asked for, checked: see Receiver. busy_poll is in microseconds.
+
+    memory_name: what an error says in front of `=max_memory`.
+    """
 
     metadata: frozenset[str]
     batch_size: int
     max_datagram: int
     max_memory: int
+    memory_name: str
     memory: frozenset[str]
     engine: str
     coalesce: bool
@@ -85,7 +89,7 @@ class Reception(NamedTuple):
             batch_size=self.batch_size,
             max_datagram=self.max_datagram,
             max_memory=self.max_memory,
-            memory_name="background" if self.background else "max_memory",
+            memory_name=self.memory_name,
             spin=round(self.spin * 1e9),
         )
         if self.memory:
@@ -180,10 +184,12 @@ def plan_reception(
         # A receive that does not wait polls the device once; one that waits would poll it through its timeout, through
         # signals and close().
         spin = max(spin, busy_poll)
+    memory_name, asked = "max_memory", max_memory
     if thread:
-        size = parse_size(thread.size, what="background")
-    else:
-        size = DEFAULT_MEMORY if max_memory is None else parse_size(max_memory, what="max_memory")
+        memory_name, asked = "background", background.size if isinstance(background, Background) else background
+    size = DEFAULT_MEMORY if asked is None else parse_size(asked, what=memory_name)
+    if isinstance(asked, str):
+        memory_name = f"{memory_name}={asked!r}: size"
     names = _names("metadata", metadata, _METADATA)
     if "hardware_timestamp" in names:
         # By SO_TIMESTAMPING alone what comes before the kernel has begun to take times, which it does later, has none;
@@ -194,6 +200,7 @@ def plan_reception(
         batch_size=batch_size,
         max_datagram=max_datagram,
         max_memory=size,
+        memory_name=memory_name,
         memory=_names("memory", memory, _core.MEMORY),
         engine=engine,
         coalesce=coalesces,
