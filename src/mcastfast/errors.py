@@ -255,7 +255,8 @@ _HINTS = (
         "send", "ENOBUFS", _ANYWHERE,
         "The queue of the device is full (or the send buffer too small for a fragmented payload) and the datagram is "
         "dropped: send slower, or lengthen the queue "
-        "(Linux: `ip link set dev NAME txqueuelen N`; its drops: `tc -s qdisc`).",
+        "(Linux: `ip link set dev NAME txqueuelen N`; its drops: `tc -s qdisc`). Receivers on this host may have it "
+        "all the same, by loopback.",
     ),
     # Threads: sched(7), pthread_create(3)
     _Hint(
