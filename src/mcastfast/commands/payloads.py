@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from mcastfast.commands.stopping import Stop
 
+LARGEST = {4: 65507, 6: 65527}
+"""Bytes of payload that a datagram carries, by the version of IP."""
+
 _NUMBER_SIZE = 8
 _READ_SIZE = 64 * 1024
 _LONGEST_LINE = 64 * 1024

@@ -31,7 +31,8 @@ Payloads pass unchanged and in order; source address and TTL become new.
   truncated           longer than --max-datagram, and cut
   device queue full   how often the way out was full; what it refused was sent
                       again
-  oversize            over the MTU of the way out, left out (--no-fragment)
+  oversize            more than a datagram of the way out carries, or over its MTU
+                      (--no-fragment), and left out
   late errors         reported by the network as undeliverable, as when nobody
                       listens at a unicast TO
 Ctrl-C ends it with a summary and exit code 0.
