@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import time
 from ipaddress import ip_address
 
 from mcastfast import TTL, Interface, Sender, interfaces
 from mcastfast.commands.outlet import Outlet
-from mcastfast.commands.stopping import Stop
+from mcastfast.commands.progress import Progress, Sample
+from mcastfast.commands.stopping import PATIENCE, Stop
 
 BATCH = 64
 
@@ -34,7 +34,7 @@ def open_sender(group: str, engine: str) -> Sender:
     The interface is pinned and the TTL is 0; and before anything is sent the system's own answer is checked, that it
     sends from a loopback address. OSError otherwise.
     """
-    sender = Sender(group, interface=find_loopback(), ttl=TTL.HOST, segment=False, engine=engine)
+    sender = Sender(group, interface=find_loopback(), ttl=TTL.HOST, segment=False, timeout=PATIENCE, engine=engine)
     if not (sender.interface and sender.interface.is_loopback and ip_address(sender.address[0]).is_loopback):
         sender.close()
         raise OSError(f"{sender} would send from {sender.address[0]}, which is not loopback: nothing was sent")
@@ -46,12 +46,13 @@ def send_at_full_rate(outlet: Outlet, size: int, duration: float, count: int | N
     rows = [bytes(size)] * BATCH
     stop = Stop()
     before = outlet.sender.stats.datagrams
-    end = time.monotonic() + duration
     left = sys.maxsize if count is None else count
-    while left > 0 and time.monotonic() < end:
-        batch = rows[:left]
-        outlet.send(batch, stop)
-        left -= len(batch)
+    with Progress(lambda: Sample(()), None) as progress:
+        stop.end_after(duration)
+        while left > 0 and not stop.now:
+            batch = rows[:left]
+            outlet.send(batch, stop, progress)
+            left -= len(batch)
     return outlet.sender.stats.datagrams - before
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mcastfast import TTL, Receiver, Sender
 from mcastfast.buffers import set_buffer
 from mcastfast.commands.intake import open_bound, open_groups
+from mcastfast.commands.stopping import PATIENCE
 from mcastfast.options import (
     PATH_MTU_DISCOVERY,
     RECEIVE_ERRORS,
@@ -99,7 +100,7 @@ def open_sender(text: str, args: argparse.Namespace) -> Sender:
             set_option(sock, RECEIVE_ERRORS, True)
         if args.send_buffer is not None:
             set_buffer(sock, SEND_BUFFER, args.send_buffer)
-        return Sender.from_socket(sock, segment=args.segment, engine=args.engine)
+        return Sender.from_socket(sock, segment=args.segment, timeout=PATIENCE, engine=args.engine)
     except BaseException:
         sock.close()
         raise
@@ -116,6 +117,7 @@ def _open_group_sender(text: str, args: argparse.Namespace) -> Sender:
             fragment=not args.no_fragment,
             send_buffer=args.send_buffer,
             segment=args.segment,
+            timeout=PATIENCE,
             engine=args.engine,
         )
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Sending in spite of a full device queue: what `send` and `relay` have in common."""
+"""Sending in spite of a full queue, until a command's end: what `send` and `relay` have in common."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mcastfast import Batch, Sender
+    from mcastfast.commands.progress import Progress
     from mcastfast.commands.stopping import Stop
 
 _PAUSE = 0.001
 """Seconds, in which a device sends some of what is queued."""
+_OWN_WAIT = 0.002
+"""Seconds: the end of a wait is left to the sender, which is exact."""
 
 
 class Outlet:
-    """Sends through a sender; `refused` counts how often the device's queue was full, `oversize` what was left out.
+    """Sends through a sender, whose timeout says how often it looks whether to stop.
 
-    largest: bytes of payload that a datagram of the sender carries.
+    largest: bytes of payload that a datagram of the sender carries. refused: how often the device's queue was full.
+    oversize: datagrams that were left out. unsent: those that the end came before.
     """
 
     def __init__(self, sender: Sender, *, skip_oversize: bool = False) -> None:
@@ -30,16 +34,23 @@ class Outlet:
         self.largest = LARGEST[6 if ":" in sender.destination[0] else 4]
         self.refused = 0
         self.oversize = 0
+        self.unsent = 0
         self._skip_oversize = skip_oversize
 
-    def send(self, payloads: Sequence[bytes] | Batch, stop: Stop) -> None:
-        """Send all; what a full queue refuses is sent again, until `stop`.
+    def await_turn(self, stop: Stop, progress: Progress) -> None:
+        """Wait until it is nearly the next datagram's turn at the rate, or until `stop`; keep `progress` moving."""
+        while not stop.now and (delay := self.sender.delay) > _OWN_WAIT:
+            time.sleep(min(delay - _OWN_WAIT, stop.wait, progress.wait))
+            progress.tick(active=False)
+
+    def send(self, payloads: Sequence[bytes] | Batch, stop: Stop, progress: Progress) -> None:
+        """Send all, what a full queue or buffer refuses again, until `stop`; keep `progress` moving.
 
         skip_oversize leaves out what no datagram carries, and what is over the MTU of the path (Sender with
         fragment=False). Any other OSError is raised.
         """
         pending: Sequence[bytes] | Batch = payloads
-        while True:
+        while pending:
             try:
                 self.sender.send_batch(pending)
                 return
@@ -51,10 +62,24 @@ class Outlet:
                     time.sleep(_PAUSE)
                 elif error.errno == errno.EMSGSIZE and self._skip_oversize:
                     pending = self._without_oversize(pending)
-                else:
+                elif not isinstance(error, TimeoutError):
                     raise
-            if not pending or stop.requested:
+            progress.tick(active=sent > 0)
+            self.await_turn(stop, progress)
+            if stop.now:
+                self.unsent += len(pending)
                 return
+
+    def losses(self) -> tuple[tuple[str, int], ...]:
+        """What did not go out as it came, as the progress shows it."""
+        oversize = (("oversize", self.oversize),) if self._skip_oversize else ()
+        unsent = (("not sent", self.unsent),) if self.unsent else ()
+        return (
+            ("device queue full", self.refused),
+            *oversize,
+            ("late errors", self.sender.stats.late_errors),
+            *unsent,
+        )
 
     def _without_oversize(self, refused: list[bytes]) -> list[bytes]:
         """Without those that no datagram carries, for any of which all are refused; else it is the first alone."""

@@ -31,10 +31,11 @@ Payloads pass unchanged and in order; source address and TTL become new.
   truncated           longer than --max-datagram, and cut
   device queue full   how often the way out was full; what it refused was sent
                       again
-  oversize            more than a datagram of the way out carries, or over its MTU
-                      (--no-fragment), and left out
+  oversize            more than a datagram of the way out carries, or over its
+                      MTU (--no-fragment), and left out
   late errors         reported by the network as undeliverable, as when nobody
                       listens at a unicast TO
+  not sent            received, but the way out did not take it before the end
 Ctrl-C ends it with a summary and exit code 0.
 
 examples:
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         progress = stack.enter_context(Progress(lambda: _sample(receiver, outlet), choose_display(quiet=args.quiet)))
         stop.end_after(args.duration)
         for batch in Intake.of(receiver, args).batches(stop, progress):
-            outlet.send(batch, stop)
+            outlet.send(batch, stop, progress)
     return 0
 
 
@@ -101,12 +102,7 @@ def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
 
 def _sample(receiver: Receiver, outlet: Outlet) -> Sample:
     received, sent = receiver.stats, outlet.sender.stats
-    way_out = (
-        ("device queue full", outlet.refused),
-        ("oversize", outlet.oversize),
-        ("late errors", sent.late_errors),
-    )
     return Sample(
         (Flow("received", received.datagrams, received.bytes), Flow("sent", sent.datagrams, sent.bytes)),
-        losses(received) + way_out,
+        losses(received) + outlet.losses(),
     )

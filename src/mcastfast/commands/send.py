@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,7 +13,7 @@ from mcastfast.commands import arguments
 from mcastfast.commands.outlet import Outlet
 from mcastfast.commands.payloads import Generated, Lines, Pieces
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
-from mcastfast.commands.stopping import Stop
+from mcastfast.commands.stopping import PATIENCE, Stop
 
 if TYPE_CHECKING:
     import argparse
@@ -29,8 +28,6 @@ _MOST_OVERHEAD = 86
 """Octets on an Ethernet besides the payload."""
 _HOLD = 0.05
 """Seconds that a batch of several datagrams may take at the rate, in which the command looks for nothing else."""
-_OWN_WAIT = 0.002
-"""Seconds: the end of a wait is left to the sender, which is exact."""
 
 _DETAILS = """\
 what is sent:
@@ -48,7 +45,8 @@ What is late is made up for at 1.1 times the rate, up to a second's worth.
 Without --rate, datagrams go as fast as they can.
 
 What a full device queue refuses is sent again.
-Ctrl-C ends it with a summary and exit code 0.
+Ctrl-C ends it with a summary and exit code 0, which counts as "not sent" what
+was to go just then and found no room.
 
 examples:
   mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200
@@ -109,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
                 rate=args.rate,
                 burst=args.burst,
                 rate_counts=args.rate_counts,
+                timeout=PATIENCE,
                 engine=args.engine,
             )
         )
@@ -133,18 +132,16 @@ def _at_once(args: argparse.Namespace) -> int:
 
 def _send(outlet: Outlet, payloads: Payloads, at_once: int, stop: Stop, progress: Progress, count: int | None) -> None:
     left = count
-    while not stop.now and left != 0:
-        delay = outlet.sender.delay
-        if delay > _OWN_WAIT:
-            time.sleep(min(delay - _OWN_WAIT, stop.wait, progress.wait))
-            progress.tick(active=False)
-            continue
+    while left != 0:
+        outlet.await_turn(stop, progress)
+        if stop.now:
+            return
         batch = payloads.take(at_once if left is None else min(left, at_once))
         if not batch or stop.now:
             return
         if left is not None:
             left -= len(batch)
-        outlet.send(batch, stop)
+        outlet.send(batch, stop, progress)
         progress.tick(active=True)
 
 
@@ -171,5 +168,4 @@ def _standard_input() -> io.BufferedReader:
 
 def _sample(outlet: Outlet) -> Sample:
     stats = outlet.sender.stats
-    losses = (("device queue full", outlet.refused), ("late errors", stats.late_errors))
-    return Sample((Flow("sent", stats.datagrams, stats.bytes),), losses)
+    return Sample((Flow("sent", stats.datagrams, stats.bytes),), outlet.losses())
