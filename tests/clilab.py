@@ -8,11 +8,12 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from netlab import Namespace
 
@@ -89,3 +90,8 @@ def running(namespace: Namespace, *args: str, until: str = "", stdin: int = subp
             yield command
         finally:
             process.kill()
+
+
+def is_in(command: Running, place: str) -> Callable[[], bool]:
+    """A question to be asked until the answer is yes: whether the command sleeps in the kernel at a place so called."""
+    return lambda: place in Path(f"/proc/{command.process.pid}/wchan").read_text()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from clilab import TIMEOUT, run, running
+from clilab import TIMEOUT, is_in, run, running
 from netlab import wait_until
 
 from mcastfast import Sender, interfaces
@@ -217,3 +218,37 @@ def test_reader_of_the_pipe_that_goes_ends_it_quietly(lan: Lan, args: tuple[str,
         command.wait_for(r"^received \d+ datagrams?,")
         assert "error" not in command.seen
         command.process.stdout = None
+
+
+def test_signal_ends_the_wait_for_a_reader_of_a_named_pipe(lan: Lan, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "-o", str(path)) as command:
+        wait_until(is_in(command, "wait_for_partner"))
+        result = command.finish(signal.SIGINT)
+    assert result.code == 0
+    assert re.search(r"^received 0 datagrams, ", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize("args", [("--json",), ("--hex",), ("--output", "-")], ids=lambda args: args[0])
+def test_signal_ends_the_write_to_a_reader_that_stalls_and_what_was_not_written_is_told(
+    lan: Lan, args: tuple[str, ...]
+) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, *args)
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, [bytes(1400)] * 100)
+        wait_until(is_in(command, "pipe_write"))
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.wait(TIMEOUT) == 0  # nobody has read the pipe
+        assert re.search(r"^received \d+ datagrams?, .*\n.*, not written [1-9]", command.finish().stderr, re.MULTILINE)
+
+
+def test_what_a_reader_takes_a_moment_after_the_signal_is_whole(lan: Lan) -> None:
+    with running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "-o", "-", until="joined") as command:
+        send(lan, [bytes(1400)] * 100)
+        wait_until(is_in(command, "pipe_write"))
+        result = command.finish(signal.SIGINT)
+    received = re.search(r"^received (\d+) datagrams, ", result.stderr, re.MULTILINE)
+    assert received
+    assert len(result.stdout) == int(received[1]) * 1400
+    assert (result.code, "not written" in result.stderr) == (0, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -9,7 +10,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from clilab import TIMEOUT, run, running
+from clilab import TIMEOUT, is_in, run, running
+from netlab import wait_until
 from receivelab import plain_join, plain_socket
 
 from mcastfast import Receiver
@@ -282,3 +284,13 @@ def test_rate_without_a_count_runs_until_the_signal(lan: Lan, receiver: Receiver
     number = int(sent[1].replace(",", ""))
     assert number > 1
     assert received(receiver, number)[-1] == (number - 1).to_bytes(8, "big")
+
+
+def test_signal_ends_the_wait_for_a_writer_of_a_named_pipe(lan: Lan, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with running(lan.sender.namespace, "send", GROUP, str(path), "-i", lan.sender.name) as command:
+        wait_until(is_in(command, "wait_for_partner"))
+        result = command.finish(signal.SIGINT)
+    assert result.code == 0
+    assert re.search(r"^sent 0 datagrams, ", result.stderr, re.MULTILINE)

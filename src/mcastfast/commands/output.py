@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import IO, Any
 
 
 def format_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
@@ -42,3 +43,10 @@ def print_json(value: object) -> None:
 def print_error(message: str, hints: Iterable[str] = ()) -> None:
     """Say on standard error what went wrong, in a line, and below it a line for each hint."""
     print(f"mcastfast: error: {message}", *(f"  {hint}" for hint in hints), sep="\n", file=sys.stderr)
+
+
+def forget(stream: IO[Any]) -> None:
+    """Nobody reads the stream any more: what it still holds, and what is written to it from now on, is to be lost."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)

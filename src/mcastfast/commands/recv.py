@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mcastfast.commands import arguments
 from mcastfast.commands.intake import Intake, describe_joins, losses, open_groups
+from mcastfast.commands.output import forget
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
 from mcastfast.commands.silence import explain_silence
 from mcastfast.commands.stopping import Stop
@@ -17,9 +20,11 @@ from mcastfast.reception import available
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
-    from mcastfast import Receiver
+    from mcastfast import Batch, Receiver
     from mcastfast.commands.arguments import Subparsers
+    from mcastfast.commands.writers import Writer
 
 _DETAILS = """\
 --json writes an object for each datagram, one a line, with the keys
@@ -40,6 +45,8 @@ Rate and losses go to standard error: live on a terminal, else a line a second.
   truncated          longer than --max-datagram, and cut
   fragments          came in pieces, which --engine packet leaves out
   bad checksums      left out by --engine packet, elsewhere by the kernel
+  not written        the last ones, which the output did not take, or not whole,
+                     within a second of Ctrl-C, as where nobody reads it
 Counts of what an option brings are shown where they are not 0.
 Ctrl-C ends it with a summary and exit code 0.
 
@@ -90,22 +97,40 @@ def run(args: argparse.Namespace) -> int:
                 args.groups, args, port=args.port, ring=args.ring, metadata=available(kind.metadata) if kind else ()
             )
         )
-        writer = kind(_open_output(args, stack)) if kind else None  # only now: a mistyped group empties no file
+        # Only now: a mistyped group empties no file.
+        output = _Output(kind, _open_output(args, stack, stop), stop) if kind else None
         announce(describe_joins(receiver), quiet=args.quiet)
-        display = choose_display(quiet=args.quiet, data_on_stdout=writer is not None and args.output in (None, "-"))
-        progress = stack.enter_context(Progress(lambda: _sample(receiver), display))
+        display = choose_display(quiet=args.quiet, data_on_stdout=output is not None and args.output in (None, "-"))
+        progress = stack.enter_context(Progress(lambda: _sample(receiver, output), display))
         stop.end_after(args.duration)
         for batch in Intake.of(receiver, args).batches(stop, progress):
-            if writer:
-                writer.write(batch)
+            if output:
+                output.write(batch)
     if not (args.quiet or receiver.stats.datagrams):
         print(*explain_silence(receiver), sep="\n", file=sys.stderr)
     return 0
 
 
-def _sample(receiver: Receiver) -> Sample:
+class _Output:
+    """Where the data goes; `unwritten` counts the datagrams of a batch that was not written whole before the end."""
+
+    def __init__(self, kind: Callable[[IO[Any]], Writer], stream: IO[Any], stop: Stop) -> None:
+        self.unwritten = 0
+        self._writer = kind(stream)
+        self._stream = stream
+        self._stop = stop
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch, unless its reader keeps that from its end when the command's has come."""
+        if not self._stop.finish(partial(self._writer.write, batch)):
+            self.unwritten += len(batch)
+            forget(self._stream)
+
+
+def _sample(receiver: Receiver, output: _Output | None) -> Sample:
     stats = receiver.stats
-    return Sample((Flow("received", stats.datagrams, stats.bytes),), losses(stats))
+    unwritten = (("not written", output.unwritten),) if output and output.unwritten else ()
+    return Sample((Flow("received", stats.datagrams, stats.bytes),), losses(stats) + unwritten)
 
 
 def _choose_writer(args: argparse.Namespace) -> type[HexWriter | JsonWriter | PayloadWriter] | None:
@@ -116,7 +141,10 @@ def _choose_writer(args: argparse.Namespace) -> type[HexWriter | JsonWriter | Pa
     return PayloadWriter if args.output else None
 
 
-def _open_output(args: argparse.Namespace, stack: contextlib.ExitStack) -> IO[Any]:
+def _open_output(args: argparse.Namespace, stack: contextlib.ExitStack, stop: Stop) -> IO[Any]:
+    """The stream that was asked for; a named pipe is waited for until somebody reads it, or `stop`."""
     if args.output in (None, "-"):
         return sys.stdout.buffer if args.output else sys.stdout
-    return stack.enter_context(Path(args.output).open("wb"))
+    nowhere: IO[Any] = io.BytesIO()
+    file = stop.interruptibly(lambda: Path(args.output).open("wb"), nowhere)  # noqa: SIM115 # the stack closes it
+    return stack.enter_context(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,7 +18,6 @@ from mcastfast.commands.stopping import PATIENCE, Stop
 
 if TYPE_CHECKING:
     import argparse
-    import io
 
     from mcastfast.commands.arguments import Subparsers
     from mcastfast.commands.payloads import Payloads
@@ -153,7 +153,9 @@ def _open_payloads(args: argparse.Namespace, stack: contextlib.ExitStack, stop: 
     if args.file in (None, "-"):
         stream, name = _standard_input(), "standard input"
     else:
-        file = Path(args.file).open("rb")  # noqa: SIM115 # the stack closes it
+        # A named pipe is waited for until somebody writes to it.
+        nothing: io.BufferedReader = io.BufferedReader(io.BytesIO())
+        file = stop.interruptibly(lambda: Path(args.file).open("rb"), nothing)  # noqa: SIM115 # the stack closes it
         stream, name = stack.enter_context(file), args.file
     if args.lines:
         return Lines(stream, stop), f"the lines of {name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -15,20 +16,23 @@ T = TypeVar("T")
 
 PATIENCE = 0.1
 """Seconds that a command may wait at most before it looks whether it shall stop."""
+GRACE = 1.0
+"""Seconds that what was begun may take after a signal."""
 
 
 class Stop:
     """Whether the command shall end: by a signal (SIGINT, SIGTERM), or since its time is over.
 
-    A first signal only sets `requested`, so that what was received is also written. A second one, or one that comes
-    within interruptibly(), raises KeyboardInterrupt there. Handlers are set while the context lasts, in the main
-    thread.
+    A first signal only sets `requested`, so that what was received is also written, see finish(). A second one, or one
+    that comes within interruptibly(), raises KeyboardInterrupt there. Handlers are set while the context lasts, in the
+    main thread.
     """
 
     def __init__(self) -> None:
         self.requested = False
         self._end: float | None = None
         self._interruptible = False
+        self._finishing = False
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -46,6 +50,14 @@ class Stop:
         if self.requested or self._interruptible:
             raise KeyboardInterrupt
         self.requested = True
+        if self._finishing:
+            self._set_alarm(GRACE)
+
+    def _set_alarm(self, seconds: float) -> None:
+        """Let a further signal come then; 0: none. Without effect on Windows, where signals end no write."""
+        if sys.platform != "win32":
+            self._previous.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._handle))
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def end_after(self, seconds: float | None) -> None:
         """Let the time run from now on; None: without end."""
@@ -73,3 +85,18 @@ class Stop:
             return otherwise
         finally:
             self._interruptible = False
+
+    def finish(self, work: Callable[[], object]) -> bool:
+        """Do `work`, which may block for ever; False where it was not done GRACE seconds after a signal."""
+        try:
+            self._finishing = True
+            if self.requested:
+                self._set_alarm(GRACE)
+            work()
+        except KeyboardInterrupt:
+            return False
+        finally:
+            self._finishing = False
+            if self.requested:
+                self._set_alarm(0)
+        return True
