@@ -212,6 +212,52 @@ def test_a_relay_to_itself_is_refused(lan: Lan, target: str) -> None:
     )
 
 
+ANYWHERE = (":5000",)
+ANY_BIND = ("239.1.2.3%veth0:5000", "--bind", "any")
+ANY_BIND6 = ("[ff15::77%veth0]:5000", "--bind", "any")
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (ANYWHERE, "127.0.0.1"),
+        (ANYWHERE, "127.1.2.3"),
+        (("[::]:5000",), "localhost"),
+        (ANYWHERE, "10.77.1.1"),
+        (ANYWHERE, "[::ffff:10.77.1.1]"),
+        (ANY_BIND, "127.0.0.1"),
+        (ANY_BIND, "10.77.1.1"),
+        (ANY_BIND6, "[::1]"),
+        (ANY_BIND6, "[fd77:1::1]"),
+        (ANY_BIND6, "[fe80::1%veth0]"),
+        (("[::]:5000",), "[::1]"),
+        (("[::]:5000",), "10.77.1.1"),
+    ],
+)
+def test_a_relay_to_an_address_that_it_receives_at_is_refused(lan: Lan, source: tuple[str, ...], target: str) -> None:
+    result = run(lan.receiver.namespace, "relay", *source, f"{target}:5000", "-t", "0.1")
+    assert result.code == 2
+    assert "FROM hears what comes to any address of this host, and TO is " in result.stderr
+    assert "port 5000: the relay would feed itself; choose another port, or let FROM name an addr" in result.stderr
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (ANYWHERE, "127.0.0.1:5001"),
+        (ANYWHERE, "10.77.1.2:5000"),
+        (ANYWHERE, "[::1]:5000"),
+        (ANY_BIND6, "127.0.0.1:5000"),
+        (ANY_BIND6, "[fe80::2%veth0]:5000"),
+        (("127.0.0.1:5000",), "10.77.1.1:5000"),
+    ],
+)
+def test_a_relay_to_where_it_does_not_receive_is_none_to_itself(lan: Lan, source: tuple[str, ...], target: str) -> None:
+    assert run(lan.receiver.namespace, "relay", *source, target, "-t", "0.1").code == 0
+
+
 @pytest.mark.parametrize(
     ("args", "error"),
     [

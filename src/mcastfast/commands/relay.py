@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from mcastfast import interfaces
 from mcastfast.commands import arguments
 from mcastfast.commands.endpoints import open_receiver, open_sender
 from mcastfast.commands.intake import Intake, describe_joins, losses
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from mcastfast import Receiver, Sender
     from mcastfast.commands.arguments import Subparsers
+    from mcastfast.sockets import SocketAddress
 
 _LARGEST_DATAGRAM = 65535
 
@@ -94,10 +97,33 @@ def run(args: argparse.Namespace) -> int:
 
 def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
     """Raise ValueError where the relay would hear itself and send without end; nothing has been sent yet."""
-    host, port = sender.destination[:2]
-    joined = {str(membership.group) for membership in receiver.memberships if membership.interface == sender.interface}
-    if port == receiver.address[1] and (host in joined or host == receiver.address[0]):
-        raise ValueError(f"FROM and TO are the same, {host} port {port}: the relay would feed itself")
+    port = sender.destination[1]
+    if port != receiver.address[1]:
+        return
+    target, own = _host(sender.destination), _host(receiver.address)
+    joined = {membership.group for membership in receiver.memberships if membership.interface == sender.interface}
+    if target in joined or (target, sender.destination[3:]) == (own, receiver.address[3:]):
+        raise ValueError(f"FROM and TO are the same, {target} port {port}: the relay would feed itself")
+    # A receiver of groups hears its own family alone, any other socket of IPv6 IPv4 too.
+    is_heard = own.version == target.version or (own.version == 6 and not receiver.memberships)
+    if own.is_unspecified and is_heard and _is_here(target, *sender.destination[3:]):
+        raise ValueError(
+            f"FROM hears what comes to any address of this host, and TO is {target} port {port}: the relay would feed "
+            "itself; choose another port, or let FROM name an address"
+        )
+
+
+def _host(address: SocketAddress) -> IPv4Address | IPv6Address:
+    """Of a socket address; IPv4 also where an IPv6 socket has it."""
+    host = ip_address(address[0])
+    return (host.ipv4_mapped if isinstance(host, IPv6Address) else None) or host
+
+
+def _is_here(host: IPv4Address | IPv6Address, zone: int = 0) -> bool:
+    """Whether what is sent there comes to this host: to loopback, or to an address of an interface."""
+    return host.is_loopback or any(
+        host == own.ip for interface in interfaces() if zone in (0, interface.index) for own in interface.addresses
+    )
 
 
 def _sample(receiver: Receiver, outlet: Outlet) -> Sample:
