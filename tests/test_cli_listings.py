@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,6 +73,30 @@ def test_groups_are_listed_by_interface(lan: Lan) -> None:
     assert {item["interface"] for item in groups.values()} == {name}
     assert set(groups["232.1.2.3"]["included"]) == {"10.0.0.7", "10.0.0.8"}
     assert groups["239.1.2.4"]["excluded"] == ["10.0.0.9"]
+
+
+@pytest.mark.needs("ipv6")
+def test_sources_that_the_kernel_does_not_tell_are_not_said_to_be_any(lan: Lan) -> None:
+    name = lan.receiver.name
+    with lan.receiver.namespace, ExitStack() as stack:
+        for group in (
+            "10.0.0.7@232.1.2.3:5000",
+            "239.1.2.3:5000",
+            "fd77:1::7@[ff35::8000:3]:5000",
+            "[ff15::1:3]:5000",
+        ):
+            stack.enter_context(Receiver(group, interface=name))
+        text = run(lan.receiver.namespace, "groups").text
+        objects = json.loads(run(lan.receiver.namespace, "groups", "--json", "-i", name).text)
+    cells = [[cell.strip() for cell in re.split("  +", row)] for row in text.splitlines()]
+    assert {tuple(row[1:]) for row in cells} >= {
+        ("239.1.2.3", "1", "IGMPv3", "any"),
+        ("232.1.2.3", "1", "IGMPv3", "not told"),
+        ("ff15::1:3", "1", "MLD", "any"),
+        ("ff35::8000:3", "1", "MLD", "not told"),
+    }
+    groups = {item["group"]: (item["included"], item["excluded"]) for item in objects}
+    assert (groups["239.1.2.3"], groups["232.1.2.3"]) == (([], []), (None, None))
 
 
 def test_groups_of_an_interface_that_does_not_exist_are_wrong_usage(lan: Lan) -> None:

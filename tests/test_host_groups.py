@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 import pytest
@@ -171,6 +171,7 @@ def test_included_sources_are_shown(loopback: Link, group: str, sources: tuple[s
         _apply(_socket(stack, group), MCAST_JOIN_SOURCE_GROUP, loopback, group, *sources)
         found = _of(loopback, group)
     assert found is not None
+    assert found.included is not None
     assert {str(source) for source in found.included} == set(sources)
     assert found.excluded == ()
 
@@ -184,6 +185,7 @@ def test_excluded_sources_are_shown(loopback: Link, group: str, source: str) -> 
         _apply(sock, MCAST_BLOCK_SOURCE, loopback, group, source)
         found = _of(loopback, group)
     assert found is not None
+    assert found.excluded is not None
     assert (found.included, [str(address) for address in found.excluded]) == ((), [source])
 
 
@@ -201,6 +203,47 @@ def test_sources_belong_to_their_own_interface_also_where_names_begin_alike(name
             _apply(_socket(stack, group), MCAST_JOIN_SOURCE_GROUP, links[-1], group, source)
         shown = [found.included for link in links if (found := _of(link, group))]
     assert shown == [(IPv4Address("10.0.0.7"),), (IPv4Address("10.0.0.8"),)]
+
+
+@pytest.mark.needs("namespaces", "ipv6")
+@pytest.mark.parametrize(
+    ("any_source", "specific", "source"),
+    [("239.1.2.3", "232.1.2.3", "10.0.0.7"), ("ff15::77", "ff3e::8000:1", "fd00::7")],
+    ids=["ipv4", "ipv6"],
+)
+def test_sources_are_those_that_the_kernel_has_or_not_told(
+    namespace: Namespace, any_source: str, specific: str, source: str
+) -> None:
+    """It tells all from the first interface on whose last joined group has sources, before that of the last alone."""
+    from netlab import Link
+
+    for name, peer in (("a", "b"), ("c", "d")):
+        namespace.ip.link("add", ifname=name, kind="veth", peer=peer)
+    links = []
+    with namespace, ExitStack() as stack:
+        for name in "abcd":
+            index = socket.if_nametoindex(name)
+            namespace.ip.link("set", index=index, state="up")
+            links.append(Link(namespace, name, index, "", "", ""))
+        links.sort(key=lambda link: link.index)  # the kernel's order
+        untold, last, first_told, told = links
+        for link, groups in (
+            (untold, (specific, any_source)),
+            (last, (any_source,)),
+            (first_told, (any_source, specific)),
+            (told, (specific, any_source)),
+        ):
+            for group in groups:
+                if group == specific:
+                    _apply(_socket(stack, group), MCAST_JOIN_SOURCE_GROUP, link, group, source)
+                else:
+                    _apply(_socket(stack, group), MCAST_JOIN_GROUP, link, group)
+        shown = []
+        for link in links:
+            found = [_of(link, group) for group in (any_source, specific)]
+            shown.append([(row.included, row.excluded) for row in found if row is not None])
+    anyone, one, unknown = ((), ()), ((ip_address(source),), ()), (None, None)
+    assert shown == [[anyone, unknown], [anyone], [anyone, one], [anyone, one]]
 
 
 @pytest.mark.needs("namespaces")

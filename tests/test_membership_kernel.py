@@ -71,8 +71,8 @@ MARKER: dict[int, tuple[Address, Address]] = {
 def kernel_view(groups: tuple[Address, ...]) -> View:
     """What /proc/net/igmp and mcfilter, or igmp6 and mcfilter6, say of these groups in this thread's namespace.
 
-    Linux 6.18 leaves an interface out of mcfilter when the group that it joined last has no sources: a further group
-    with a source, joined just for the reading, brings it in.
+    Where the group that an interface joined last has no sources, the kernel may not tell those of others: a further
+    group with a source, joined just for the reading, brings them in.
     """
     version = groups[0].version
     with socket.socket(IPV4 if version == 4 else IPV6, socket.SOCK_DGRAM) as reader:
@@ -82,7 +82,7 @@ def kernel_view(groups: tuple[Address, ...]) -> View:
         return {
             (row.group, row.index, frozenset(row.included), frozenset(row.excluded))
             for row in host_memberships()
-            if row.group in groups
+            if row.group in groups and row.included is not None and row.excluded is not None
         }
 
 

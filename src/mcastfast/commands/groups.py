@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mcastfast import interfaces
 from mcastfast.commands import arguments
 from mcastfast.commands.output import print_json, print_table
-from mcastfast.hostgroups import HostMembership, host_memberships
+from mcastfast.hostgroups import HostMembership, Sources, host_memberships
 
 if TYPE_CHECKING:
     import argparse
@@ -19,10 +19,12 @@ The kernel's own view, of all processes.
   USERS      memberships of sockets and of the kernel itself
   PROTOCOL   the version of IGMP or MLD on the interface, where it is told
   SOURCES    those that somebody has joined, and, after "not", those that
-             somebody blocks
+             somebody blocks; "not told" where the kernel keeps them to itself:
+             it may list none on an interface where the last group that was
+             joined has none
 
 --json writes a list of objects with the keys interface, index, group, users,
-version, included, excluded.
+version, included, excluded; the last two are null where sources are not told.
 """
 
 
@@ -59,9 +61,13 @@ def _as_object(membership: HostMembership) -> dict[str, Any]:
         "group": str(membership.group),
         "users": membership.users,
         "version": membership.version,
-        "included": [str(source) for source in membership.included],
-        "excluded": [str(source) for source in membership.excluded],
+        "included": _as_list(membership.included),
+        "excluded": _as_list(membership.excluded),
     }
+
+
+def _as_list(sources: Sources) -> list[str] | None:
+    return None if sources is None else [str(source) for source in sources]
 
 
 def _rows(found: list[HostMembership]) -> list[tuple[str, ...]]:
@@ -78,6 +84,8 @@ def _rows(found: list[HostMembership]) -> list[tuple[str, ...]]:
 
 
 def _sources(membership: HostMembership) -> str:
+    if membership.included is None:
+        return "not told"
     parts = [", ".join(map(str, membership.included))] if membership.included else []
     if membership.excluded:
         parts.append(f"not {', '.join(map(str, membership.excluded))}")
