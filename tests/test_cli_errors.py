@@ -74,6 +74,10 @@ def error_of(stderr: str) -> str:
             ("send", "10.77.1.2:5000"),
             "group '10.77.1.2:5000': 10.77.1.2 is not a multicast address (224.0.0.0/4 or ff00::/8); for unicast or br",
         ),
+        (
+            ("send", GROUP, "-i", "lo", "--size", "1G", "-c", "64"),
+            "--size 1073741824 is over what a datagram carries, 6",
+        ),
         (("relay", GROUP), "relay: the following arguments are required: TO"),
         (("bench", "--size", "70000"), "--size 70000 is over what a datagram carries, 65507 bytes"),
     ],

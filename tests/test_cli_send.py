@@ -255,6 +255,18 @@ def test_ipv6_groups_are_sent_to(lan: Lan) -> None:
         assert received(receiver, 1) == [b"hello"]
 
 
+@pytest.mark.needs("ipv6")
+def test_size_is_at_most_what_a_datagram_of_the_family_carries(lan: Lan) -> None:
+    group = "[ff15::77]:5000"
+    args = ("send", group, "-i", lan.sender.name, "--count", "1", "--size")
+    with lan.receiver.namespace, Receiver(group, interface=lan.receiver.name, max_datagram=65535) as receiver:
+        assert run(lan.sender.namespace, *args, "65527").code == 0
+        assert received(receiver, 1) == [bytes(65527)]
+    refused = run(lan.sender.namespace, *args, "65528")
+    assert refused.code == 2
+    assert refused.stderr == "mcastfast: error: --size 65528 is over what a datagram carries, 65527 bytes\n"
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_signal_prints_the_summary_also_while_input_is_awaited(
     lan: Lan, receiver: Receiver, sent: signal.Signals

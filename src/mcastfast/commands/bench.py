@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcastfast.commands import arguments
 from mcastfast.commands.bench_methods import BASE, METHODS, Method
 from mcastfast.commands.output import print_json, print_table
+from mcastfast.commands.payloads import LARGEST, check_size
 from mcastfast.commands.progress import announce, choose_display, in_bytes
 from mcastfast.commands.stopping import Stop
 from mcastfast.errors import CURRENT, UnsupportedError
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from mcastfast.commands.arguments import Subparsers
     from mcastfast.commands.bench_runs import Drains, Live, Setting
-
-_LARGEST_PAYLOAD = 65507
 
 _DETAILS = """\
 Needs no network, no privileges and no set-up: datagrams are multicast with
@@ -63,8 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     from mcastfast.commands.bench_runs import Setting, run_drains, run_lives
 
-    if args.size > _LARGEST_PAYLOAD:
-        raise ValueError(f"--size {args.size} is over what a datagram carries, {_LARGEST_PAYLOAD} bytes")
+    check_size(args.size, LARGEST[4])
     if not MEMORY.supported(AF_INET):
         raise UnsupportedError(f"bench counts what the system dropped, and {CURRENT} does not tell: it runs on Linux")
     group = f"239.255.{random.randrange(256)}.{random.randrange(1, 255)}:{random.randrange(20000, 30000)}"

@@ -19,6 +19,12 @@ _LONGEST_LINE = 64 * 1024
 """Bytes; more than any datagram carries, so that the sender refuses it."""
 
 
+def check_size(size: int, largest: int) -> None:
+    """Raise ValueError for a --size over the largest payload."""
+    if size > largest:
+        raise ValueError(f"--size {size} is over what a datagram carries, {largest} bytes")
+
+
 class Payloads(Protocol):
     """Where payloads come from."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from mcastfast import TTL, Sender
 from mcastfast.commands import arguments
 from mcastfast.commands.outlet import Outlet
-from mcastfast.commands.payloads import Generated, Lines, Pieces
+from mcastfast.commands.payloads import Generated, Lines, Pieces, check_size
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
 from mcastfast.commands.stopping import PATIENCE, Stop
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mcastfast.commands.payloads import Payloads
 
 _BATCH = 64
-_LARGEST_DATAGRAM = 65507
 _MOST_OVERHEAD = 86
 """Octets on an Ethernet besides the payload."""
 _HOLD = 0.05
@@ -92,7 +91,6 @@ def run(args: argparse.Namespace) -> int:
     """Send until there is no more to send."""
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        payloads, what = _open_payloads(args, stack, stop)
         sender = stack.enter_context(
             Sender(
                 args.group,
@@ -112,18 +110,20 @@ def run(args: argparse.Namespace) -> int:
             )
         )
         outlet = Outlet(sender)
+        check_size(args.size, outlet.largest)
+        payloads, what = _open_payloads(args, stack, stop)
         announce(f"sending {what} to {sender}", quiet=args.quiet)
         progress = stack.enter_context(Progress(lambda: _sample(outlet), choose_display(quiet=args.quiet)))
         stop.end_after(args.duration)
-        _send(outlet, payloads, _at_once(args), stop, progress, args.count)
+        _send(outlet, payloads, _at_once(args, outlet.largest), stop, progress, args.count)
     return 0
 
 
-def _at_once(args: argparse.Namespace) -> int:
+def _at_once(args: argparse.Namespace, largest: int) -> int:
     """How many datagrams to hand to the sender at once: a burst, or as many as go in the time that nobody looks."""
     if not args.rate:
         return _BATCH
-    size = _LARGEST_DATAGRAM if args.lines else args.size
+    size = largest if args.lines else args.size
     if args.rate_counts == "wire":
         size += _MOST_OVERHEAD
     burst: int = args.burst
