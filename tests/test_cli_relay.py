@@ -275,6 +275,15 @@ def test_options_that_do_not_fit_a_side_are_wrong_usage(lan: Lan, args: tuple[st
     assert error in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("local", ["10.9.9.9", "::1", "no-such-host.invalid"])
+def test_a_local_address_that_cannot_be_had_is_blamed_itself(lan: Lan, local: str) -> None:
+    result = run(lan.receiver.namespace, "relay", ":5000", f"{lan.sender.ipv4}:5001", "--local", local)
+    first, hint = result.stderr.splitlines()
+    assert result.code == 1
+    assert first.startswith(f"mcastfast: error: bind --local {local}: ")
+    assert hint.startswith("  It is an address of this host, of the family of TO; this host has lo (")
+
+
 def test_a_host_that_cannot_be_found_is_a_failure(lan: Lan) -> None:
     result = run(lan.receiver.namespace, "relay", FIRST, "no-such-host.invalid:5000", "-i", "lo")
     assert result.code == 1

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from mcastfast import TTL, Receiver, Sender
+from mcastfast import TTL, Receiver, Sender, interfaces
 from mcastfast.buffers import set_buffer
 from mcastfast.commands.intake import open_bound, open_groups
 from mcastfast.commands.stopping import PATIENCE
+from mcastfast.interface import listing
 from mcastfast.options import (
     PATH_MTU_DISCOVERY,
     RECEIVE_ERRORS,
@@ -147,14 +148,27 @@ def _open_socket(unicast: Unicast, *, passive: bool, local: str | None = None) -
         raise OSError(error.errno, f"{call} {unicast}: {error.strerror}") from None
     sock = socket.socket(family, kind, protocol)
     try:
-        if passive:
-            set_option(sock, REUSE_ADDRESS, True)
-            sock.bind(address)
-        else:
-            if local is not None:
-                sock.bind((local, 0))
-            sock.connect(address)
-    except OSError as error:
+        if local is not None:
+            _bind_local(sock, local)
+        try:
+            if passive:
+                set_option(sock, REUSE_ADDRESS, True)
+                sock.bind(address)
+            else:
+                sock.connect(address)
+        except OSError as error:
+            raise OSError(error.errno, f"{call} {unicast}: {error.strerror}") from None
+    except BaseException:
         sock.close()
-        raise OSError(error.errno, f"{call} {unicast}: {error.strerror}") from None
+        raise
     return sock
+
+
+def _bind_local(sock: socket.socket, local: str) -> None:
+    """Send from this address."""
+    try:
+        sock.bind((local, 0))
+    except OSError as error:
+        made = OSError(error.errno, f"bind --local {local}: {error.strerror}")
+        made.add_note(f"It is an address of this host, of the family of TO; {listing(interfaces())}.")
+        raise made from None
