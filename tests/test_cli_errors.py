@@ -223,6 +223,7 @@ def test_every_kind_of_failure_is_one_line(
         ('open it with bind="any" to join', "open it with --bind any to join"),
         ('or choose another with interface=.', "or choose another with --interface."),
         ("batch_size=0 is not in 1..1024", "--batch-size 0 is not in 1..1024"),
+        ("segment=True: no trains by engine='portable'", "--segment: no trains by --engine 'portable'"),
         ("engine='x' is not known", "--engine 'x' is not known"),
         ("pass local= to Sender to choose", "pass --local to choose"),
         ("sysctl -w net.core.rmem_max=8 and mybind=", "sysctl -w net.core.rmem_max=8 and mybind="),

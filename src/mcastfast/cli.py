@@ -127,6 +127,7 @@ _OPTIONS = {
     'interface="all"': "--interface all",
     "fragment=False": "--no-fragment",
     "strict=False": "--no-strict",
+    "segment=True": "--segment",
     "receive_buffer=": "--buffer",
     "send_buffer=": "--buffer",
     "background=": "--background",
