@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import netlab
 import pytest
-from clilab import TIMEOUT, running
+from clilab import TIMEOUT, run, running
 from traffic import duplicate
 
 from mcastfast import Receiver, Sender
@@ -78,6 +78,22 @@ def test_no_strict_joins_any_source_in_the_source_specific_range(lan: Lan, comma
     with receiving(lan.receiver.namespace, command, *args) as take:
         send(lan.sender, b"any source", SPECIFIC)
         assert take(1) == [b"any source"]
+
+
+RESERVED = "232.0.0.0:5000"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("send", RESERVED, "-c", "1", "-i"), ("relay", ":5002", RESERVED, "-t", "0.1", "-O")],
+    ids=["send", "relay"],
+)
+def test_no_strict_sends_to_a_reserved_group(lan: Lan, command: tuple[str, ...]) -> None:
+    args = (*command, lan.sender.name)
+    refused = run(lan.sender.namespace, *args)
+    assert refused.code == 2
+    assert refused.stderr.endswith("or pass --no-strict\n")
+    assert run(lan.sender.namespace, *args, "--no-strict").code == 0
 
 
 @receiving_commands

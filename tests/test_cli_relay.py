@@ -263,7 +263,7 @@ def test_a_relay_to_where_it_does_not_receive_is_none_to_itself(lan: Lan, source
     [
         ((":5000", SECOND, "-O", "lo", "-s", "10.0.0.7"), "--source goes with a multicast group, and :5000 is unicast"),
         ((":5000", SECOND, "-O", "lo", "--bind", "any"), "--bind goes with a multicast group, and :5000 is unicast"),
-        ((":5000", SECOND, "-O", "lo", "--no-strict"), "--no-strict goes with a multicast group, and :5000 is unicast"),
+        ((":5000", "127.0.0.1:5002", "--no-strict"), "--no-strict goes with a multicast group, and :5000 is unicast"),
         ((FIRST, "127.0.0.1:5002", "-i", "lo", "-O", "lo"), "--out-interface goes with a multicast group, and"),
         ((FIRST, "239.1.2.300:5002", "-i", "lo"), "group address '239.1.2.300' is not an IPv4 or IPv6 address"),
         ((FIRST, "127.0.0.1:70000", "-i", "lo"), "port 70000 is not in 1 to 65535"),
@@ -273,6 +273,17 @@ def test_options_that_do_not_fit_a_side_are_wrong_usage(lan: Lan, args: tuple[st
     result = run(lan.receiver.namespace, "relay", *args)
     assert result.code == 2
     assert error in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "remedy"),
+    [(("239.1.2.3", SECOND, "-O", "lo"), "write 239.1.2.3:5000"), ((FIRST, "239.1.2.4"), "write 239.1.2.4:5000")],
+    ids=["from", "to"],
+)
+def test_no_option_is_advised_that_there_is_not(lan: Lan, args: tuple[str, ...], remedy: str) -> None:
+    result = run(lan.receiver.namespace, "relay", *args)
+    assert result.code == 2
+    assert result.stderr.endswith(f"{remedy}\n")
 
 
 @pytest.mark.parametrize("local", ["10.9.9.9", "::1", "no-such-host.invalid"])

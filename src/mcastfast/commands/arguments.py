@@ -79,7 +79,8 @@ def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) 
     parser.add_argument(
         "--no-strict",
         action="store_true",
-        help="allow any-source joins in the source-specific range (232/8, ff3x::/32)",
+        help="allow reserved groups (RFC 4607, RFC 4291), and any-source joins in the source-specific range (232/8, "
+        "ff3x::/32)",
     )
     parser.add_argument(
         "--buffer",

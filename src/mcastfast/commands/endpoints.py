@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 _UNICAST = re.compile(r"(?:udp://)?(?:\[(?P<bracketed>[^]\[]+)\]|(?P<bare>[^][:@/?#%]*)):(?P<port>\d{1,5})")
 
+# What the library advises, and what stands for it at each side: there is no option for a port, and another for the
+# interface of the side that sends.
+_WAY_IN = {" or pass port=": ""}
+_WAY_OUT = {**_WAY_IN, "interface=": "out_interface="}
+
 
 @dataclass(frozen=True, slots=True)
 class Unicast:
@@ -65,12 +70,15 @@ def open_receiver(text: str, args: argparse.Namespace) -> Receiver:
     """A receiver of a group, or of what is sent to an address of this host, as the options say."""
     unicast = parse_unicast(text)
     if unicast is None:
-        return open_groups([text], args)
+        try:
+            return open_groups([text], args)
+        except ValueError as error:
+            raise _reworded(error, _WAY_IN) from None
     chosen = {
         "--interface": args.interface is not None,
         "--source": args.source is not None,
         "--bind": args.bind != "auto",
-        "--no-strict": args.no_strict,
+        "--no-strict": args.no_strict and parse_unicast(args.target_address) is not None,
     }
     for option, is_given in chosen.items():
         if is_given:
@@ -120,18 +128,24 @@ def _open_group_sender(text: str, args: argparse.Namespace) -> Sender:
             segment=args.segment,
             timeout=PATIENCE,
             engine=args.engine,
+            strict=not args.no_strict,
         )
     except (OSError, ValueError) as error:
-        raise _of_way_out(error) from None
+        raise _reworded(error, _WAY_OUT) from None
 
 
-def _of_way_out(error: Exception) -> Exception:
-    """The error in the words of the side that sends, whose interface another option names."""
-    text = (error.strerror if isinstance(error, OSError) else "") or str(error)
-    text = text.replace("interface=", "out_interface=")
+def _reworded(error: Exception, words: dict[str, str]) -> Exception:
+    """The error in the words of one side."""
+
+    def spell(text: str) -> str:
+        for of_library, own in words.items():
+            text = text.replace(of_library, own)
+        return text
+
+    text = spell((error.strerror if isinstance(error, OSError) else "") or str(error))
     made = OSError(error.errno, text) if isinstance(error, OSError) else ValueError(text)
     for note in getattr(error, "__notes__", ()):
-        made.add_note(note.replace("interface=", "out_interface="))
+        made.add_note(spell(note))
     return made
 
 

@@ -81,6 +81,7 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         help="name, index or address (default: the route decides)",
     )
     arguments.add_sender_options(parser)
+    parser.add_argument("--no-strict", action="store_true", help="allow reserved groups (RFC 4607, RFC 4291)")
     parser.add_argument("--buffer", type=arguments.size, metavar="SIZE", help="send buffer to ask the kernel for")
     arguments.add_engine_option(parser)
     arguments.add_quiet_option(parser)
@@ -107,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
                 rate_counts=args.rate_counts,
                 timeout=PATIENCE,
                 engine=args.engine,
+                strict=not args.no_strict,
             )
         )
         outlet = Outlet(sender)
