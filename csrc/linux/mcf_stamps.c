@@ -11,10 +11,8 @@
 
 #include "mcf_interface.h"
 
-/*
- * ENOMSG: it stamps messages of protocols such as PTP alone. Every other filter is of one, or SOME, the answer of
- * drivers that stamp more than they were asked to, which promises nothing of other datagrams (linux/net_tstamp.h).
- */
+/* -ENOMSG: messages of protocols such as PTP alone. Every other filter is of one, or SOME, the answer of drivers that
+ * stamp more than they were asked to, which promises nothing of other datagrams (linux/net_tstamp.h). */
 static int what_is_stamped(int rx_filter)
 {
     switch (rx_filter) {
