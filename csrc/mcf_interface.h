@@ -54,8 +54,8 @@ void mcf_interface_free(struct mcf_interface_address *rows);
 int mcf_route_interface(int family, const uint8_t *destination);
 
 /*
- * Whether the device of that name puts a time on what it receives: 1, or 0 where that is switched off, or minus errno
- * (EOPNOTSUPP: it cannot; ENODEV: there is no such interface).
+ * Whether the device of that name puts a time on all that it receives: 1, or 0 where that is switched off, or minus
+ * errno (ENOMSG: on messages of protocols such as PTP alone; EOPNOTSUPP: it cannot; ENODEV: no such interface).
  */
 int mcf_interface_stamps(const char *name);
 

@@ -164,7 +164,7 @@ def route_interface(int family, bytes address):
 
 
 def interface_stamps(str name):
-    """Whether the device puts a time on what it receives; OSError(EOPNOTSUPP): it cannot."""
+    """Whether the device puts a time on all that it receives; OSError: ENOMSG on PTP's alone, EOPNOTSUPP it cannot."""
     cdef bytes encoded = os.fsencode(name)
     cdef const char *device = encoded
     cdef int result
