@@ -215,17 +215,11 @@ def test_sources_are_those_that_the_kernel_has_or_not_told(
     namespace: Namespace, any_source: str, specific: str, source: str
 ) -> None:
     """It tells all from the first interface on whose last joined group has sources, before that of the last alone."""
-    from netlab import Link
+    from netlab import connect
 
-    for name, peer in (("a", "b"), ("c", "d")):
-        namespace.ip.link("add", ifname=name, kind="veth", peer=peer)
-    links = []
+    links = [link for subnet in (1, 2) for link in connect(namespace, namespace, subnet=subnet)]
+    links.sort(key=lambda link: link.index)  # the kernel's order
     with namespace, ExitStack() as stack:
-        for name in "abcd":
-            index = socket.if_nametoindex(name)
-            namespace.ip.link("set", index=index, state="up")
-            links.append(Link(namespace, name, index, "", "", ""))
-        links.sort(key=lambda link: link.index)  # the kernel's order
         untold, last, first_told, told = links
         for link, groups in (
             (untold, (specific, any_source)),
