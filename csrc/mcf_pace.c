@@ -40,15 +40,14 @@ uint64_t mcf_pace_cost(const mcf_pace *pace, size_t length)
     return full * frame(header + each) + frame(header + carried - full * each);
 }
 
-/* When a call of these times put its datagrams on the wire: at its beginning, unless it was held up, as when the thread
- * lost its processor in the middle. That it was shows in a time above the usual by which the next, at 1.1 times the
- * rate and as much earlier as is forgiven, could follow after less than half a gap: those two would be a burst. */
-static int64_t departure(mcf_pace *pace, int64_t gap, int64_t forgiven, int64_t began, int64_t ended)
+/* When a call of these times put its datagrams on the wire: as long before its end as calls usually take. What held it
+ * up longer may have come before that, as when the thread lost its processor, and then the next would be next to it. */
+static int64_t departure(mcf_pace *pace, int64_t began, int64_t ended)
 {
     int64_t took = ended - began;
     int64_t usual = pace->usual;
     pace->usual += took > usual ? usual / 16 + 64 : -(usual / 16);
-    return took - usual > gap - gap / 11 - forgiven - gap / 2 ? ended - usual : began;
+    return took > usual ? ended - usual : began;
 }
 
 void mcf_pace_spend(mcf_pace *pace, uint32_t count, uint64_t cost, int64_t began, int64_t ended)
@@ -62,9 +61,10 @@ void mcf_pace_spend(mcf_pace *pace, uint32_t count, uint64_t cost, int64_t began
     pace->remainder = fraction % pace->units;
     pace->due += gap;
 
-    /* Being late by less is made up for at once, or what every call is late by would come off the 1.1. */
-    int64_t forgiven = gap / count / 4;
-    int64_t left = departure(pace, gap, forgiven, began, ended) - forgiven;
+    /* Being late by less is made up for at once, or what every call is late by would come off the 1.1. More would bring
+     * two datagrams together where calls take now more, now less than usual. */
+    int64_t forgiven = gap / count / 6;
+    int64_t left = departure(pace, began, ended) - forgiven;
     if (began >= pace->paid)
         pace->unpaid = 0;
     pace->unpaid += count;

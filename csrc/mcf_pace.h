@@ -3,7 +3,7 @@
  * Two lines of time make the schedule. `due` is the rate itself: each datagram moves it on by what it costs, to a
  * fraction of a nanosecond, however late it went, so that the mean does not drift. `paid` keeps what fell behind from
  * coming in one burst: `burst` datagrams may go at once, and the next when those are paid for at 1.1 times the rate, a
- * quarter of a datagram's time early if they went as much late.
+ * sixth of a datagram's time early if they went as much late.
  *
  * One thread at a time for one pace. Nothing here fails. */
 #ifndef MCF_PACE_H
