@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clilab import TIMEOUT, run, running
+from receivelab import FAMILIES, family_name, member, sources
 
 from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
     from netlab import Lan, Link
+    from receivelab import Family
 
 pytestmark = pytest.mark.needs("namespaces")
 
@@ -105,6 +107,23 @@ def test_unicast_to_multicast(lan: Lan, host: str) -> None:
             for payload in PAYLOADS:
                 sock.sendto(payload, address)
         assert collect(receiver, 100) == PAYLOADS
+
+
+@pytest.mark.parametrize("inlet", [":5002", "[::]:5002"])
+@pytest.mark.parametrize("family", FAMILIES, ids=family_name)
+@pytest.mark.needs("ipv6")
+def test_groups_that_another_program_has_joined_are_not_relayed(loopback: Link, family: Family, inlet: str) -> None:
+    with (
+        member(loopback.namespace, (family.group, loopback.index)),
+        sources(loopback) as (source,),
+        unicast_socket("127.0.0.1") as outlet,
+    ):
+        args = ("relay", inlet, f"127.0.0.1:{outlet.getsockname()[1]}", "--count", "1")
+        with running(loopback.namespace, *args, until="^sending to") as command:
+            source.send(family.group, b"of the group", port=5002)
+            outlet.sendto(b"to this host", ("127.0.0.1", 5002))
+            assert outlet.recv(2048) == b"to this host"
+            assert command.finish().code == 0
 
 
 @pytest.mark.needs("ipv6")

@@ -14,6 +14,7 @@ from mcastfast.commands.intake import open_bound, open_groups
 from mcastfast.commands.stopping import PATIENCE
 from mcastfast.interface import listing
 from mcastfast.options import (
+    MULTICAST_ALL,
     PATH_MTU_DISCOVERY,
     RECEIVE_ERRORS,
     REUSE_ADDRESS,
@@ -167,6 +168,9 @@ def _open_socket(unicast: Unicast, *, passive: bool, local: str | None = None) -
         try:
             if passive:
                 set_option(sock, REUSE_ADDRESS, True)
+                # Else it hears the groups that others have joined, and so perhaps itself; IPv4's an IPv6 socket never.
+                if MULTICAST_ALL.supported(family):
+                    set_option(sock, MULTICAST_ALL, False)
                 sock.bind(address)
             else:
                 sock.connect(address)
