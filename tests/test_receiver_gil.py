@@ -60,7 +60,7 @@ def test_full_batches_keep_the_gil(loopback: netlab.Link, engine: str, way: str)
         assert receiver.stats.datagrams == SIZE * (BATCHES + 1)
 
 
-@pytest.mark.usefixtures("never_switching")
+@pytest.mark.usefixtures("never_switching", "watchable")
 @pytest.mark.parametrize("way", WAYS)
 def test_what_a_thread_has_received_is_taken_with_the_gil(loopback: netlab.Link, engine: str, way: str) -> None:
     group, count = at(V4.group, loopback), SIZE * (BATCHES + 1)
