@@ -351,6 +351,11 @@ def set_offload(link: Link, name: str, *, on: bool) -> None:
     _ethtool(link.namespace, link.name, _ETHTOOL_SET[name], int(on))
 
 
+def throttle(link: Link, rate: str, *, burst: int, limit: int) -> None:
+    """Make the link's queue a token bucket, tc-tbf(8): up to `limit` bytes wait, what finds no room is dropped."""
+    link.namespace.ip.tc("replace", kind="tbf", index=link.index, handle=0x10000, rate=rate, burst=burst, limit=limit)
+
+
 def descriptors() -> dict[str, str]:
     """What this process has open, by number."""
     found = {}

@@ -115,6 +115,4 @@ class Wire:
 
         Tests need "token_bucket".
         """
-        self.link.namespace.ip.tc(
-            "replace", kind="tbf", index=self.link.index, handle=0x10000, rate=rate, burst=burst, limit=limit
-        )
+        netlab.throttle(self.link, rate, burst=burst, limit=limit)

@@ -57,7 +57,7 @@ def no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise NoSocket
 
-    monkeypatch.setattr("mcastfast.receiver.socket.socket", refuse)
+    monkeypatch.setattr("mcastfast.sockets.socket.socket", refuse)
 
 
 # Arguments of a receiver

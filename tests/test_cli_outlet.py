@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clilab import TIMEOUT, Result, run, running
+from netlab import throttle
 
 from mcastfast import Receiver, Sender
 from mcastfast.commands.outlet import Outlet
@@ -41,8 +42,8 @@ def progress() -> Iterator[Progress]:
 
 
 def block(link: Link, limit: int) -> None:
-    """Let one datagram through in a few seconds, and so many bytes wait, tc-tbf(8)."""
-    link.namespace.ip.tc("add", kind="tbf", index=link.index, handle=0x10000, rate="3kbit", burst=1500, limit=limit)
+    """Let one datagram through in a few seconds, and so many bytes wait."""
+    throttle(link, "3kbit", burst=1500, limit=limit)
 
 
 @pytest.mark.parametrize(

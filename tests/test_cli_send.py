@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clilab import TIMEOUT, is_in, run, running
-from netlab import wait_until
+from netlab import throttle, wait_until
 from receivelab import plain_join, plain_socket
 
 from mcastfast import Receiver
@@ -228,16 +228,9 @@ def test_segment_sends_trains(loopback: Link, segment: bool) -> None:
         assert len(sock.recv(65535)) == (1000 if segment else 100)
 
 
-def throttle(lan: Lan) -> None:
-    """The sender's queue becomes a bucket of 2 Mbit/s that holds four datagrams, tc-tbf(8)."""
-    lan.sender.namespace.ip.tc(
-        "add", kind="tbf", index=lan.sender.index, handle=0x10000, rate="2mbit", burst=1500, limit=6000
-    )
-
-
 @pytest.mark.needs("token_bucket")
 def test_what_a_full_device_queue_refuses_is_sent_again(lan: Lan, receiver: Receiver) -> None:
-    throttle(lan)
+    throttle(lan.sender, "2mbit", burst=1500, limit=6000)  # four datagrams wait
     result = run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "--count", "70", "--size", "1000")
     assert result.code == 0
     payloads: list[bytes] = []

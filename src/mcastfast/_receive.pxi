@@ -143,16 +143,16 @@ cdef class ReceiverCore(Gate):
         if error:
             raise system_error(-error)
 
-    def _open(self, mcf_socket fd, uint16_t port, *, uint32_t drops, bint is_ours, bint may_wait):
+    def _open(self, mcf_socket fd, uint16_t port, *, uint32_t drops, bint may_wait):
         """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment.
 
-        may_wait: a socket that is ours, which blocks, may have its receive timeout set, and calls wait for datagrams;
-        others keep what they have. OSError: the system's answer; EBUSY: the engine needs a socket for itself, and this
+        may_wait: it blocks, and may have its receive timeout set and calls that wait for datagrams; of somebody else's
+        both stay as they are. OSError: the system's answer; EBUSY: the engine needs a socket for itself, and this
         one is somebody else's.
         """
         self.io.fd = fd
         self.io.queues_errors = mcf_queues_errors(fd, self.io.family)
-        self.io.is_patient = is_ours and may_wait and mcf_set_patience(fd, MCF_PATIENCE_MS) == 0
+        self.io.is_patient = may_wait and mcf_set_patience(fd, MCF_PATIENCE_MS) == 0
         self.io.last_drops = drops
         self.port = port
         self._admit()

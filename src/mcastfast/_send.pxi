@@ -34,15 +34,21 @@ cdef bint _holds_objects(const char *format) noexcept:
     return False
 
 
-cdef int _hold_payload(payload, Py_buffer *buffer) except -1:
-    """Gets the buffer of one payload."""
-    PyObject_GetBuffer(payload, buffer, PyBUF_SIMPLE)
-    if <size_t>buffer.itemsize >= sizeof(PyObject *):  # to ask for a format that says nothing costs too much
+cdef int _hold(payload, Py_buffer *buffer, int flags) except -1:
+    """Gets a contiguous buffer, with its format where that may name Python objects: to ask for one costs too much."""
+    PyObject_GetBuffer(payload, buffer, flags)
+    if <size_t>buffer.itemsize >= sizeof(PyObject *):
         PyBuffer_Release(buffer)
         PyObject_GetBuffer(payload, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-        if _holds_objects(buffer.format):
-            PyBuffer_Release(buffer)
-            raise ValueError("an array of Python objects, which no datagram carries; use a plain dtype")
+    return 0
+
+
+cdef int _hold_payload(payload, Py_buffer *buffer) except -1:
+    """Gets the buffer of one payload."""
+    _hold(payload, buffer, PyBUF_SIMPLE)
+    if _holds_objects(buffer.format):
+        PyBuffer_Release(buffer)
+        raise ValueError("an array of Python objects, which no datagram carries; use a plain dtype")
     return 0
 
 
@@ -396,10 +402,7 @@ cdef class SenderCore(Gate):
         cdef Py_buffer buffer
         cdef _Payloads given
         try:
-            PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS)
-            if <size_t>buffer.itemsize >= sizeof(PyObject *):  # to ask for a format that says nothing costs too much
-                PyBuffer_Release(&buffer)
-                PyObject_GetBuffer(payloads, &buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+            _hold(payloads, &buffer, PyBUF_C_CONTIGUOUS)
         except (BufferError, ValueError) as refusal:
             raise ValueError(f"send_batch needs a C-contiguous array: {refusal}") from None
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +30,7 @@ from mcastfast.switches import check_optional_switches, check_switches
 from mcastfast.timestamps import arrival_interfaces, warn_of_kernel_timestamps
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     from mcastfast.background import Background
@@ -601,8 +601,6 @@ def _configure(
     sock.settimeout(None)  # whatever socket.setdefaulttimeout says
     for option in (options.SHARING if reuse else options.KEEPING)[CURRENT]:
         options.set_option(sock, option, True)
-    if sock.family == socket.AF_INET6:
-        options.set_option(sock, options.V6ONLY, True)
     if options.MULTICAST_ALL.supported(sock.family):
         options.set_option(sock, options.MULTICAST_ALL, False)
     if loopback is not None:

@@ -129,13 +129,8 @@ class Reception(NamedTuple):
     def open(self, core: _core.ReceiverCore, sock: socket.socket, *, drops: int, is_ours: bool) -> None:
         """Receive on a bound socket from now on. OSError with the remedy where the engine cannot have it."""
         try:
-            core._open(
-                sock.fileno(),
-                sock.getsockname()[1],
-                drops=drops,
-                is_ours=is_ours,
-                may_wait=self.busy_poll is None,
-            )
+            may_wait = is_ours and self.busy_poll is None
+            core._open(sock.fileno(), sock.getsockname()[1], drops=drops, may_wait=may_wait)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise

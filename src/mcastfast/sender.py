@@ -127,8 +127,6 @@ class Sender(SocketHolder, SenderCore):
         self._keep_pace(pace, chosen.mtu)
         sock = open_socket(wanted.family)
         try:
-            if sock.family == socket.AF_INET6:
-                options.set_option(sock, options.V6ONLY, True)
             options.set_option(sock, options.MULTICAST_HOPS, ttl)
             options.set_option(sock, options.EGRESS, Egress(chosen.index, address or chosen.local_address(sock.family)))
             if loopback is not None:

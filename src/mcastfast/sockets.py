@@ -10,6 +10,7 @@ from typing import Self, TypeAlias
 
 from mcastfast._core import Gate, begin_socket, end_socket
 from mcastfast.errors import Operation, os_error
+from mcastfast.options import V6ONLY, set_option
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """(host, port), IPv6 (host, port, flow information, scope), as the socket module gives it."""
@@ -28,12 +29,19 @@ def check_datagram_socket(sock: object, call: str) -> None:
 
 
 def open_socket(family: int) -> socket.socket:
-    """A new datagram socket; OSError with the remedy where there cannot be one more."""
+    """A new datagram socket of this family alone; OSError with the remedy where there cannot be one more."""
     try:
-        return socket.socket(family, socket.SOCK_DGRAM)
+        sock = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:
         name = "an IPv4" if family == socket.AF_INET else "an IPv6"
         raise os_error(Operation.OPEN, f"{name} socket", error, family=family) from error
+    if family == socket.AF_INET6:
+        try:
+            set_option(sock, V6ONLY, True)
+        except BaseException:
+            sock.close()
+            raise
+    return sock
 
 
 def bound_port(sock: socket.socket) -> int:
