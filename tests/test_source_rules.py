@@ -7,11 +7,15 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from fnmatch import fnmatch
 from pathlib import Path
 
+import hostlab
+import portable
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests"
 CSRC = ROOT / "csrc"
 C_FILES = sorted([*CSRC.rglob("*.c"), *CSRC.rglob("*.h")])
 HEADERS = [path for path in C_FILES if path.suffix == ".h"]
@@ -88,3 +92,17 @@ def test_nothing_is_left_for_later(path: Path) -> None:
     marks = "|".join(("TO" + "DO", "FIX" + "ME", "X" * 3))
     found = re.findall(rf"\b(?:{marks})\b.*", path.read_text())
     assert found == []
+
+
+def test_portable_tests_import_nothing_from_netlab_that_hostlab_lacks() -> None:
+    elsewhere = set(dir(hostlab))
+    files = [path for path in TESTS.glob("*.py") if not any(fnmatch(path.name, of) for of in portable.LINUX_ONLY)]
+    imports = [
+        (path.name, name.name)
+        for path in files
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ImportFrom) and node.module == "netlab"
+        for name in node.names
+    ]
+    assert imports
+    assert [f"{file}: {name}" for file, name in imports if name not in elsewhere] == []
