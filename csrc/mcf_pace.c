@@ -40,14 +40,15 @@ uint64_t mcf_pace_cost(const mcf_pace *pace, size_t length)
     return full * frame(header + each) + frame(header + carried - full * each);
 }
 
-/* When a call of these times put its datagrams on the wire: as long before its end as calls usually take. What held it
- * up longer may have come before that, as when the thread lost its processor, and then the next would be next to it. */
+/* When a call of these times put its datagrams on the wire: as long before its end as undisturbed calls take, for what
+ * comes after that is much the same in all of them. What made it longer may have come before, as when the thread lost
+ * its processor, and then the next would be next to it. */
 static int64_t departure(mcf_pace *pace, int64_t began, int64_t ended)
 {
     int64_t took = ended - began;
-    int64_t usual = pace->usual;
-    pace->usual += took > usual ? usual / 16 + 64 : -(usual / 16);
-    return took > usual ? ended - usual : began;
+    int64_t brief = pace->brief;
+    pace->brief += took > brief ? brief / 128 + 16 : -(brief / 16);
+    return took > brief ? ended - brief : began;
 }
 
 void mcf_pace_spend(mcf_pace *pace, uint32_t count, uint64_t cost, int64_t began, int64_t ended)
@@ -62,8 +63,8 @@ void mcf_pace_spend(mcf_pace *pace, uint32_t count, uint64_t cost, int64_t began
     pace->due += gap;
 
     /* Being late by less is made up for at once, or what every call is late by would come off the 1.1. More would bring
-     * two datagrams together where calls take now more, now less than usual. */
-    int64_t forgiven = gap / count / 6;
+     * two datagrams together where a call takes less than the one before. */
+    int64_t forgiven = gap / count / 4;
     int64_t left = departure(pace, began, ended) - forgiven;
     if (began >= pace->paid)
         pace->unpaid = 0;

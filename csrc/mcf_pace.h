@@ -3,7 +3,7 @@
  * Two lines of time make the schedule. `due` is the rate itself: each datagram moves it on by what it costs, to a
  * fraction of a nanosecond, however late it went, so that the mean does not drift. `paid` keeps what fell behind from
  * coming in one burst: `burst` datagrams may go at once, and the next when those are paid for at 1.1 times the rate, a
- * sixth of a datagram's time early if they went as much late.
+ * quarter of a datagram's time early if they went as much late.
  *
  * One thread at a time for one pace. Nothing here fails. */
 #ifndef MCF_PACE_H
@@ -35,7 +35,7 @@ typedef struct {
     uint64_t remainder; /* due is later by remainder / units nanoseconds */
     int64_t paid;
     uint32_t unpaid; /* datagrams that have gone since `paid` was in the past */
-    int64_t usual;   /* how long a call takes, nanoseconds: a running median */
+    int64_t brief;   /* how long a call takes that nothing holds up, nanoseconds: one in some eight takes less */
 } mcf_pace;
 
 /* The time from which the next datagram may go: the past or 0 if it may now. */

@@ -79,7 +79,7 @@ static void bits_are_those_of_each_datagram(void)
  * comes a little late. */
 static void what_fell_behind_comes_at_a_tenth_more(int64_t late)
 {
-    enum { FORGIVEN = 166 };
+    enum { FORGIVEN = 250 };
     for (uint32_t burst = 1; burst <= 64; burst *= 8) {
         mcf_pace pace = paced(1, 1000, burst, MCF_PACE_DATAGRAMS);
         int64_t start = now, gap = 1000 * (int64_t)burst, previous = send(&pace, burst, 100, 10);
@@ -112,7 +112,7 @@ static void a_burst_may_go_in_parts(void)
     now += 1000000;
     int64_t began = send(&pace, 3, 100, 10);
     assert(send(&pace, 8, 100, 10) == began + 10 && gone == 5);
-    assert(send(&pace, 8, 100, 10) >= began + 8 * 1000 * 10 / 11 - 166 && gone == 8);
+    assert(send(&pace, 8, 100, 10) >= began + 8 * 1000 * 10 / 11 - 250 && gone == 8);
 }
 
 static void only_a_second_is_made_up_for(void)
@@ -127,8 +127,8 @@ static void only_a_second_is_made_up_for(void)
     assert(total >= 21000 && total <= 21002);
 }
 
-/* In no window of time more than a burst and what the catch-up rate gives for its length and a sixth of a datagram's
- * time, whatever holds up whom. */
+/* In no window of time more than a burst and what the catch-up rate gives for its length and a quarter of a
+ * datagram's time, whatever holds up whom. */
 static void no_window_has_more_than_a_burst_and_a_tenth(void)
 {
     enum { CALLS = 2000 };
@@ -150,7 +150,7 @@ static void no_window_has_more_than_a_burst_and_a_tenth(void)
             int64_t inside = 0;
             for (int last = first; last < CALLS && last < first + 300; last++) {
                 inside += counts[last];
-                assert((inside - burst) * 1000 * 10 <= (times[last] - times[first] + 166) * 11);
+                assert((inside - burst) * 1000 * 10 <= (times[last] - times[first] + 250) * 11);
             }
         }
     }
@@ -167,7 +167,7 @@ static void a_call_that_was_held_up_counts_from_its_end(void)
     assert(send(&pace, 1, 100, 5000000) == began + 200000);
     int64_t ended = now;
     began = send(&pace, 1, 100, 3000);
-    assert(began >= ended + 100000 * 10 / 11 - 16666 - 5000 && began <= ended + 100000 * 10 / 11);
+    assert(began >= ended + 100000 * 10 / 11 - 25000 - 5000 && began <= ended + 100000 * 10 / 11);
     assert(send(&pace, 1, 100, 3000) >= began + 100000 * 10 / 11);
 }
 
@@ -184,8 +184,26 @@ static void nothing_follows_closer_than_half_a_gap(void)
             send(&pace, 1, 100, 1000);
             now = mcf_pace_turn(&pace) + late;
             int64_t left = send(&pace, 1, 100, 1000 + held_up) + held_up;
-            assert(send(&pace, 1, 100, 1000) - left >= 10000 / 2 - 100); /* the usual time is known to a tenth */
+            assert(send(&pace, 1, 100, 1000) - left >= 10000 / 2);
         }
+    }
+}
+
+/* Nor where most calls take longer than an undisturbed one, as on a machine with other work. */
+static void busy_calls_do_not_hide_one_that_was_held_up(void)
+{
+    mcf_pace pace = paced(1, 10000, 1, MCF_PACE_DATAGRAMS);
+    uint32_t random = 1;
+    for (int i = 0; i < 300; i++) {
+        random = random * 1664525 + 1013904223;
+        send(&pace, 1, 100, random >> 24 < 64 ? 4000 : 4000 + (random >> 8) % 12000);
+    }
+    for (int64_t held_up = 0; held_up < 30000; held_up += 100) {
+        mcf_pace then = pace;
+        now += 1000000; /* to be caught up with */
+        send(&then, 1, 100, 4000);
+        int64_t left = send(&then, 1, 100, 4000 + held_up) + held_up;
+        assert(send(&then, 1, 100, 4000) - left >= 10000 / 2);
     }
 }
 
@@ -237,6 +255,7 @@ int main(void)
     no_window_has_more_than_a_burst_and_a_tenth();
     a_call_that_was_held_up_counts_from_its_end();
     nothing_follows_closer_than_half_a_gap();
+    busy_calls_do_not_hide_one_that_was_held_up();
     long_calls_do_not_lower_the_rate();
     octets_on_the_wire();
     puts("ok");
