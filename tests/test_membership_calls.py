@@ -144,7 +144,7 @@ def test_interface_that_refuses_its_second_source_keeps_none(recorder: Recorder,
     recorder = SecondRefused()
     table = Memberships(recorder)
     table.join(G, [A, B], ETH[1:3], skip_refusals=True)
-    assert recorder.log == [("join source", 1)] * 2 + [("leave source", 1)] + [("join source", 2)] * 2
+    assert recorder.log == [("join source", 1)] * 2 + [("leave", 1)] + [("join source", 2)] * 2
     assert table.memberships == joined((2, FilterMode.INCLUDE, (A, B)))
 
 
@@ -192,12 +192,35 @@ def test_leave_without_interfaces_leaves_all_of_them(recorder: Recorder, table: 
     assert [membership.group for membership in table.memberships] == [H]
 
 
-def test_leave_without_sources_leaves_each_source(recorder: Recorder, table: Memberships) -> None:
+def test_leave_without_sources_leaves_the_group_at_once(recorder: Recorder, table: Memberships) -> None:
     table.join(G, [A, B], [ETH[1]])
     recorder.log.clear()
     table.leave(G)
-    assert recorder.log == [("leave source", 1)] * 2
+    assert recorder.log == [("leave", 1)]
     assert table.memberships == ()
+
+
+def test_the_last_source_is_left_with_the_group(recorder: Recorder, table: Memberships) -> None:
+    # macOS 15, in_mcast.c: a source-specific leave keeps the group, a join of it then is EINVAL, one of a source deaf.
+    table.join(G, [A, B], [ETH[1]])
+    recorder.log.clear()
+    table.leave(G, [A, B])
+    assert recorder.log == [("leave source", 1), ("leave", 1)]
+    assert table.memberships == ()
+
+
+@pytest.mark.parametrize("sources", [(), (A, B)])
+def test_refused_leave_brings_all_sources_back(
+    recorder: Recorder, table: Memberships, sources: tuple[IPv4Address, ...]
+) -> None:
+    table.join(G, [A, B], ETH[1:3])
+    before = table.memberships
+    recorder.refusals["leave", 2] = errno.ENOMEM
+    with pytest.raises(OSError, match=r"leave 239.1.2.3 on eth2: "):
+        table.leave(G, sources)
+    assert [(row.interface, row.mode, set(row.sources)) for row in sorted(table.memberships, key=str)] == [
+        (row.interface, row.mode, set(row.sources)) for row in before
+    ]
 
 
 @pytest.mark.parametrize("call", ["leave", "block", "unblock"])

@@ -151,16 +151,18 @@ def _refuse(step: Step, code: int, reason: str) -> NoReturn:
 
 def _reverse(step: Step, before: Membership | None) -> list[Step]:
     """The steps that bring `before` back after a step."""
+    if step.action is Action.LEAVE and step.source is None and before is not None:
+        joins = [step._replace(action=Action.JOIN, source=source) for source in before.sources]
+        if before.mode is FilterMode.INCLUDE:
+            return joins
+        return [step._replace(action=Action.JOIN), *(join._replace(action=Action.BLOCK) for join in joins)]
     opposite = {
         Action.JOIN: Action.LEAVE,
         Action.LEAVE: Action.JOIN,
         Action.BLOCK: Action.UNBLOCK,
         Action.UNBLOCK: Action.BLOCK,
     }
-    steps = [step._replace(action=opposite[step.action])]
-    if step.action is Action.LEAVE and before is not None and before.mode is FilterMode.EXCLUDE:
-        steps += [step._replace(action=Action.BLOCK, source=source) for source in before.sources]
-    return steps
+    return [step._replace(action=opposite[step.action])]
 
 
 class Memberships:
@@ -258,11 +260,7 @@ class Memberships:
                 if not interfaces:
                     listed = ", ".join(map(str, self._table.values())) or "nothing"
                     raise os_error(Operation(action), str(group), errno.EADDRNOTAVAIL, reason=f"joined is {listed}")
-            plans = []
-            for interface in interfaces:
-                joined = self._table.get((group, interface.index))
-                leaves_all = action is Action.LEAVE and not sources and joined and joined.mode is FilterMode.INCLUDE
-                plans.append(_plan(action, group, joined.sources if joined and leaves_all else sources, interface))
+            plans = [_plan(action, group, sources, interface) for interface in interfaces]
             self._check_even(action, group, plans)
             self._make([step for plan in plans for step in plan])
 
@@ -354,16 +352,18 @@ class Memberships:
         before = self._table.get(step.key)
         if before is None and step.action is Action.LEAVE:
             return  # the step before found the interface gone
+        after = transition(before, step)
+        # Who leaves the last source leaves the group: macOS would keep an empty membership, and join there no more.
+        source = step.source if after else None
         try:
-            request_membership(self._sock, step.action, step.group, step.source, step.interface)
+            request_membership(self._sock, step.action, step.group, source, step.interface)
         except OSError as error:
             if step.action is not Action.LEAVE or error.errno not in _NOT_THERE | _INTERFACE_GONE:
                 raise
-            after = None if error.errno in _INTERFACE_GONE else transition(before, step)
-            if after is None and step.source is not None:
-                self._leave_remains(step)
-        else:
-            after = transition(before, step)
+            if error.errno in _INTERFACE_GONE:
+                if after:
+                    self._leave_remains(step)
+                after = None
         if after is None:
             del self._table[step.key]
         else:
