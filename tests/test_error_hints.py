@@ -76,7 +76,7 @@ def test_error_without_number_keeps_its_words() -> None:
         (Operation.SEND, errno.ENETUNREACH, LINUX, IPV4, ["No route", "may be down or gone"]),
         (Operation.SEND, errno.EHOSTUNREACH, LINUX, IPV6, ["No route", "ip -6 route add local ff00::/8 dev lo"]),
         (Operation.SEND, 65, MACOS, IPV4, ["No route", "Local Network"]),
-        (Operation.SEND, 10051, WINDOWS, IPV4, ["No route"]),
+        (Operation.SEND, 10051, WINDOWS, IPV4, ["No route", "start the receiver first"]),
         (Operation.SEND, errno.ENETDOWN, LINUX, IPV4, ["is down"]),
         (Operation.RECEIVE, errno.ENETDOWN, LINUX, IPV4, ["interface of the ring is down or gone"]),
         (Operation.RESERVE, errno.ENOMEM, LINUX, IPV4, ["lower the size"]),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from capabilities import KERNEL_HEADERS
 
-from mcastfast import Receiver, options, receiver
+from mcastfast import Receiver, options, receiver, reception
 from mcastfast.errors import Platform
 from mcastfast.options import Option, get_option, set_option
 from mcastfast.packing import Egress, PathMtu
@@ -160,3 +160,44 @@ def test_a_receiver_shares_its_port_as_its_system_wants_it(
                 sock.getsockopt(socket.SOL_SOCKET, option) for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
             ]
     assert found == list(expected)
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize(
+    ("platform", "expected"), [(Platform.LINUX, []), (Platform.MACOS, ["unbound"])], ids=["linux", "macos"]
+)
+def test_a_receiver_on_macos_hears_no_other_group_before_it_joins(
+    loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch, platform: Platform, expected: list[str]
+) -> None:
+    # An IPv6 socket that has had an option of multicast is asked for its memberships: udp6_input in udp6_usrreq.c.
+    made: list[str] = []
+    set_option = options.set_option
+
+    def set_and_note(sock: socket.socket, option: Option[Any], value: Any, **rest: Any) -> None:
+        set_option(sock, option, value, **rest)
+        if option is options.LOOPBACK:
+            made.append("bound" if sock.getsockname()[1] else "unbound")
+
+    monkeypatch.setattr(receiver, "CURRENT", platform)
+    monkeypatch.setattr(options, "set_option", set_and_note)
+    with Receiver("[ff15::77]:5000", interface="lo"):
+        assert made == expected
+
+
+@pytest.mark.needs("ipv6")
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [(Platform.LINUX, False), (Platform.WINDOWS, True), (Platform.MACOS, False)],
+    ids=["linux", "windows", "macos"],
+)
+def test_windows_is_asked_for_the_destination_of_each_family(
+    loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch, platform: Platform, expected: bool
+) -> None:
+    monkeypatch.setattr(reception, "CURRENT", platform)
+    with loopback.namespace, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", 0))
+        with Receiver.from_socket(sock, metadata=["destination"]) as both:
+            both.detach()
+        place = options.PACKET_INFO.place(socket.AF_INET)
+        assert sock.getsockopt(place.level, place.number) == expected

@@ -255,3 +255,23 @@ def test_a_source_specific_group_needs_no_source_to_send(lan: netlab.Lan, engine
             sender.send(b"payload")
             assert receiver.recv_batch(timeout=TIMEOUT).payloads() == [b"payload"]
             assert is_empty(deaf)
+
+
+@pytest.mark.parametrize(
+    ("group", "zone"),
+    [("ff01::77", True), ("ff02::77", True), ("ff03::77", False), ("ff15::77", False), ("ff0e::77", False)],
+)
+def test_a_zone_goes_with_the_groups_that_have_one(
+    loopback: netlab.Link, monkeypatch: pytest.MonkeyPatch, group: str, zone: bool
+) -> None:
+    # RFC 4007, section 6. Linux and macOS overlook that of a wider scope, where Windows has zones of other numbers.
+    connected = []
+    connect = socket.socket.connect
+
+    def note(sock: socket.socket, address: tuple[str, int, int, int]) -> None:
+        connected.append(address)
+        connect(sock, address)
+
+    monkeypatch.setattr(socket.socket, "connect", note)
+    Sender(f"[{group}]:5000", interface=loopback.name).close()
+    assert connected == [(group, 5000, 0, loopback.index if zone else 0)]

@@ -230,6 +230,11 @@ _HINTS = (
         "route, as Linux' lo does for IPv6 multicast (`ip -6 route add local ff00::/8 dev lo table local`).",
     ),
     _Hint(
+        "send", "ENETUNREACH", "windows",
+        "By the loopback interface Windows sends nothing before somebody on this host has joined a group there: start "
+        "the receiver first.",
+    ),
+    _Hint(
         "send", "EHOSTUNREACH", "macos",
         "macOS 15 and later also answer so where Local Network access is denied: allow it in System Settings, "
         "Privacy & Security.",

@@ -12,7 +12,7 @@ from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_mapped
 from mcastfast.binding import Binding, plan_binding, plan_ring_binding
 from mcastfast.buffers import read_buffer, set_buffer, set_largest_receive_buffer
-from mcastfast.errors import CURRENT, Operation, hints
+from mcastfast.errors import CURRENT, Operation, Platform, hints
 from mcastfast.interface import (
     ALL,
     Interface,
@@ -603,6 +603,8 @@ def _configure(
         options.set_option(sock, option, True)
     if options.MULTICAST_ALL.supported(sock.family):
         options.set_option(sock, options.MULTICAST_ALL, False)
+    if CURRENT is Platform.MACOS and loopback is None:
+        loopback = True  # as it is: without any option of multicast a socket of IPv6 hears what others have joined
     if loopback is not None:
         options.set_option(sock, options.LOOPBACK, loopback)
     reception.configure(sock)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import _core, options
 from mcastfast.background import Background, read_background
-from mcastfast.errors import Operation, UnsupportedError, os_error
+from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 from mcastfast.ring import Ring, plan_ring
 from mcastfast.seconds import parse_seconds
 from mcastfast.sizes import Size, parse_size
@@ -45,7 +45,7 @@ _METADATA = {
 }
 
 _FOR_EACH_FAMILY = {options.RECEIVE_HOPS, options.RECEIVE_TOS}
-"""What an IPv6 socket tells of IPv4 datagrams only if asked by IPv4's option, too (Linux)."""
+"""What an IPv6 socket tells of IPv4 datagrams only if asked by IPv4's option, too; on Windows it is all."""
 
 
 class Reception(NamedTuple):
@@ -109,7 +109,7 @@ class Reception(NamedTuple):
         for option in sorted(wanted, key=lambda option: option.role):
             options.set_option(sock, option, True)
         if _takes_both_families(sock):
-            for option in wanted & _FOR_EACH_FAMILY:
+            for option in wanted if CURRENT is Platform.WINDOWS else wanted & _FOR_EACH_FAMILY:
                 with suppress(OSError):  # macOS has those of IPv4 for IPv4 sockets alone
                     options.set_option(sock, option, True, family=socket.AF_INET)
         if self.coalesce:

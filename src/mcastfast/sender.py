@@ -16,7 +16,7 @@ from mcastfast.errors import Operation, UnsupportedError, os_error
 from mcastfast.interface import Interface, InterfaceLike, first_given, interfaces, listing, resolve_interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.rate import Pace, RateLike, read_pace
-from mcastfast.scope import TTL
+from mcastfast.scope import TTL, Scope
 from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, open_socket
 from mcastfast.switches import check_optional_switches, check_switches
 
@@ -308,6 +308,8 @@ def _point(sock: socket.socket, group: Group, interface: Interface, local: IPAdd
         except OSError as error:
             raise _bind_error(f"{host} port {port}", error, sock.family) from error
     try:
+        # The zone of a wider scope is not the interface (RFC 4007), and Windows takes it at its word.
+        zone = zone if group.scope <= Scope.LINK_LOCAL else zone and (0, 0)
         sock.connect((str(group.address), group.port, *zone))
     except OSError as error:
         raise os_error(Operation.SEND, f"to {group.address}%{interface}", error, family=sock.family) from error
