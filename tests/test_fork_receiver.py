@@ -8,12 +8,13 @@ import signal
 import socket
 import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from traffic import PATIENCE, Worker, connected_sender, feed, payload, wait_until_blocked
 
 from mcastfast import Batch, Receiver, ReceiverSet
+from mcastfast.options import COALESCE, get_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,6 +102,13 @@ def test_the_end_in_the_child_leaves_the_parents_socket_its_receive_timeout(
         assert before != bytes(16)
         in_child(lambda: end(receiver))()
         assert same.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == before
+
+
+@pytest.mark.parametrize("how", [{"coalesce": True}, {"background": "1 MiB"}], ids=["coalesce", "background"])
+def test_detach_in_the_child_leaves_the_parents_socket_its_trains(loopback: Link, how: dict[str, Any]) -> None:
+    with Receiver("239.7.7.7:5010", interface="lo", **how) as receiver:
+        in_child(lambda: receiver.detach().close())()
+        assert get_option(receiver._socket, COALESCE)
 
 
 def test_close_in_the_parent_does_not_deafen_the_child(engine: str, loopback: Link) -> None:

@@ -111,6 +111,16 @@ def test_a_child_keeps_what_it_holds_and_does_not_receive(loopback: Link) -> Non
         assert held.payloads() == [b"held"]
 
 
+def test_a_child_that_detaches_leaves_the_parent_each_datagram_once(lan: Lan) -> None:
+    with packet_receiver(V4.group, lan.receiver) as ring, sources(lan.receiver, lan.sender) as (own, source):
+        in_child(lambda: ring.detach().close())()
+        source.send(V4.group, b"1", b"2")
+        own.send(V4.group, END)  # as what came twice would: by the socket, and not by the ring
+        assert sorted(receive(ring, 3)) == [b"1", b"2", END]
+        with pytest.raises(BlockingIOError):
+            ring.recv_batch(0)
+
+
 def test_what_a_child_holds_stays_while_the_parent_goes_on(loopback: Link) -> None:
     with packet_receiver(V4.group, loopback, ring="1 MiB") as ring, sources(loopback) as (source,):
         source.send(V4.group, b"held")

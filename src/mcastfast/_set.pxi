@@ -131,7 +131,8 @@ cdef class ReceiverSet(Gate):
         """mcf_wait_many over all members. Their locks and the set's are held meanwhile: close() waits until a
         descriptor is no longer looked at, and wakes this set for it. -ECANCELED: woken, or something is closed."""
         cdef list members = self.members  # close() may replace the list
-        cdef ReceiverCore member = None
+        cdef ReceiverCore member
+        cdef ReceiverCore refusing = None
         cdef uint32_t count = <uint32_t>len(members)
         cdef uint32_t entered = 0
         cdef uint32_t index
@@ -143,12 +144,13 @@ cdef class ReceiverSet(Gate):
             return -ECANCELED
         for member in members:
             if not member._may_begin():
+                refusing = member
                 break
             self.fds[entered] = member._polled()
             carried += member._has_carried()
             may_be_there |= member.is_behind
             entered += 1
-        if entered == count:
+        if refusing is None:
             if carried:
                 deadline = MCF_DO_NOT_WAIT
             found = 0
@@ -169,8 +171,8 @@ cdef class ReceiverSet(Gate):
                 self.flags[index] = True
             member._exit()
         self._exit()
-        if entered < count and _is_open(member):
-            member._refuse("recv_batch")
+        if refusing is not None and _is_open(refusing):
+            refusing._refuse("recv_batch")
         if found > 0:
             self.ready = [members[index] for index in range(<int>count - 1, -1, -1) if self.flags[index]]
         return found

@@ -142,6 +142,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         "_binding",
         "_drops_lock",
         "_interface",
+        "_is_forked",
         "_kernel_drops",
         "_last_drops",
         "_memberships",
@@ -295,6 +296,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     def _take(self, sock: socket.socket, *, is_ours: bool) -> None:
         """Receive on this bound socket from now on."""
         self._hold(sock, is_ours=is_ours)
+        self._is_forked = False
         self._memberships = Memberships(sock)
         self._pending: list[tuple[Group, Interface]] = []  # joins that a thread is about to make
         self._text = self._describe()
@@ -307,6 +309,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             self._reception.open(self, sock, drops=self._last_drops, is_ours=is_ours)
 
     def _after_fork(self) -> None:
+        self._is_forked = True
         self._drops_lock = threading.RLock()
         self._memberships.after_fork()
         super()._after_fork()
@@ -552,7 +555,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """
         sock = super().detach()
         self._give_back()
-        self._reception.restore(sock)
+        if not self._is_forked:  # else the parent receives by it
+            self._reception.restore(sock)
         return sock
 
     def _end(self) -> None:
