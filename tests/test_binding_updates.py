@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from receivelab import (
     FAMILIES,
+    PORT,
     TIMEOUT,
     V4,
     Family,
@@ -19,11 +20,11 @@ from receivelab import (
     sources,
 )
 
-from mcastfast import Receiver, ReceiverSet
+from mcastfast import Receiver, ReceiverSet, _core
 from mcastfast.membership import Memberships
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from netlab import Lan, Link
 
@@ -46,6 +47,41 @@ def link(lan: Lan) -> Iterator[Link]:
 def source(lan: Lan) -> Iterator[Source]:
     with sources(lan.sender) as (opened,):
         yield opened
+
+
+@pytest.mark.parametrize("bind", ["any", "auto"])
+def test_a_receiver_of_many_groups_looks_at_interfaces_and_makes_its_filter_once(
+    loopback: Link, monkeypatch: pytest.MonkeyPatch, bind: str
+) -> None:
+    looks = []
+
+    class Counting(Receiver):
+        filters: ClassVar[list[int]] = []
+
+        def _set_filter(self, entries: Collection[tuple[bytes, int]]) -> None:
+            self.filters.append(len(entries))
+            super()._set_filter(entries)
+
+    def look(of: Callable[[], Any] = _core.interface_rows) -> Any:
+        looks.append(1)
+        return of()
+
+    monkeypatch.setattr(_core, "interface_rows", look)
+    groups = [V4.pattern % number for number in range(1, 16)]
+    with Counting(*groups, port=PORT, interface=loopback.name, bind=bind) as receiver:
+        assert len(receiver.memberships) == 15
+    assert Counting.filters == [15, 15]
+    assert len(looks) == 1
+
+
+def test_a_text_names_some_of_many_groups(loopback: Link) -> None:
+    groups = [V4.pattern % number for number in range(1, 11)]
+    with Receiver(*groups, port=PORT, interface=loopback.name) as receiver:
+        shown = ", ".join(f"{group}%{loopback.name}" for group in groups[:8])
+        assert str(receiver) == f"{shown} and 2 more port {PORT}"
+        receiver.leave(groups[9])
+        receiver.leave(groups[8])
+        assert str(receiver) == f"{shown} port {PORT}"
 
 
 @families

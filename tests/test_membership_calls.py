@@ -138,7 +138,7 @@ def test_interface_that_refuses_its_second_source_keeps_none(recorder: Recorder,
     class SecondRefused(Recorder):
         def setsockopt(self, level: int, number: int, value: bytes, /) -> None:
             if self.log and self.log[-1] == ("join source", 1):
-                self.refusals["join source", 1] = errno.ENOBUFS
+                self.refusals["join source", 1] = errno.EADDRNOTAVAIL
             super().setsockopt(level, number, value)
 
     recorder = SecondRefused()
@@ -164,11 +164,25 @@ def test_join_on_all_interfaces_is_made_where_it_is_missing(recorder: Recorder, 
 
 
 def test_join_that_every_interface_refuses_is_an_error_that_names_each(recorder: Recorder, table: Memberships) -> None:
-    recorder.refusals = {("join", 1): errno.ENOBUFS, ("join", 2): errno.ENODEV}
+    recorder.refusals = {("join", 1): errno.ENODEV, ("join", 2): errno.EADDRNOTAVAIL}
     with pytest.raises(OSError, match=r"join 239.1.2.3 on every interface: all refuse: .*eth1: .*; .*eth2: ") as caught:
         table.join(G, (), ETH[1:3], skip_refusals=True)
-    assert caught.value.errno == errno.ENOBUFS
-    assert "igmp_max_memberships" in caught.value.__notes__[0]
+    assert caught.value.errno == errno.ENODEV
+    assert "The interface is gone" in caught.value.__notes__[0]
+    assert table.skipped == ()
+
+
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS])
+def test_a_limit_of_the_socket_is_no_refusal_of_an_interface(recorder: Recorder, table: Memberships, code: int) -> None:
+    table.join(G, (), [ETH[1]])
+    recorder.refusals = {("join", 2): errno.EADDRNOTAVAIL, ("join", 4): code}
+    recorder.log.clear()
+    with pytest.raises(OSError, match=r"join 239\.1\.2\.3 on eth4: ") as caught:
+        table.join(G, (), ETH[1:6], skip_refusals=True)
+    assert caught.value.errno == code
+    assert recorder.log == [("join", 2), ("join", 3), ("join", 4), ("leave", 3)]
+    assert "join 239.1.2.3 on eth3 was made before and is taken back." in caught.value.__notes__
+    assert table.memberships == joined((1, FilterMode.EXCLUDE, ()))
     assert table.skipped == ()
 
 

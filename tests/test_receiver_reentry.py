@@ -11,7 +11,7 @@ from receivelab import TIMEOUT, V4, at, receive, sources
 from mcastfast import Receiver, membership, requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
     from netlab import Link
 
@@ -33,7 +33,7 @@ class Interrupted(Receiver):
         self.interrupt()
         return drops
 
-    def _set_filter(self, entries: Sequence[tuple[bytes, int]]) -> None:
+    def _set_filter(self, entries: Collection[tuple[bytes, int]]) -> None:
         self.interrupt()
         super()._set_filter(entries)
 

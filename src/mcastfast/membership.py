@@ -210,7 +210,8 @@ class Memberships:
         """Join a group, or with `sources` only these, on each of the interfaces.
 
         With `skip_refusals` what is joined already is well, and an interface on which it fails is passed over and
-        listed in `skipped`; what fails on every interface is an OSError with the code of the first.
+        listed in `skipped`; what fails on every interface is an OSError with the code of the first. A limit of the
+        socket is no interface's refusal: beyond it all that the call has joined is left again, and it is an OSError.
         """
         sources = self._checked(group, sources)
         plans = [_plan(Action.JOIN, group, sources, interface) for interface in interfaces]
@@ -220,7 +221,16 @@ class Memberships:
                 self._make([step for plan in plans for step in plan])
                 return
             missing = [[step for step in plan if not self._is_made(step)] for plan in plans]
-            refusals = [refusal for plan in missing if plan and (refusal := self._try(plan))]
+            refusals: list[Refusal] = []
+            made: list[Step] = []
+            for plan in filter(None, missing):
+                if refusal := self._try(plan):
+                    refusals.append(refusal)
+                    if refusal.error.errno in _LIMITS:
+                        self._take_back([(step, None) for step in made], refusal.error)
+                        raise refusal.error
+                else:
+                    made += plan
             if refusals and len(refusals) == len(plans):
                 raise _every_interface_refuses(group, refusals)
             self._refusals.update({(group, refusal.interface.index): refusal for refusal in refusals})
@@ -381,6 +391,8 @@ class Memberships:
 # The answers to a leave when the system's list and ours differ: a forked child, which shares the socket, may have left.
 _NOT_THERE = frozenset({errno.EADDRNOTAVAIL, errno.EINVAL})
 _INTERFACE_GONE = frozenset({errno.ENODEV, errno.ENXIO})
+# The answers to a join where a socket has as many groups or sources as it may.
+_LIMITS = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 
 
 def _after(

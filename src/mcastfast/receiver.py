@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 Sources: TypeAlias = AddressLike | Iterable[AddressLike]
 
+_MOST_SHOWN = 8
+"""Groups that a text names; of more it says how many."""
+
 
 class ReceiverStats(NamedTuple):
     """What a receiver has seen since it was opened; still there after close().
@@ -180,10 +183,13 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         check_optional_switches(loopback=loopback)
         wanted = _read_groups(groups, port, interface, source, strict=strict)
         named = [first_given(interface, group.interface) for group in wanted]
-        joins = [
-            (group, resolve_interfaces(value, group.family, group.address))
-            for group, value in zip(wanted, named, strict=True)
-        ]
+        resolved: dict[tuple[InterfaceLike | None, IPAddress | None], tuple[Interface, ...]] = {}
+        joins = []
+        for group, value in zip(wanted, named, strict=True):
+            key = value, group.address if value is None else None
+            if key not in resolved:
+                resolved[key] = resolve_interfaces(value, group.family, group.address)
+            joins.append((group, resolved[key]))
         receive_buffer = read_buffer(receive_buffer, options.RECEIVE_BUFFER, wanted[0].family, what="receive_buffer")
         reception = plan_reception(
             wanted[0].family,
@@ -213,8 +219,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             _configure(sock, self._reception, receive_buffer=receive_buffer, loopback=loopback, reuse=reuse)
             binding.bind(sock, wanted[0].port or 0)
             self._take(sock, is_ours=True)
-            for (group, interfaces), value in zip(joins, named, strict=True):
-                self._join(group, interfaces, skip_refusals=value == ALL)
+            with self._following([(group, interface) for group, found in joins for interface in found]):
+                for (group, found), value in zip(joins, named, strict=True):
+                    self._memberships.join(group.address, group.sources, found, skip_refusals=value == ALL)
+            if self._wants_hardware_timestamps:
+                warn_of_kernel_timestamps(self.interfaces)
             self._reception.start(self)
         except BaseException:
             self._shut()
@@ -332,7 +341,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         named = first_given(interface, wanted.interface, self._interface)
         interfaces = resolve_interfaces(named, wanted.family, wanted.address)
         self._binding.check(wanted, interfaces)
-        self._join(wanted, interfaces, skip_refusals=named == ALL)
+        with self._following([(wanted, found) for found in interfaces]):
+            self._forget_gone(wanted.address, interfaces)
+            self._memberships.join(wanted.address, wanted.sources, interfaces, skip_refusals=named == ALL)
+        if self._wants_hardware_timestamps:
+            warn_of_kernel_timestamps(interfaces)
 
     def leave(
         self, group: AddressLike | Group, source: Sources | None = None, *, interface: InterfaceLike | None = None
@@ -392,14 +405,6 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             return wanted, tuple(known)
         return wanted, resolve_interfaces(named, wanted.family, wanted.address)
 
-    def _join(self, group: Group, interfaces: tuple[Interface, ...], *, skip_refusals: bool) -> None:
-        with self._following([(group, interface) for interface in interfaces]):
-            self._follow()
-            self._forget_gone(group.address, interfaces)
-            self._memberships.join(group.address, group.sources, interfaces, skip_refusals=skip_refusals)
-        if self._wants_hardware_timestamps:
-            warn_of_kernel_timestamps(interfaces, stacklevel=3)
-
     def _forget_gone(self, group: IPAddress, wanted: tuple[Interface, ...]) -> None:
         """Forget where the group was joined on devices that are gone: one that is made again has another index."""
         kept = {interface.index for interface in wanted}
@@ -415,6 +420,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Follow what changes within, whether or not that succeeds; meanwhile these joins are about to be made."""
         self._pending += joins
         try:
+            if joins:
+                self._follow()
             yield
         finally:
             for join in joins:
@@ -431,7 +438,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             members, pending = followed = current
             entries = {(to_mapped(member.group), member.interface.index) for member in members}
             entries |= {(to_mapped(group.address), interface.index) for group, interface in pending}
-            self._set_filter(sorted(entries))
+            self._set_filter(entries)
             if self._reception.ring:
                 self._set_members(describe_members(members, pending))
 
@@ -534,7 +541,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         return self._text
 
     def _describe(self) -> str:
-        groups = ", ".join(f"{member.group}%{member.interface}" for member in self.memberships)
+        members = self.memberships
+        groups = ", ".join(f"{member.group}%{member.interface}" for member in members[:_MOST_SHOWN])
+        if more := len(members[_MOST_SHOWN:]):
+            groups = f"{groups} and {more} more"
         return f"{groups or self._address[0]} port {self._address[1]}"
 
     def _failure(self, call: str, code: int) -> OSError:
