@@ -108,6 +108,19 @@ def test_a_handler_may_receive_by_itself(receiver: Receiver, loopback: Link) -> 
     assert seen == [b"for the handler"]
 
 
+def test_a_handler_may_receive_on_the_set_that_it_interrupts(loopback: Link) -> None:
+    seen: list[bytes] = []
+    with ReceiverSet([Receiver(at(V4.group, loopback), batch_size=1)]) as receivers, sources(loopback) as (source,):
+
+        def take_one() -> None:
+            source.send(V4.group, b"for the handler", b"for the call")
+            seen.extend(receivers.recv_batch(TIMEOUT)[1].payloads())
+
+        with handler(take_one):
+            assert receivers.recv_batch(TIMEOUT)[1].payloads() == [b"for the call"]
+    assert seen == [b"for the handler"]
+
+
 @pytest.mark.parametrize("grouped", [False, True], ids=["receiver", "set"])
 @pytest.mark.parametrize("closes", [False, True], ids=["raises", "closes"])
 def test_a_loop_in_c_has_handlers_run_before_each_batch(

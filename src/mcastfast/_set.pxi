@@ -182,19 +182,19 @@ cdef class ReceiverSet(Gate):
 
         Much of it is Python's work, so the lock is held in _wait only, and `busy` keeps other threads out.
         """
-        if not _is_open(self):
-            result[0] = -ECANCELED
-            return None
-        if not self._become_busy():
-            self._refuse("recv_batch")
-        try:
-            while True:
+        while True:
+            if not _is_open(self):
+                result[0] = -ECANCELED
+                return None
+            if not self._become_busy():
+                self._refuse("recv_batch")
+            try:
                 pair = self._turn(deadline, result)
-                if pair is not None or result[0] != -EINTR:
-                    return pair
-                PyErr_CheckSignals()
-        finally:
-            self._become_idle()
+            finally:
+                self._become_idle()
+            if pair is not None or result[0] != -EINTR:
+                return pair
+            PyErr_CheckSignals()
 
     cdef object _turn(self, int64_t deadline, int *result):
         """The next batch of this round or, when the round is over, of a new one."""
