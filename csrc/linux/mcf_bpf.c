@@ -19,6 +19,10 @@ enum {
     IPV6_NEXT = IP + 6,
     IPV6_PAYLOAD = IP + 40,
     LEAF = 4, /* so few groups are looked through one by one */
+
+    /* Words of scratch memory, by which members are found alike on every link. */
+    KEPT_GROUP = 0,  /* of an IPv6 group all but the last, which is in the accumulator */
+    KEPT_SOURCE = 3, /* one of IPv4, four of IPv6; only when a member has sources */
 };
 
 typedef struct {
@@ -26,6 +30,7 @@ typedef struct {
     int is_ipv6;
     int level;
     int is_full;
+    int has_sources;            /* which are looked at */
     const mcf_member **members; /* sorted by group */
 } builder;
 
@@ -44,6 +49,11 @@ static uint32_t emit(builder *to, int code, uint32_t k, uint8_t if_true, uint8_t
 static void load(builder *to, int size, uint32_t offset)
 {
     emit(to, BPF_LD | BPF_ABS | size, offset, 0, 0);
+}
+
+static void load_kept(builder *to, uint32_t place)
+{
+    emit(to, BPF_LD | BPF_MEM, place, 0, 0);
 }
 
 static void load_fact(builder *to, uint32_t fact)
@@ -106,12 +116,12 @@ static void check_source(builder *to, const mcf_member *member)
         finish(to, KEEP);
         return;
     }
-    if (!to->is_ipv6)
-        load(to, BPF_W, IP + 12);
+    if (!to->is_ipv6 && member->source_count)
+        load_kept(to, KEPT_SOURCE);
     for (uint32_t i = 0; i < member->source_count; i++) {
         const uint8_t *source = member->sources[i];
         for (uint8_t part = 0; to->is_ipv6 && part < 4; part++) {
-            load(to, BPF_W, IP + 8 + part * 4u);
+            load_kept(to, KEPT_SOURCE + part);
             emit(to, BPF_JMP | BPF_JEQ | BPF_K, word(source, part), 0, (uint8_t)((3 - part) * 2 + 1));
         }
         if (!to->is_ipv6)
@@ -153,7 +163,7 @@ static void check_groups(builder *to, uint32_t first, uint32_t last)
         uint32_t jumps[3] = {0};
         int parts = to->is_ipv6 ? 3 : 0;
         for (int part = 0; part < parts; part++) {
-            load(to, BPF_W, IP + 24 + (uint32_t)part * 4);
+            load_kept(to, KEPT_GROUP + (uint32_t)part);
             jumps[part] = skip_unless(to, BPF_JEQ, word(to->members[first]->group, part));
         }
         check_interfaces(to, first, end);
@@ -193,24 +203,6 @@ static void search(builder *to, uint32_t first, uint32_t last)
     finish(to, DROP);
 }
 
-/* What passes in front of the members: frames for this host, and there what is no Ethernet. */
-static void check_link(builder *to)
-{
-    load_fact(to, SKF_AD_PKTTYPE);
-    emit(to, BPF_JMP | BPF_JEQ | BPF_K, PACKET_OTHERHOST, 0, 1);
-    finish(to, DROP);
-    load_fact(to, SKF_AD_HATYPE);
-    emit(to, BPF_JMP | BPF_JEQ | BPF_K, ARPHRD_ETHER, 1, 0);
-    emit(to, BPF_JMP | BPF_JEQ | BPF_K, ARPHRD_LOOPBACK, 0, 2);
-    load(to, BPF_H, ETH_HLEN - 2);
-    emit(to, BPF_JMP | BPF_JEQ | BPF_K, to->is_ipv6 ? ETH_P_IPV6 : ETH_P_IP, to->is_ipv6 ? 1 : 4, 0);
-    if (!to->is_ipv6) {
-        load(to, BPF_B, (uint32_t)SKF_NET_OFF + 9);
-        drop_unless(to, IPPROTO_UDP);
-    }
-    finish(to, KEEP);
-}
-
 static void check_ipv4(builder *to, uint16_t port)
 {
     load(to, BPF_B, IP + 9);
@@ -220,7 +212,13 @@ static void check_ipv4(builder *to, uint16_t port)
     emit(to, BPF_LDX | BPF_B | BPF_MSH, IP, 0, 0);
     emit(to, BPF_LD | BPF_IND | BPF_H, IP + 2, 0, 0);
     drop_unless(to, port);
-    load(to, BPF_W, IP + 16);
+}
+
+static void drop_unless_any(builder *to, const uint8_t *values, uint8_t count)
+{
+    for (uint8_t i = 0; i < count; i++)
+        emit(to, BPF_JMP | BPF_JEQ | BPF_K, values[i], (uint8_t)(count - i), 0);
+    finish(to, DROP);
 }
 
 static void check_ipv6(builder *to, uint16_t port)
@@ -242,18 +240,74 @@ static void check_ipv6(builder *to, uint16_t port)
     uint32_t first = emit(to, BPF_JMP | BPF_JA, 0, 0, 0);
     land(to, whole);
     land(to, longer);
-    for (uint8_t i = 0; i < sizeof extensions; i++)
-        emit(to, BPF_JMP | BPF_JEQ | BPF_K, extensions[i], (uint8_t)(sizeof extensions - i), 0);
-    finish(to, DROP);
+    drop_unless_any(to, extensions, sizeof extensions);
     land(to, plain);
     land(to, first);
-    load(to, BPF_W, IP + 24 + 12);
+}
+
+/* On a link without an Ethernet header: what the IP header tells. Kernels before 6.16 might not see the port behind it,
+ * and a program that reads what they do not see drops the packet. */
+static void check_ip_header(builder *to)
+{
+    static const uint8_t next[] = {IPPROTO_UDP,     IPPROTO_FRAGMENT, IPPROTO_HOPOPTS,
+                                   IPPROTO_ROUTING, IPPROTO_AH,       IPPROTO_DSTOPTS};
+    uint32_t ip = (uint32_t)SKF_NET_OFF;
+    load(to, BPF_B, ip + (to->is_ipv6 ? 6 : 9));
+    if (to->is_ipv6) {
+        drop_unless_any(to, next, sizeof next);
+    } else {
+        drop_unless(to, IPPROTO_UDP);
+        load(to, BPF_H, ip + 6);
+        drop_if_set(to, 0x1fff);
+    }
+}
+
+/* Keeps what members are found by, of the IP header at that offset. The last word of the group is in the accumulator
+ * then. */
+static void keep_words(builder *to, uint32_t ip)
+{
+    uint32_t source = ip + (to->is_ipv6 ? 8 : 12), group = ip + (to->is_ipv6 ? 24 : 16);
+    uint32_t words = to->is_ipv6 ? 4 : 1;
+    for (uint32_t word = 0; to->has_sources && word < words; word++) {
+        load(to, BPF_W, source + word * 4);
+        emit(to, BPF_ST, KEPT_SOURCE + word, 0, 0);
+    }
+    for (uint32_t word = 0; word < words - 1; word++) {
+        load(to, BPF_W, group + word * 4);
+        emit(to, BPF_ST, KEPT_GROUP + word, 0, 0);
+    }
+    load(to, BPF_W, group + (words - 1) * 4);
+}
+
+/* What passes in front of the members: frames for this host, of the family and, where that is seen, to the port. */
+static void check_frame(builder *to, uint16_t port)
+{
+    load_fact(to, SKF_AD_PKTTYPE);
+    emit(to, BPF_JMP | BPF_JEQ | BPF_K, PACKET_OTHERHOST, 0, 1);
+    finish(to, DROP);
+    load_fact(to, SKF_AD_HATYPE);
+    emit(to, BPF_JMP | BPF_JEQ | BPF_K, ARPHRD_ETHER, 2, 0);
+    emit(to, BPF_JMP | BPF_JEQ | BPF_K, ARPHRD_LOOPBACK, 1, 0);
+    uint32_t elsewhere = emit(to, BPF_JMP | BPF_JA, 0, 0, 0);
+    load(to, BPF_H, ETH_HLEN - 2);
+    drop_unless(to, to->is_ipv6 ? ETH_P_IPV6 : ETH_P_IP);
+    if (to->is_ipv6)
+        check_ipv6(to, port);
+    else
+        check_ipv4(to, port);
+    keep_words(to, IP);
+    uint32_t members = emit(to, BPF_JMP | BPF_JA, 0, 0, 0);
+    land(to, elsewhere);
+    check_ip_header(to);
+    keep_words(to, (uint32_t)SKF_NET_OFF);
+    land(to, members);
 }
 
 static void check_any_group(builder *to)
 {
-    load(to, BPF_B, IP + (to->is_ipv6 ? 24 : 16));
-    emit(to, BPF_JMP | BPF_JGE | BPF_K, to->is_ipv6 ? 0xff : 0xe0, 0, 1);
+    if (to->is_ipv6)
+        load_kept(to, KEPT_GROUP);
+    emit(to, BPF_JMP | BPF_JGE | BPF_K, to->is_ipv6 ? 0xff000000 : 0xe0000000, 0, 1);
     finish(to, KEEP);
     finish(to, DROP);
 }
@@ -267,11 +321,9 @@ int mcf_bpf_members(mcf_bpf_program *program, int family, uint16_t port, const m
         finish(&to, DROP);
         return 0;
     }
-    check_link(&to);
-    if (to.is_ipv6)
-        check_ipv6(&to, port);
-    else
-        check_ipv4(&to, port);
+    for (uint32_t i = 0; i < count; i++)
+        to.has_sources |= level < MCF_BPF_ANY_SOURCE && members[i].source_count;
+    check_frame(&to, port);
     if (level >= MCF_BPF_ANY_GROUP) {
         check_any_group(&to);
     } else {

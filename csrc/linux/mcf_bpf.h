@@ -28,8 +28,9 @@ typedef struct {
  *
  * Through it come, besides: the first fragment of each fragmented datagram, so that it can be counted once (later ones
  * have no port); IPv6 packets to a group with extension headers before UDP, whose port BPF cannot find; and on a link
- * without an Ethernet header all UDP of IPv4 and all of IPv6. Frames of a VLAN that has no interface here, and those to
- * other stations, stay out. Needs Linux to have run its VLAN and bridge handling, which is so for such a binding. */
+ * without an Ethernet header (a tunnel, say) what is for a member at another port, later fragments of IPv6, too. Frames
+ * of a VLAN that has no interface here, and those to other stations, stay out. Needs Linux to have run its VLAN and
+ * bridge handling, which is so for such a binding. */
 int mcf_bpf_members(mcf_bpf_program *program, int family, uint16_t port, const mcf_member *members, uint32_t count,
                     int level);
 

@@ -45,7 +45,7 @@ static int fetch(const packet *from, uint32_t k, uint32_t size, uint32_t *value)
 
 static uint32_t run(const mcf_bpf_program *program, const packet *from)
 {
-    uint32_t a = 0, x = 0;
+    uint32_t a = 0, x = 0, memory[BPF_MEMWORDS], stored = 0;
     for (uint32_t at = 0;; at++) {
         CHECK(at < program->length);
         const struct sock_filter *step = &program->code[at];
@@ -66,6 +66,15 @@ static uint32_t run(const mcf_bpf_program *program, const packet *from)
             if (!fetch(from, step->k, 1, &x))
                 return 0;
             x = (x & 15) * 4;
+            break;
+        case BPF_ST:
+            CHECK(step->k < BPF_MEMWORDS);
+            memory[step->k] = a;
+            stored |= 1u << step->k;
+            break;
+        case BPF_LD | BPF_MEM:
+            CHECK(step->k < BPF_MEMWORDS && stored >> step->k & 1);
+            a = memory[step->k];
             break;
         case BPF_JMP | BPF_JA:
             at += step->k;
@@ -166,6 +175,18 @@ static packet make(int family, const uint8_t source[16], const uint8_t group[16]
     return made;
 }
 
+/* The same as it comes by a link with a header of its own of so many bytes, or none. */
+static packet by_other_link(const packet *made, uint16_t device, uint32_t header)
+{
+    packet moved = *made;
+    moved.device = device;
+    moved.network = header;
+    moved.length = made->length - ETHERNET + header;
+    memset(moved.bytes, 0, sizeof moved.bytes);
+    memcpy(moved.bytes + header, made->bytes + ETHERNET, made->length - ETHERNET);
+    return moved;
+}
+
 static mcf_bpf_program programs[MCF_BPF_LEVELS];
 
 static void build(int family, uint32_t count)
@@ -194,6 +215,8 @@ static void equals_the_exact_check(int family)
             pick_group(family, group);
             packet made = make(family, source, group, random_below(11));
             made.interface_index = 1 + random_below(3);
+            if (random_below(3) == 0)
+                made = random_below(2) ? by_other_link(&made, ARPHRD_NONE, 0) : by_other_link(&made, ARPHRD_IPGRE, 4);
             int is_ours = mcf_members_accept(&set, group, made.interface_index, source);
             verdicts[is_ours]++;
             for (int level = 0; level < MCF_BPF_LEVELS; level++) {
@@ -309,17 +332,51 @@ static void lets_extensions_in(void)
     }
 }
 
-/* On other links only the IP header can be found. */
-static void is_coarse_without_ethernet(int family)
+/* On other links only the IP header is read: the port may be one of others, or out of reach. */
+static void keeps_others_out_without_ethernet(int family)
 {
-    packet made = ours(family);
-    made.device = ARPHRD_NONE;
-    made.network = 0;
-    made.length -= ETHERNET;
-    memmove(made.bytes, made.bytes + ETHERNET, made.length);
+    uint32_t next = family == 4 ? 9 : 6, group = family == 4 ? 16 : 24, last = family == 4 ? 19 : 39;
+    packet ethernet = ours(family), made = by_other_link(&ethernet, ARPHRD_NONE, 0), changed = made;
     CHECK(passes(&made));
-    made.bytes[9] = 6;
-    CHECK(passes(&made) == (family == 6));
+    changed.length -= 8;
+    CHECK(passes(&changed));
+    changed = made;
+    changed.bytes[made.length - 5]++; /* the port */
+    CHECK(passes(&changed));
+    changed = made;
+    changed.type = PACKET_OTHERHOST;
+    CHECK(!passes(&changed));
+    for (int level = 0; level < MCF_BPF_LEVELS; level++) {
+        changed = made;
+        changed.bytes[next] = 6; /* TCP */
+        CHECK(!run(&programs[level], &changed));
+        changed = made;
+        changed.bytes[group] = 10; /* unicast */
+        CHECK(!run(&programs[level], &changed));
+        changed = made;
+        changed.bytes[last]++;
+        CHECK((run(&programs[level], &changed) != 0) == (level == MCF_BPF_ANY_GROUP));
+        changed = made;
+        changed.interface_index = 1;
+        CHECK((run(&programs[level], &changed) != 0) == (level >= MCF_BPF_ANY_INTERFACE));
+    }
+}
+
+/* Fragments of IPv6 have their place behind the IP header. */
+static void knows_fragments_without_ethernet(void)
+{
+    static const uint8_t extensions[] = {0, 43, 44, 51, 60};
+    packet ethernet = ours(4), made = by_other_link(&ethernet, ARPHRD_NONE, 0);
+    made.bytes[6] = 0x20;
+    CHECK(passes(&made));
+    made.bytes[7] = 1;
+    CHECK(!passes(&made));
+    ethernet = ours(6);
+    made = by_other_link(&ethernet, ARPHRD_NONE, 0);
+    for (uint32_t i = 0; i < sizeof extensions; i++) {
+        made.bytes[6] = extensions[i];
+        CHECK(passes(&made));
+    }
 }
 
 static void companion_takes_the_rest(int family)
@@ -392,12 +449,13 @@ int main(void)
     for (int family = 4; family <= 6; family += 2) {
         equals_the_exact_check(family);
         keeps_others_out(family);
-        is_coarse_without_ethernet(family);
+        keeps_others_out_without_ethernet(family);
         companion_takes_the_rest(family);
         is_as_exact_as_the_kernel_allows(family);
     }
     lets_first_fragments_in();
     lets_extensions_in();
+    knows_fragments_without_ethernet();
     puts("ok");
     return 0;
 }
