@@ -6,10 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+from netlab import set_offload
 from packetlab import Frames, families, needs_packet, packet_receiver, send_train
-from receivelab import END, TIMEOUT, V4, Family, receive_until, sources
+from receivelab import END, TIMEOUT, V4, Family, at, receive_until, sources
 
-from mcastfast import Batch, DatagramFlag
+from mcastfast import Batch, DatagramFlag, Receiver
 
 if TYPE_CHECKING:
     from netlab import Lan
@@ -38,6 +39,26 @@ def test_bad_checksums_are_counted(lan: Lan, family: Family) -> None:
         assert receive_until(ring, END) == [b"good"]
         assert ring.stats.bad_checksums == 1
     assert ring.stats.bad_checksums == 1
+
+
+@families
+@pytest.mark.parametrize("gro", [False, True], ids=["unseen", "gro"])
+def test_no_checksum_is_bad_over_ipv6_whoever_looked_at_it_before(lan: Lan, family: Family, gro: bool) -> None:
+    set_offload(lan.sender, "TSO", on=False)
+    set_offload(lan.receiver, "GRO", on=gro)
+    with (
+        lan.receiver.namespace,
+        Receiver(at(family.group, lan.receiver)) as plain,
+        packet_receiver(family.group, lan.receiver) as ring,
+        contextlib.closing(Frames(lan.sender, family)) as frames,
+    ):
+        for checksum in (0, None, 0, 0, None):  # the first, and some among those of a stream
+            frames.send(frames.ip(frames.udp(b"no sum" if checksum == 0 else b"a sum", checksum)))
+        frames.send(frames.ip(frames.udp(END)))
+        expected = receive_until(plain, END)
+        assert receive_until(ring, END) == expected
+        assert expected.count(b"no sum") == (3 if family is V4 else 0)
+        assert ring.stats.bad_checksums == (0 if family is V4 else 3)
 
 
 @families

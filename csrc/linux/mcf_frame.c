@@ -144,8 +144,10 @@ static mcf_frame_verdict read_udp(const mcf_frame *frame, uint32_t offset, uint3
         return MCF_FRAME_MALFORMED;
     if (frame->captured < offset + length)
         return MCF_FRAME_CUT;
-    if (frame->checksum == MCF_CHECKSUM_UNKNOWN && !frame->segment &&
-        !mcf_frame_checksum_is_good(frame->data, is_ipv6, udp, length))
+    /* Over IPv6 every socket refuses a datagram without one, whoever looked at it before, and a train, too. */
+    int is_missing = is_ipv6 && !mcf_read16(udp + 6);
+    int is_unknown = frame->checksum == MCF_CHECKSUM_UNKNOWN && !frame->segment;
+    if (is_missing || (is_unknown && !mcf_frame_checksum_is_good(frame->data, is_ipv6, udp, length)))
         return MCF_FRAME_BAD_CHECKSUM;
     found->source_port = mcf_read16(udp);
     found->destination_port = mcf_read16(udp + 2);

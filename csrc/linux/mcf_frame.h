@@ -44,9 +44,10 @@ typedef struct {
 
 /* Reads one packet of the family (4 or 6). `found` is set in full with MCF_FRAME_DATAGRAM and undefined otherwise.
  *
- * As in the kernel: bytes after the IP length are padding, bytes after the UDP length are ignored, no IPv4 checksum (0)
- * is fine and no IPv6 checksum is not, a source that is a group is refused. IPv4 options are skipped, not obeyed; IPv6
- * hop-by-hop, routing, destination and authentication headers likewise. What routing would refuse (rp_filter) passes.
+ * As in the kernel: bytes after the IP length are padding, bytes after the UDP length are ignored, no checksum (0) is
+ * fine over IPv4 and bad over IPv6 whatever frame->checksum says, a source that is a group is refused. IPv4 options are
+ * skipped, not obeyed; IPv6 hop-by-hop, routing, destination and authentication headers likewise. What routing would
+ * refuse (rp_filter) passes.
  */
 mcf_frame_verdict mcf_frame_read(int family, const mcf_frame *frame, mcf_frame_datagram *found);
 

@@ -57,7 +57,7 @@ static inline uint64_t mcf_common_word(int is_ipv6, const uint8_t *ip, int word)
 void mcf_stream_begin(mcf_stream *stream, int family, const mcf_frame *frame, const mcf_frame_datagram *found);
 
 /* The bytes of payload, from ip + stream->headers on, when the packet of `captured` bytes at `ip` is of the same stream
- * and whole. Its UDP checksum is not looked at. -1 for everything that has to be read in full. */
+ * and whole. Its UDP checksum is not verified. -1 for everything that has to be read in full. */
 static inline int32_t mcf_stream_next(const mcf_stream *stream, const uint8_t *ip, uint32_t captured)
 {
     int is_ipv6 = stream->headers == MCF_IPV6_HEADER + MCF_UDP_HEADER;
@@ -77,6 +77,8 @@ static inline int32_t mcf_stream_next(const mcf_stream *stream, const uint8_t *i
         memcpy(&checksum, ip + 10, sizeof checksum);
         if (!mcf_sums_up(stream->sum + lengths + checksum))
             return -1;
+    } else if (!mcf_read16(ip + MCF_IPV6_HEADER + 6)) { /* no checksum, whatever the kernel says of it */
+        return -1;
     }
     return (int32_t)(length - MCF_UDP_HEADER);
 }

@@ -202,7 +202,9 @@ static void checks_sums(void)
         CHECK(read_as(&six, 6, six.length, MCF_CHECKSUM_UNFINISHED, 0, &found) == MCF_FRAME_DATAGRAM);
         put16(four.bytes + 26, 0);
         put16(six.bytes + 46, 0);
-        CHECK(verdict_of(&four) == MCF_FRAME_DATAGRAM && verdict_of(&six) == MCF_FRAME_BAD_CHECKSUM);
+        CHECK(verdict_of(&four) == MCF_FRAME_DATAGRAM);
+        for (uint8_t checksum = MCF_CHECKSUM_UNKNOWN; checksum <= MCF_CHECKSUM_UNFINISHED; checksum++)
+            CHECK(read_as(&six, 6, six.length, checksum, 0, &found) == MCF_FRAME_BAD_CHECKSUM);
         payload[length] = (char)('a' + length % 26);
     }
 }
@@ -215,6 +217,10 @@ static void reads_trains(void)
     CHECK(found.length == 10 && found.segment == 4);
     CHECK(read_as(&ip, 4, ip.length, MCF_CHECKSUM_UNFINISHED, 10, &found) == MCF_FRAME_DATAGRAM);
     CHECK(found.segment == 0);
+    packet six = ipv6("aaaabbbbcc", 17, "", 0);
+    CHECK(read_as(&six, 6, six.length, MCF_CHECKSUM_UNFINISHED, 4, &found) == MCF_FRAME_DATAGRAM);
+    put16(six.bytes + 46, 0);
+    CHECK(read_as(&six, 6, six.length, MCF_CHECKSUM_UNFINISHED, 4, &found) == MCF_FRAME_BAD_CHECKSUM);
 }
 
 static void tells_what_is_cut(void)
@@ -278,6 +284,11 @@ static void follows_streams(void)
         CHECK(!follow(&strangers[i], &strangers[i], strangers[i].length, MCF_CHECKSUM_VALID, 0, MCF_FRAME_DATAGRAM,
                       &found));
         CHECK(!follow(&strangers[i], &nexts[i], nexts[i].length, MCF_CHECKSUM_UNKNOWN, 0, MCF_FRAME_DATAGRAM, &found));
+        CHECK(read(&nexts[i], &found) == MCF_FRAME_DATAGRAM);
+        packet unsummed = nexts[i];
+        put16(unsummed.bytes + (i ? 46 : 26), 0);
+        mcf_frame_verdict its_verdict = read_as(&unsummed, i ? 6 : 4, unsummed.length, MCF_CHECKSUM_VALID, 0, &found);
+        CHECK(follow(&firsts[i], &unsummed, unsummed.length, MCF_CHECKSUM_VALID, 0, its_verdict, &found) == !i);
         CHECK(read(&nexts[i], &found) == MCF_FRAME_DATAGRAM);
         for (uint32_t at = 0; at < nexts[i].length; at++) { /* whatever differs, it is not taken for what it is not */
             packet other = nexts[i];
