@@ -29,6 +29,7 @@ enum { MCF_FORK_BEFORE, MCF_FORK_IN_PARENT, MCF_FORK_IN_CHILD };
 typedef struct mcf_tap_counts {
     int64_t lost;   /* packets; a train counts as one */
     int64_t copied; /* datagrams, since blocks were scarce */
+    /* Datagrams for a member that are left out. */
     int64_t fragments, bad_checksums;
     uint32_t held; /* blocks */
 } mcf_tap_counts;

@@ -118,12 +118,12 @@ class Frames:
             checksum = internet_checksum(self._addresses + struct.pack("!HH", 17, length) + datagram)
         return datagram[:6] + struct.pack("!H", checksum) + datagram[8:]
 
-    def ip(self, payload: bytes, *, protocol: int = 17, options: bytes = b"") -> bytes:
-        """A packet of the family around it."""
+    def ip(self, payload: bytes, *, protocol: int = 17, options: bytes = b"", place: int = 0) -> bytes:
+        """A packet of the family around it; over IPv4 at that place among fragments, as its header has it."""
         if self._family is V6:
             return struct.pack("!IHBB", 6 << 28, len(payload), protocol, 9) + self._addresses + payload
         words = 5 + len(options) // 4
-        header = struct.pack("!BBHHHBBH", 0x40 | words, 0, words * 4 + len(payload), 7, 0, 9, protocol, 0)
+        header = struct.pack("!BBHHHBBH", 0x40 | words, 0, words * 4 + len(payload), 7, place, 9, protocol, 0)
         header += self._addresses + options
         return header[:10] + struct.pack("!H", internet_checksum(header)) + header[12:] + payload
 

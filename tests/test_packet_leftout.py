@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,8 @@ from receivelab import END, TIMEOUT, V4, Family, at, receive_until, sources
 from mcastfast import Batch, DatagramFlag, Receiver
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from netlab import Lan
 
 pytestmark = needs_packet
@@ -24,6 +27,42 @@ def test_fragments_are_counted_once_a_datagram(lan: Lan, family: Family) -> None
         source.send(family.group, bytes(4000), bytes(1600), END)
         assert receive_until(ring, END) == []
         assert (ring.stats.fragments, ring.stats.bad_checksums, ring.stats.foreign) == (2, 0, 0)
+
+
+IPV6_FRAGMENT = 44
+AN_OPTION = b"\0\1\4\0\0\0\0"
+"""An extension header of IPv6, without its first byte: which header is next."""
+
+
+def _fragments(frames: Frames, family: Family, datagram: bytes) -> Iterator[bytes]:
+    """The datagram in three packets; over IPv6 with an extension header, which hides what is behind from the filter."""
+    for number in range(3):
+        part, more = datagram[number * 400 : (number + 1) * 400 if number < 2 else None], int(number < 2)
+        if family is V4:
+            yield frames.ip(part, place=more << 13 | number * 50)
+        else:
+            header = struct.pack("!BBHI", 17, 0, number * 400 | more, 7)
+            yield frames.ip(bytes([IPV6_FRAGMENT]) + AN_OPTION + header + part, protocol=60)
+
+
+@families
+def test_only_what_is_left_out_of_ours_is_counted(lan: Lan, family: Family) -> None:
+    with (
+        lan.receiver.namespace,
+        packet_receiver(family.group, lan.receiver) as ring,
+        contextlib.closing(Frames(lan.sender, family)) as frames,
+        contextlib.closing(Frames(lan.sender, family, family.other)) as others,
+    ):
+        ring.join(at(family.other, lan.receiver))
+        for maker, port in ((frames, 5000), (frames, 5001), (others, 5000)):
+            for packet in _fragments(maker, family, maker.udp(bytes(1200), port=port)):
+                maker.send(packet)
+            bad = maker.udp(b"bad", 0x1234, port)
+            maker.send(maker.ip(bad) if family is V4 else maker.ip(b"\x11" + AN_OPTION + bad, protocol=60))
+        frames.send(frames.ip(frames.udp(END)))
+        ring.leave(family.other)  # what came before lies in the ring
+        assert receive_until(ring, END) == []
+        assert (ring.stats.fragments, ring.stats.bad_checksums, ring.stats.foreign) == (1, 1, 0)
 
 
 @families

@@ -69,27 +69,29 @@ static mcf_frame_verdict read_ipv4(const mcf_frame *frame, uint32_t *offset, uin
         return MCF_FRAME_MALFORMED;
     if (frame->captured < header)
         return MCF_FRAME_CUT;
-    if (!mcf_sums_up(add_bytes(0, ip, header)))
-        return MCF_FRAME_BAD_CHECKSUM;
+    uint16_t place = mcf_read16(ip + 6) & 0x3fff;
     if (ip[9] != PROTOCOL_UDP)
         return MCF_FRAME_NOT_UDP;
-    if (mcf_read16(ip + 6) & 0x3fff) /* more fragments, or not the first */
-        return MCF_FRAME_FRAGMENT;
-    if ((ip[12] & 0xf0) == 0xe0 || !memcmp(ip + 12, "\xff\xff\xff\xff", 4)) /* a group, broadcast */
-        return MCF_FRAME_MALFORMED;
+    if (place & 0x1fff)
+        return MCF_FRAME_LATER_FRAGMENT;
     map(found->source, ip + 12);
     map(found->destination, ip + 16);
     found->hops = ip[8];
     found->tos = ip[1];
-    return MCF_FRAME_DATAGRAM;
+    if (!mcf_sums_up(add_bytes(0, ip, header)))
+        return MCF_FRAME_BAD_CHECKSUM;
+    if ((ip[12] & 0xf0) == 0xe0 || !memcmp(ip + 12, "\xff\xff\xff\xff", 4)) /* a group, broadcast */
+        return MCF_FRAME_MALFORMED;
+    return place ? MCF_FRAME_FRAGMENT : MCF_FRAME_DATAGRAM; /* more follow, or it is whole */
 }
 
-/* Finds the UDP header: *offset is moved from the first extension header to it. */
+/* Finds the UDP header, which a first fragment must have: *offset is moved from the first extension header to it. */
 static mcf_frame_verdict skip_extensions(const mcf_frame *frame, uint32_t end, uint8_t next, uint32_t *offset)
 {
+    mcf_frame_verdict verdict = MCF_FRAME_DATAGRAM;
     for (int i = 0; i < EXTENSIONS; i++) {
         if (next == PROTOCOL_UDP)
-            return MCF_FRAME_DATAGRAM;
+            return verdict;
         if (next != HOP_BY_HOP && next != ROUTING && next != DESTINATION && next != AUTHENTICATION && next != FRAGMENT)
             return MCF_FRAME_NOT_UDP;
         if (end < *offset + 8)
@@ -99,9 +101,11 @@ static mcf_frame_verdict skip_extensions(const mcf_frame *frame, uint32_t end, u
         const uint8_t *extension = frame->data + *offset;
         uint32_t size = next == AUTHENTICATION ? (extension[1] + 2u) * 4 : (extension[1] + 1u) * 8;
         if (next == FRAGMENT) {
-            /* An atomic fragment (RFC 6946) is whole, and the kernel delivers it at once. */
-            if (mcf_read16(extension + 2) & 0xfff9)
-                return MCF_FRAME_FRAGMENT;
+            uint16_t place = mcf_read16(extension + 2);
+            if (place & 0xfff8)
+                return MCF_FRAME_LATER_FRAGMENT;
+            if (place & 1) /* else it is atomic (RFC 6946): whole, and the kernel delivers it at once */
+                verdict = MCF_FRAME_FRAGMENT;
             size = 8;
         }
         next = extension[0];
@@ -128,15 +132,19 @@ static mcf_frame_verdict read_ipv6(const mcf_frame *frame, uint32_t *offset, uin
     return skip_extensions(frame, *end, ip[6], offset);
 }
 
-/* From the UDP header at `offset` on, in an IP packet that ends at `end`. */
+/* From the UDP header at `offset` on, in an IP packet that ends at `end`. Of what is left out the ports alone. */
 static mcf_frame_verdict read_udp(const mcf_frame *frame, uint32_t offset, uint32_t end, int is_ipv6,
-                                  mcf_frame_datagram *found)
+                                  mcf_frame_verdict verdict, mcf_frame_datagram *found)
 {
     const uint8_t *udp = frame->data + offset;
     if (end < offset + MCF_UDP_HEADER)
         return MCF_FRAME_MALFORMED;
     if (frame->captured < offset + MCF_UDP_HEADER)
         return MCF_FRAME_CUT;
+    found->source_port = mcf_read16(udp);
+    found->destination_port = mcf_read16(udp + 2);
+    if (verdict != MCF_FRAME_DATAGRAM)
+        return verdict;
     uint32_t length = mcf_read16(udp + 4);
     if (is_ipv6 && length == 0) /* a jumbogram (RFC 2675) has no length; Linux takes the packet's at any size */
         length = end - offset;
@@ -149,8 +157,6 @@ static mcf_frame_verdict read_udp(const mcf_frame *frame, uint32_t offset, uint3
     int is_unknown = frame->checksum == MCF_CHECKSUM_UNKNOWN && !frame->segment;
     if (is_missing || (is_unknown && !mcf_frame_checksum_is_good(frame->data, is_ipv6, udp, length)))
         return MCF_FRAME_BAD_CHECKSUM;
-    found->source_port = mcf_read16(udp);
-    found->destination_port = mcf_read16(udp + 2);
     found->offset = offset + MCF_UDP_HEADER;
     found->length = length - MCF_UDP_HEADER;
     found->segment = frame->segment < found->length ? frame->segment : 0;
@@ -163,7 +169,14 @@ mcf_frame_verdict mcf_frame_read(int family, const mcf_frame *frame, mcf_frame_d
     int is_ipv6 = family == 6;
     mcf_frame_verdict verdict =
         is_ipv6 ? read_ipv6(frame, &offset, &end, found) : read_ipv4(frame, &offset, &end, found);
-    return verdict == MCF_FRAME_DATAGRAM ? read_udp(frame, offset, end, is_ipv6, found) : verdict;
+    switch (verdict) {
+    case MCF_FRAME_DATAGRAM:
+    case MCF_FRAME_FRAGMENT:
+    case MCF_FRAME_BAD_CHECKSUM:
+        return read_udp(frame, offset, end, is_ipv6, verdict, found);
+    default:
+        return verdict;
+    }
 }
 
 void mcf_stream_begin(mcf_stream *stream, int family, const mcf_frame *frame, const mcf_frame_datagram *found)

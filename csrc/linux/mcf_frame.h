@@ -22,8 +22,9 @@ typedef struct {
 
 typedef enum {
     MCF_FRAME_DATAGRAM,
-    MCF_FRAME_FRAGMENT,     /* a part of a datagram; the IP layer of this host puts them together, the ring does not */
+    MCF_FRAME_FRAGMENT, /* the first of a datagram, which the IP layer of this host puts together, the ring does not */
     MCF_FRAME_BAD_CHECKSUM, /* of the IPv4 header or of UDP */
+    MCF_FRAME_LATER_FRAGMENT,
     MCF_FRAME_NOT_UDP,
     MCF_FRAME_MALFORMED, /* contradicts itself, or no receiver would get it */
     MCF_FRAME_CUT,       /* a datagram that the ring has only in part */
@@ -42,7 +43,8 @@ typedef struct {
     uint32_t length;
 } mcf_frame_datagram;
 
-/* Reads one packet of the family (4 or 6). `found` is set in full with MCF_FRAME_DATAGRAM and undefined otherwise.
+/* Reads one packet of the family (4 or 6). `found` is set in full with MCF_FRAME_DATAGRAM, its addresses and ports with
+ * MCF_FRAME_FRAGMENT and MCF_FRAME_BAD_CHECKSUM, and undefined otherwise.
  *
  * As in the kernel: bytes after the IP length are padding, bytes after the UDP length are ignored, no checksum (0) is
  * fine over IPv4 and bad over IPv6 whatever frame->checksum says, a source that is a group is refused. IPv4 options are

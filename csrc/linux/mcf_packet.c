@@ -156,21 +156,12 @@ static int is_accepted(packets *state, const mcf_ring_packet *packet, const mcf_
 static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf_ring_packet *packet,
                          mcf_frame_datagram *found, uint32_t *others)
 {
-    switch (mcf_frame_read(receiver->family, &packet->frame, found)) {
+    mcf_frame_verdict verdict = mcf_frame_read(receiver->family, &packet->frame, found);
+    switch (verdict) {
     case MCF_FRAME_DATAGRAM:
-        if (found->destination_port != state->port)
-            return 0; /* the filter cannot see the port of every packet */
-        if (is_accepted(state, packet, found))
-            return 1;
-        if (is_group(receiver->family, found->destination)) /* unicast is the companion's */
-            *others += count_datagrams(found, found->length);
-        return 0;
     case MCF_FRAME_FRAGMENT:
-        mcf_counter_bump(&state->fragments, 1);
-        return 0;
     case MCF_FRAME_BAD_CHECKSUM:
-        mcf_counter_bump(&state->bad_checksums, 1);
-        return 0;
+        break;
     case MCF_FRAME_CUT:
         mcf_counter_add(&state->lost, 1);
         state->due++;
@@ -178,6 +169,16 @@ static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf
     default: /* nobody would get it */
         return 0;
     }
+    if (found->destination_port != state->port)
+        return 0; /* the filter cannot see the port of every packet */
+    if (!is_accepted(state, packet, found)) {
+        if (verdict == MCF_FRAME_DATAGRAM && is_group(receiver->family, found->destination)) /* else the companion's */
+            *others += count_datagrams(found, found->length);
+        return 0;
+    }
+    if (verdict != MCF_FRAME_DATAGRAM)
+        mcf_counter_bump(verdict == MCF_FRAME_FRAGMENT ? &state->fragments : &state->bad_checksums, 1);
+    return verdict == MCF_FRAME_DATAGRAM;
 }
 
 static void fill_addresses(uint8_t (*to)[16], const uint8_t address[16], uint32_t rows)

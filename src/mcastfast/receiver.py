@@ -57,8 +57,9 @@ class ReceiverStats(NamedTuple):
     (three with engine="iocp", which fills one ahead), 0 after close().
 
     With engine="packet", else 0: held_blocks, blocks of the ring that batches hold now, 0 after close(); copied,
-    datagrams that were copied because few blocks were left; fragments, datagrams that came in fragments and
-    bad_checksums, both left out.
+    datagrams that were copied because few blocks were left. Left out, of what came for joined groups and this port:
+    fragments, datagrams in fragments, each once, by its first; bad_checksums, datagrams whose checksum, or that of
+    their IPv4 header, was wrong or, over IPv6, missing.
     """
 
     batches: int

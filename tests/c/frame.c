@@ -123,7 +123,7 @@ static void reads_ipv6(void)
     static const char hop[] = {17, 0, 1, 4, 0, 0, 0, 0};
     static const char two[] = {60, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0};
     static const char authentic[] = {17, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-    static const char atomic[] = {17, 0, 0, 0, 0, 0, 0, 9}, fragment[] = {17, 0, 0, 1, 0, 0, 0, 9};
+    static const char atomic[] = {17, 0, 0, 0, 0, 0, 0, 9};
     const struct {
         uint8_t first;
         const char *extensions;
@@ -138,8 +138,6 @@ static void reads_ipv6(void)
         CHECK(!memcmp(found.source, ip.bytes + 8, 16) && !memcmp(found.destination, ip.bytes + 24, 16));
         CHECK(found.hops == 9 && found.tos == 0xb8);
     }
-    packet part = ipv6("datagram", 44, fragment, 8);
-    CHECK(verdict_of(&part) == MCF_FRAME_FRAGMENT);
     packet other = ipv6("datagram", 58, "", 0);
     CHECK(verdict_of(&other) == MCF_FRAME_NOT_UDP);
     packet group_source = ipv6("datagram", 17, "", 0);
@@ -150,22 +148,14 @@ static void reads_ipv6(void)
 static void refuses_ipv4(void)
 {
     packet ip = ipv4("datagram", 0);
-    ip.bytes[6] = 0x20; /* more fragments */
-    finish_ipv4(&ip);
-    CHECK(verdict_of(&ip) == MCF_FRAME_FRAGMENT);
-    ip.bytes[6] = 0;
-    ip.bytes[7] = 3;
-    finish_ipv4(&ip);
-    CHECK(verdict_of(&ip) == MCF_FRAME_FRAGMENT);
-    ip = ipv4("datagram", 0);
     ip.bytes[6] = 0x40; /* do not fragment */
     finish_ipv4(&ip);
     CHECK(verdict_of(&ip) == MCF_FRAME_DATAGRAM);
     ip.bytes[9] = 6;
     finish_ipv4(&ip);
     CHECK(verdict_of(&ip) == MCF_FRAME_NOT_UDP);
-    ip.bytes[8]--;
-    CHECK(verdict_of(&ip) == MCF_FRAME_BAD_CHECKSUM);
+    ip.bytes[8]--; /* and a bad sum */
+    CHECK(verdict_of(&ip) == MCF_FRAME_NOT_UDP);
     ip = ipv4("datagram", 0);
     ip.bytes[12] = 239; /* from a group */
     finish_ipv4(&ip);
@@ -178,6 +168,53 @@ static void refuses_ipv4(void)
     put16(ip.bytes + 2, ip.length + 1);
     finish_ipv4(&ip);
     CHECK(verdict_of(&ip) == MCF_FRAME_MALFORMED);
+}
+
+/* Whose it is, is known of what is left out, too: of a datagram in fragments by its first. */
+static void tells_whose_it_is(const packet *ip, mcf_frame_verdict verdict)
+{
+    static const uint8_t four[16] = {[10] = 0xff, 0xff, 239, 1, 2, 3}, six[16] = {0xff, 0x15, [15] = 3};
+    mcf_frame_datagram found = {0};
+    CHECK(read(ip, &found) == verdict);
+    CHECK(!memcmp(found.destination, ip->bytes[0] >> 4 == 4 ? four : six, 16));
+    CHECK(found.source[15] == 7 && found.source_port == 0xc001 && found.destination_port == 5000);
+}
+
+static void reads_what_is_left_out(void)
+{
+    static const char first[] = {60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0};
+    packet ip = ipv4("datagram", 4);
+    ip.bytes[ip.length - 1]++;
+    tells_whose_it_is(&ip, MCF_FRAME_BAD_CHECKSUM);
+    ip.bytes[8]--; /* and of the header */
+    tells_whose_it_is(&ip, MCF_FRAME_BAD_CHECKSUM);
+    ip.bytes[6] = 0x20; /* more fragments */
+    tells_whose_it_is(&ip, MCF_FRAME_BAD_CHECKSUM);
+    finish_ipv4(&ip);
+    tells_whose_it_is(&ip, MCF_FRAME_FRAGMENT);
+    ip.bytes[7] = 3;
+    CHECK(verdict_of(&ip) == MCF_FRAME_LATER_FRAGMENT);
+    ip.bytes[6] = 0; /* the last */
+    finish_ipv4(&ip);
+    CHECK(verdict_of(&ip) == MCF_FRAME_LATER_FRAGMENT);
+
+    ip = ipv6("datagram", 17, "", 0);
+    ip.bytes[ip.length - 1]++;
+    tells_whose_it_is(&ip, MCF_FRAME_BAD_CHECKSUM);
+    ip = ipv6("datagram", 44, first, sizeof first);
+    tells_whose_it_is(&ip, MCF_FRAME_FRAGMENT);
+    for (uint32_t left = 1; left <= 16; left++) { /* the kernel leaves out one without all headers */
+        put16(ip.bytes + 4, ip.length - 40 - left);
+        CHECK(verdict_of(&ip) == (left <= 8 ? MCF_FRAME_FRAGMENT : MCF_FRAME_MALFORMED));
+    }
+    ip = ipv6("datagram", 44, first, sizeof first);
+    ip.bytes[43] = 9;
+    CHECK(verdict_of(&ip) == MCF_FRAME_LATER_FRAGMENT);
+    ip.bytes[43] = 8;
+    CHECK(verdict_of(&ip) == MCF_FRAME_LATER_FRAGMENT);
+    ip.bytes[40] = 58;
+    ip.bytes[43] = 1;
+    CHECK(verdict_of(&ip) == MCF_FRAME_NOT_UDP);
 }
 
 static void ignores_what_follows(void)
@@ -337,6 +374,7 @@ int main(void)
     reads_ipv4();
     reads_ipv6();
     refuses_ipv4();
+    reads_what_is_left_out();
     ignores_what_follows();
     checks_sums();
     reads_trains();
