@@ -42,8 +42,9 @@ typedef struct mcf_tap {
     int (*probe)(void);
     /* From now on the socket leaves out what the link shows or, with on 0, brings everything again. 0 or -errno. */
     int (*guard)(mcf_socket fd, int family, int on);
-    /* Opens it with no members, beside a bound socket that it does not own. receiver->fd becomes what is readable while
-     * there is something from either. 0 or -errno. */
+    /* Opens it with no members, beside a bound socket that it does not own. receiver->fd becomes that socket, ->tap
+     * what is readable while there is something from either, and ->metadata what is asked of the socket: for good,
+     * since other threads may look at them while one receives. 0 or -errno. */
     int (*open)(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const mcf_ring_shape *shape);
     /* Delivers what is for these members alone. 0 or -errno. */
     int (*follow)(mcf_receiver *receiver, const mcf_member *members, uint32_t count);
@@ -111,6 +112,12 @@ typedef struct mcf_engine {
 int mcf_socket_begin(mcf_socket fd, int is_ours);
 /* After the last call: makes it what it was, one whose calls wait or not. */
 void mcf_socket_end(mcf_socket fd, int waits);
+
+/* What is readable while there is something to receive. Any thread, once the descriptors are set. */
+static inline mcf_socket mcf_polled(const mcf_receiver *receiver)
+{
+    return receiver->engine->tap ? receiver->tap : receiver->fd;
+}
 
 /* The `send` of an engine that sends one payload a call. */
 int mcf_send_each(mcf_sender *sender, uint32_t first, uint32_t count);

@@ -29,9 +29,10 @@ enum { MCF_IPV4 = 4, MCF_IPV6 = 6 };
 typedef struct mcf_receiver {
     const struct mcf_engine *engine;
     mcf_socket fd;
-    mcf_socket wake; /* see mcf_wake_new */
-    int family;      /* MCF_IPV4 or MCF_IPV6 */
-    uint32_t metadata;
+    mcf_socket tap;    /* what is polled in its place, where the engine has a tap */
+    mcf_socket wake;   /* see mcf_wake_new */
+    int family;        /* MCF_IPV4 or MCF_IPV6 */
+    uint32_t metadata; /* of what comes by fd */
     uint32_t batch_size;
     uint8_t queues_errors; /* mcf_queues_errors: not a socket of ours */
     uint8_t is_patient;    /* mcf_set_patience was done for fd */

@@ -73,6 +73,15 @@ def test_it_is_readable_while_there_is_something_from_the_link_or_from_this_host
     assert ring.fileno() == -1
 
 
+def test_what_is_polled_is_the_same_while_another_thread_receives(loopback: Link) -> None:
+    with packet_receiver(V4.group, loopback, spin=TIMEOUT) as ring, sources(loopback) as (source,):
+        polled = ring.fileno()
+        worker = Worker(ring.recv_batch, TIMEOUT)  # looks for what this host sent all the time
+        assert {ring.fileno() for _ in range(300_000)} == {polled}
+        source.send(V4.group, b"payload")
+        assert worker.result().payloads() == [b"payload"]
+
+
 @families
 def test_in_a_set_beside_plain_receivers(loopback: Link, family: Family) -> None:
     ring = packet_receiver(family.group, loopback, batch_size=2)

@@ -26,7 +26,7 @@ enum {
 /* receiver->vectors. */
 typedef struct {
     mcf_ring *ring;
-    int companion;
+    uint32_t metadata; /* that batches show; receiver->metadata is the companion's */
     uint16_t port;
     mcf_members members;
 
@@ -114,24 +114,17 @@ static int room(const mcf_receiver *receiver, const mcf_arena *arena)
     return is_ample || state->block ? MCF_ROOM_AMPLE : MCF_ROOM_SOME;
 }
 
-/* What the socket has, read as the portable engine reads it, with the destination, by which it is filtered. Drops are
- * not asked for: the socket counts what its filter leaves out. */
+/* What the socket has, read as the portable engine reads it. */
 static int receive_companion(mcf_receiver *receiver, packets *state, mcf_arena *arena, uint32_t most, mcf_range *got)
 {
     size_t places = (arena->data_size - arena->used_data) / arena->slot_size;
-    mcf_socket fd = receiver->fd;
-    uint32_t metadata = receiver->metadata;
     state->blocks_in_row = 0;
-    receiver->fd = state->companion;
-    receiver->metadata = (metadata | MCF_META_DESTINATION) & ~(uint32_t)MCF_META_DROPS;
     int used = mcf_posix_engine.receive(receiver, arena, places < most ? (uint32_t)places : most, 0, got);
-    receiver->fd = fd;
-    receiver->metadata = metadata;
-    if (used > 0 && !(metadata & MCF_META_DESTINATION)) {
+    if (used > 0 && !(state->metadata & MCF_META_DESTINATION)) {
         memset(arena->destinations + got->row, 0, got->rows * sizeof *arena->destinations);
         memset(arena->interfaces + got->row, 0, got->rows * sizeof *arena->interfaces);
     }
-    if (used > 0 && metadata & MCF_META_DROPS)
+    if (used > 0 && state->metadata & MCF_META_DROPS)
         memset(arena->dropped + got->row, 0, got->rows * sizeof *arena->dropped);
     return used;
 }
@@ -190,10 +183,12 @@ static void fill_addresses(uint8_t (*to)[16], const uint8_t address[16], uint32_
 }
 
 /* Writes rows [row, end): what the datagrams of a run of one stream have in common. */
-static void describe_run(const mcf_receiver *receiver, const mcf_ring_packet *packet,
-                         const mcf_frame_datagram *datagram, mcf_arena *arena, uint32_t row, uint32_t end)
+static void describe_run(const mcf_receiver *receiver, const packets *state, mcf_arena *arena, uint32_t row,
+                         uint32_t end)
 {
-    uint32_t metadata = receiver->metadata;
+    const mcf_ring_packet *packet = &state->packet;
+    const mcf_frame_datagram *datagram = &state->datagram;
+    uint32_t metadata = state->metadata;
 #define FILL_COLUMN(name, value)                                                                                       \
     for (uint32_t i = row; i < end; i++)                                                                               \
     arena->name[i] = (value)
@@ -301,7 +296,7 @@ static uint32_t read_stream(const mcf_receiver *receiver, packets *state, mcf_ar
 static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, uint32_t most, mcf_range *got,
                       mcf_tally *tally)
 {
-    int has_time = (receiver->metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP)) != 0;
+    int has_time = (state->metadata & (MCF_META_TIMESTAMP | MCF_META_HARDWARE_TIMESTAMP)) != 0;
     columns to = {arena->offsets, arena->lengths, arena->flags, has_time ? arena->timestamps : NULL};
     const uint8_t *first = state->is_copied ? arena->data + arena->used_data : NULL;
     mcf_ring_packet *packet = &state->packet;
@@ -320,7 +315,7 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
                 row += read_stream(receiver, state, arena, to, row, end - row, &first, tally);
             if (row == end || !state->cursor.left)
                 break;
-            describe_run(receiver, packet, datagram, arena, run, row);
+            describe_run(receiver, state, arena, run, row);
             run = row;
             const uint8_t *at = state->cursor.at;
             (void)mcf_ring_step(&state->cursor, packet);
@@ -374,7 +369,7 @@ static int read_block(mcf_receiver *receiver, packets *state, mcf_arena *arena, 
             state->taken += count * size;
         }
     }
-    describe_run(receiver, packet, datagram, arena, run, row);
+    describe_run(receiver, state, arena, run, row);
     *got = (mcf_range){.arena = arena, .row = start, .rows = row - start};
     if (got->rows) {
         got->data = (size_t)(first - (state->is_copied ? arena->data : state->block->data));
@@ -402,7 +397,7 @@ static void place_losses(packets *state)
 }
 
 /* The next block becomes the one that is read. Returns as mcf_ring_next. */
-static int take_block(const mcf_receiver *receiver, packets *state)
+static int take_block(packets *state)
 {
     int result = mcf_ring_next(state->ring, &state->block);
     if (result <= 0)
@@ -410,7 +405,7 @@ static int take_block(const mcf_receiver *receiver, packets *state)
     state->cursor = mcf_ring_begin(state->block);
     state->is_copied = (uint8_t)mcf_ring_is_scarce(state->ring);
     state->blocks_in_row++;
-    if (receiver->metadata & MCF_META_DROPS)
+    if (state->metadata & MCF_META_DROPS)
         place_losses(state);
     return result;
 }
@@ -423,7 +418,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     if (arena->rows - arena->used_rows < most)
         most = arena->rows - arena->used_rows;
     if (!state->block) {
-        int result = take_block(receiver, state);
+        int result = take_block(state);
         receiver->carried = result != 0; /* of a ring that stands still the next call is to hear, too */
         if (result <= 0 || state->blocks_in_row > BLOCKS_IN_A_ROW) {
             int used = receive_companion(receiver, state, arena, most, got);
@@ -448,7 +443,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
         mcf_arena_lend(arena, block->data, block, give_back);
         is_lent = 1;
     }
-    if (got->rows && receiver->metadata & MCF_META_DROPS) {
+    if (got->rows && state->metadata & MCF_META_DROPS) {
         arena->dropped[got->row] = (uint32_t)(state->due - state->placed);
         state->placed = state->due;
     }
@@ -511,9 +506,12 @@ static int open_ring(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const
         return error;
     }
     state->ring = ring;
-    state->companion = (int)fd;
     state->port = port;
-    receiver->fd = mcf_ring_fd(ring);
+    receiver->fd = fd;
+    receiver->tap = mcf_ring_fd(ring);
+    /* The companion is filtered by the destination, and its drops count what its filter leaves out. */
+    state->metadata = receiver->metadata;
+    receiver->metadata = (state->metadata | MCF_META_DESTINATION) & ~(uint32_t)MCF_META_DROPS;
     return 0;
 }
 

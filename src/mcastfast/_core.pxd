@@ -159,6 +159,7 @@ cdef extern from "mcf.h" nogil:
     enum:
         MCF_NO_ROOM
         MCF_NO_BLOCK
+    mcf_socket mcf_polled(const mcf_receiver *receiver)
     uint64_t mcf_receiver_least_memory(const mcf_receiver *receiver, uint32_t max_datagram)
     int mcf_receiver_prepare(mcf_receiver *receiver, uint32_t max_datagram, uint64_t max_memory)
     void mcf_receiver_after_fork(mcf_receiver *receiver, int was_idle)

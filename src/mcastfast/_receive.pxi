@@ -32,6 +32,7 @@ cdef class ReceiverCore(Gate):
     cdef bint is_behind  # the last call took all that it could, several datagrams, so that more may be there
     cdef bint is_orphan  # a forked child, whose parent has the thread, or the ring
     cdef uint16_t port
+    cdef uint32_t metadata  # what batches show
     cdef _SourceCache sources
     cdef object set  # weak reference to the ReceiverSet that this receiver is a member of, or None
 
@@ -126,7 +127,7 @@ cdef class ReceiverCore(Gate):
         if coalesce:
             self.io.engine = self.io.engine.coalescing
         self.io.family = MCF_IPV6 if family == AF_INET6 else MCF_IPV4
-        self.io.metadata = metadata
+        self.io.metadata = self.metadata = metadata
         self.io.spin = spin
         cdef uint64_t least = mcf_receiver_least_memory(&self.io, size)
         if max_memory < least:
@@ -207,7 +208,7 @@ cdef class ReceiverCore(Gate):
 
     cdef mcf_socket _polled(self) noexcept:
         """What is readable while there is something to receive."""
-        return self.io.fd if self.background == NULL else mcf_background_ready(self.background)
+        return mcf_polled(&self.io) if self.background == NULL else mcf_background_ready(self.background)
 
     cdef bint _has_carried(self) noexcept:
         """Whether there is something to receive that _polled does not show."""
@@ -311,7 +312,7 @@ cdef class ReceiverCore(Gate):
         """Makes the batch what was received."""
         batch.start = got.row
         batch.count = got.rows
-        batch.metadata = self.io.metadata
+        batch.metadata = self.metadata
         batch.family = self.io.family
         batch.port = self.port
         batch.sources = self.sources

@@ -1,5 +1,6 @@
 /* One thread receives by a packet ring over loopback, one sends, one drops batches, one replaces the members, one reads
- * the counts: what is held does not change, and nothing of another group comes. Run under ThreadSanitizer. */
+ * the counts and what is polled: what is held does not change, and nothing of another group comes. Run under
+ * ThreadSanitizer. */
 #define _GNU_SOURCE
 #include "mcf_io.h"
 
@@ -87,12 +88,14 @@ static void *drop_batches(void *argument)
     return NULL;
 }
 
-static void *read_counts(void *argument)
+static void *look_at_it(void *argument)
 {
     (void)argument;
+    mcf_socket polled = mcf_polled(&receiver);
     while (!atomic_load(&done)) {
         mcf_tap_counts counts;
         receiver.engine->tap->count(&receiver, &counts);
+        CHECK(mcf_polled(&receiver) == polled && receiver.metadata & MCF_META_DESTINATION);
         CHECK(counts.lost >= 0 && counts.bad_checksums == 0 && counts.fragments == 0);
         sched_yield();
     }
@@ -123,7 +126,7 @@ int main(void)
     int companion = open_companion();
     CHECK(receiver.engine->tap->open(&receiver, companion, port, &shape) == 0);
     pthread_t threads[] = {start(send_all, NULL), start(swap_members, NULL), start(drop_batches, NULL),
-                           start(read_counts, NULL)};
+                           start(look_at_it, NULL)};
     while (!atomic_load(&done)) {
         mcf_range got;
         int used = mcf_receive(&receiver, mcf_clock() + 1000000, &got);
