@@ -169,6 +169,19 @@ def test_an_interface_that_goes_is_an_error_once(lan: Lan, family: Family) -> No
         assert ring.memberships == ()
 
 
+@pytest.mark.parametrize("end", [{"command": "del"}, {"command": "set", "state": "down"}], ids=["gone", "down"])
+def test_an_interface_that_goes_is_told_though_something_of_this_host_waits(lan: Lan, end: dict[str, str]) -> None:
+    with packet_receiver(V4.group, lan.receiver) as ring, sources(lan.receiver) as (own,):
+        own.send(V4.group, b"own")
+        assert select.select([ring], [], [], TIMEOUT)[0] == [ring]
+        lan.receiver.namespace.ip.link(index=lan.receiver.index, **end)
+        with pytest.raises(OSError, match="Network is down"):
+            ring.recv_batch(TIMEOUT)
+        assert ring.recv_batch(TIMEOUT).payloads() == [b"own"]
+        with pytest.raises(TimeoutError):
+            ring.recv_batch(0.01)
+
+
 @families
 def test_an_interface_that_comes_back_is_heard_again(lan: Lan, family: Family) -> None:
     with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):

@@ -420,13 +420,15 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     if (!state->block) {
         int result = take_block(state);
         receiver->carried = result != 0; /* of a ring that stands still the next call is to hear, too */
+        /* First: its edge is forgotten already, and the companion stays readable. */
+        int error = result ? 0 : mcf_ring_error(state->ring);
+        if (error)
+            return error;
         if (result <= 0 || state->blocks_in_row > BLOCKS_IN_A_ROW) {
             int used = receive_companion(receiver, state, arena, most, got);
             receiver->last_count = used > 0 ? (uint32_t)used : 0;
-            if (used)
+            if (used || !result)
                 return used;
-            if (!result)
-                return mcf_ring_error(state->ring);
             if (result < 0)
                 return result == -ENOBUFS ? MCF_NO_BLOCK : result;
         }
