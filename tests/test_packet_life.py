@@ -201,6 +201,21 @@ def test_an_interface_that_comes_back_is_heard_again(lan: Lan, family: Family) -
         wait_until(is_heard, TIMEOUT, what="the interface")
 
 
+@families
+def test_an_interface_that_was_down_for_a_moment_is_no_error(lan: Lan, family: Family) -> None:
+    with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):
+        for state in ("down", "up"):
+            lan.receiver.namespace.ip.link("set", index=lan.receiver.index, state=state)
+
+        def is_heard() -> bool:
+            source.send(family.group, b"again")
+            with contextlib.suppress(TimeoutError):
+                return ring.recv_batch(0.05).payloads()[0] == b"again"
+            return False
+
+        wait_until(is_heard, TIMEOUT, what="the interface")
+
+
 def test_one_that_is_dropped_while_a_batch_is_held(loopback: Link) -> None:
     ring = packet_receiver(V6.group, loopback)
     with sources(loopback) as (source,):

@@ -13,9 +13,11 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/net_tstamp.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -293,6 +295,18 @@ int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost, uint64_t *stops)
     return 0;
 }
 
+/* Whether the device that the socket is bound to is up; it is bound to none once that was gone. */
+static int is_up(const mcf_ring *ring)
+{
+    struct sockaddr_ll address;
+    socklen_t size = sizeof address;
+    if (getsockname(ring->fd, (struct sockaddr *)&address, &size))
+        return 0;
+    struct ifreq request = {.ifr_ifindex = address.sll_ifindex};
+    return !ioctl(ring->fd, SIOCGIFNAME, &request) && !ioctl(ring->fd, SIOCGIFFLAGS, &request) &&
+           request.ifr_flags & IFF_UP;
+}
+
 int mcf_ring_error(const mcf_ring *ring)
 {
     int error = 0;
@@ -301,7 +315,8 @@ int mcf_ring_error(const mcf_ring *ring)
         return -EPERM;
     if (getsockopt(ring->fd, SOL_SOCKET, SO_ERROR, &error, &size))
         return -errno;
-    return -error;
+    /* In this order: a device that goes down after the second look brings another error. */
+    return error == ENETDOWN && is_up(ring) ? 0 : -error;
 }
 
 /* Copies the blocks that are held, but for those that were copied since they were handed over. */

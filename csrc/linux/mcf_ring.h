@@ -87,7 +87,8 @@ int mcf_ring_is_scarce(const mcf_ring *ring);
  * times the ring stood still. Trains count as one. Any thread. Returns 0 or -errno. */
 int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost, uint64_t *stops);
 
-/* The error that the socket is in, once: 0, or -ENETDOWN after the device went down. */
+/* The error that the socket is in, once: 0, or -ENETDOWN after the device went down, unless it is up again: the kernel
+ * has gone on then. A ring of all devices does not have it. */
 int mcf_ring_error(const mcf_ring *ring);
 
 /* Before fork(2), and in the parent after it: makes a copy of what is held, for the parent may be faster than its

@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/if_packet.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -463,6 +465,36 @@ static void open_without_the_right(void *argument)
     CHECK(mcf_ring_open(&ring, &options, &member, 1) == -EPERM);
 }
 
+static void switch_loopback(short flags)
+{
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = flags};
+    CHECK(ioctl(sender, SIOCSIFFLAGS, &request) == 0);
+}
+
+/* What goes down and is up again is heard on, and no error any more; of all devices it never was one. */
+static void device_that_is_up_again(void *argument)
+{
+    uint32_t *interface_index = argument;
+    mcf_ring *ring;
+    mcf_ring_options options = shape(PAGE, BLOCKS);
+    options.interface_index = *interface_index;
+    CHECK(unshare(CLONE_NEWNET) == 0);
+    open_sender();
+    switch_loopback(IFF_UP);
+    CHECK(mcf_ring_open(&ring, &options, &member, 1) == 0);
+    switch_loopback(0);
+    CHECK(mcf_ring_error(ring) == (*interface_index ? -ENETDOWN : 0));
+    switch_loopback(IFF_UP);
+    switch_loopback(0);
+    switch_loopback(IFF_UP);
+    CHECK(mcf_ring_error(ring) == 0);
+    send_number(7);
+    mcf_ring_block *block = wait_for_block(ring);
+    CHECK(first_number(block) == 7);
+    mcf_ring_release(block);
+    mcf_ring_close(ring);
+}
+
 static void open_on_a_device_that_is_down(void *argument)
 {
     (void)argument;
@@ -491,6 +523,8 @@ static void refusals(void)
     CHECK(same == next);
     in_child(open_without_the_right, NULL, NULL);
     in_child(open_on_a_device_that_is_down, NULL, NULL);
+    for (uint32_t interface_index = 0; interface_index <= LOOPBACK; interface_index++)
+        in_child(device_that_is_up_again, &interface_index, NULL);
 }
 
 static _Atomic(mcf_ring_block *) boxes[HOLDERS];
