@@ -230,8 +230,9 @@ int mcf_ring_next(mcf_ring *ring, mcf_ring_block **result)
     /* Forgets the edge, and looks again: a block that came in between has left another one. */
     (void)epoll_wait(ring->edges, events, 2, 0);
     got = take(ring, result);
-    /* Of both the edge may be the one that was forgotten. A socket that is readable is one for whoever watches anew. */
-    if (got > 0 && mcf_ring_has_next(ring))
+    /* The edge that was forgotten may be that of this block, of which something may be left to read, of the one behind,
+     * or of an error. A socket that is readable is one for whoever watches anew. */
+    if (got > 0)
         (void)watch_edges(ring, EPOLL_CTL_MOD);
     return got;
 }

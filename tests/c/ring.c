@@ -234,14 +234,22 @@ int epoll_wait(int fd, struct epoll_event *events, int most, int timeout)
     return (int)syscall(SYS_epoll_pwait, fd, events, most, timeout, NULL, 8);
 }
 
-static void fill_two_blocks(void)
+enum { DATAGRAMS_OF_A_BLOCK = 40 }; /* at most */
+
+static void fill_a_block(void)
 {
-    for (uint32_t number = 0; number < 100; number++)
+    for (uint32_t number = 0; number <= DATAGRAMS_OF_A_BLOCK; number++)
         send_number(number);
 }
 
-/* Two blocks come while the ring forgets the edge: the first is read, and of the second it tells. */
-static void edge_of_two_blocks_is_not_forgotten(void)
+static void fill_two_blocks(void)
+{
+    fill_a_block();
+    fill_a_block();
+}
+
+/* Blocks come while the ring forgets the edge: it tells of the first as long as that is read, and of the second. */
+static void edge_of_blocks_is_not_forgotten(void (*fill)(void), int blocks)
 {
     mcf_ring *ring;
     mcf_ring_options options = shape(PAGE, BLOCKS);
@@ -249,14 +257,17 @@ static void edge_of_two_blocks_is_not_forgotten(void)
     CHECK(mcf_ring_open(&ring, &options, &member, 1) == 0);
     struct pollfd readable = {mcf_ring_fd(ring), POLLIN, 0};
     mcf_ring_block *block;
-    meanwhile = fill_two_blocks;
+    meanwhile = fill;
     while (mcf_ring_next(ring, &block) == 0)
         sched_yield();
-    while (!mcf_ring_has_next(ring))
-        sched_yield();
+    for (int left = blocks; --left;) {
+        while (!mcf_ring_has_next(ring))
+            sched_yield();
+        CHECK(poll(&readable, 1, 0) == 1);
+        mcf_ring_release(block);
+        CHECK(mcf_ring_next(ring, &block) == 1);
+    }
     CHECK(poll(&readable, 1, 0) == 1);
-    mcf_ring_release(block);
-    CHECK(mcf_ring_next(ring, &block) == 1);
     mcf_ring_release(block);
     mcf_ring_close(ring);
 }
@@ -264,7 +275,7 @@ static void edge_of_two_blocks_is_not_forgotten(void)
 /* One block is held: the ring goes round to it, says so, and goes on when it is released. */
 static void next_block_is_seen_without_a_call(void)
 {
-    enum { COUNT = 100, DATAGRAMS_OF_A_BLOCK = 40 };
+    enum { COUNT = 100 };
     mcf_ring *ring = open_ring(PAGE, 64);
     struct pollfd readable = {mcf_ring_fd(ring), POLLIN, 0};
     uint32_t seen = 0;
@@ -604,7 +615,8 @@ int main(void)
     trains_are_told();
     is_not_readable_for_what_was_read();
     is_readable_for_its_companion();
-    edge_of_two_blocks_is_not_forgotten();
+    edge_of_blocks_is_not_forgotten(fill_a_block, 1);
+    edge_of_blocks_is_not_forgotten(fill_two_blocks, 2);
     next_block_is_seen_without_a_call();
     held_block_stops_the_ring();
     few_blocks_are_scarce();
