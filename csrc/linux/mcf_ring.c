@@ -122,6 +122,8 @@ static void unref(mcf_ring *ring)
         return;
     if (ring->memory != MAP_FAILED)
         munmap(ring->memory, size_of(ring));
+    if (ring->copy) /* closed before the fork was over */
+        munmap(ring->copy, size_of(ring));
     free(ring);
 }
 

@@ -465,6 +465,31 @@ static void child_touches_nothing(void)
     }
 }
 
+/* Bytes of address space. */
+static long mapped(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    long pages;
+    CHECK(file && fscanf(file, "%ld", &pages) == 1);
+    fclose(file);
+    return pages * PAGE;
+}
+
+static void closed_between_the_hooks_of_a_fork(void)
+{
+    enum { ROUNDS = 8, BLOCK = 256 * PAGE };
+    long before = mapped();
+    for (int round = 0; round < ROUNDS; round++) {
+        mcf_ring *ring = open_ring(BLOCK, BLOCKS);
+        send_number(7);
+        mcf_ring_block *held = wait_for_block(ring);
+        mcf_ring_before_fork(ring);
+        mcf_ring_close(ring);
+        mcf_ring_release(held);
+    }
+    CHECK(mapped() - before < ROUNDS / 2 * (long)BLOCK * BLOCKS);
+}
+
 static void open_without_the_right(void *argument)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -624,6 +649,7 @@ int main(void)
     views_outlive_the_ring();
     filter_is_replaced();
     child_touches_nothing();
+    closed_between_the_hooks_of_a_fork();
     refusals();
     threads_release();
     close(sender);
