@@ -150,3 +150,13 @@ def test_no_group_is_bound_where_the_system_would_refuse_it(wanted: Any) -> None
     assert plan_binding("any", planned, platform=Platform.WINDOWS) == ANY
     with pytest.raises(UnsupportedError, match=r'bind="group" is not available on windows, .* use bind="any"'):
         plan_binding("group", planned, platform=Platform.WINDOWS)
+
+
+def test_a_device_that_was_made_again_is_not_the_one_that_is_bound() -> None:
+    group = Group.parse(f"[{V6.group}]:{PORT}")
+    binding = Binding(group.address, interface=Interface("tun0", 5))
+    binding.check(group, (Interface("tun0", 5),))
+    with pytest.raises(
+        ValueError, match="the tun0 of index 5, which is gone, and never hears that of index 9: open an"
+    ):
+        binding.check(group, (Interface("tun0", 9),))

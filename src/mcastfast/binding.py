@@ -65,6 +65,11 @@ class Binding(NamedTuple):
         bound = self.interface or self.ring_interface
         for interface in interfaces:
             if bound and interface.index != bound.index:
+                if interface.name == bound.name:
+                    raise ValueError(
+                        f"this receiver is bound to the {bound} of index {bound.index}, which is gone, and never hears "
+                        f"that of index {interface.index}: open another Receiver"
+                    )
                 raise ValueError(
                     f"this receiver is bound to interface {bound} and never hears {interface}: "
                     'open it with bind="any" to join on further interfaces'
