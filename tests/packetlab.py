@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import fcntl
 import gc
-import os
 import socket
 import struct
 from collections import Counter
@@ -14,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from netlab import Link
 from receivelab import PORT, TIMEOUT, V4, V6, Family, Source, at, family_name
 
 from mcastfast import Receiver
@@ -22,15 +18,12 @@ from mcastfast import Receiver
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from netlab import Namespace
+    from netlab import Link
 
     from mcastfast import Datagram
 
 UDP_SEGMENT = 103
 VLAN = 0x8100
-TUNSETIFF = 0x400454CA
-IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
-IFA_F_NODAD = 2
 BLOCK = 256 * 1024
 METADATA = ("destination", "timestamp", "hops", "tos")
 
@@ -131,26 +124,3 @@ class Frames:
         """Send it, with VLAN tags."""
         header = self._mac + b"\2\0\0\0\0\1" + b"".join(struct.pack("!HH", VLAN, tag) for tag in tags)
         self._socket.send(header + struct.pack("!H", 0x0800 if self._family is V4 else 0x86DD) + packet)
-
-
-class Tunnel:
-    """A link without an Ethernet header, and what comes by it from its far end: the kernel has it on return."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        with namespace:
-            self._device = os.open("/dev/net/tun", os.O_RDWR)
-            fcntl.ioctl(self._device, TUNSETIFF, struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI))
-            index = socket.if_nametoindex("tun0")
-        self.link = Link(namespace, "tun0", index, "10.78.0.1", "fd78::1", "fe80::1")
-        self.peer = dataclasses.replace(self.link, ipv4="10.78.0.2", ipv6="fd78::2", link_local="fe80::2")
-        namespace.ip.link("set", index=index, state="up")
-        for address, length in ((self.link.ipv4, 24), (self.link.ipv6, 64)):
-            namespace.ip.addr("add", index=index, address=address, prefixlen=length, flags=IFA_F_NODAD)
-
-    def close(self) -> None:
-        os.close(self._device)
-
-    def bring(self, *packets: bytes) -> None:
-        """Have these IP packets come in."""
-        for packet in packets:
-            os.write(self._device, packet)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import fcntl
+import os
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from packetlab import METADATA, Frames, Tunnel, families, needs_packet, packet_receiver, shown_until
+from netlab import Link
+from packetlab import METADATA, Frames, families, needs_packet, packet_receiver, shown_until
 from receivelab import END, TIMEOUT, V6, Family, at, sources
 
 from mcastfast import Receiver
@@ -19,17 +25,43 @@ if TYPE_CHECKING:
 pytestmark = [needs_packet, pytest.mark.needs("tun")]
 
 TCP = 6
+TUNSETIFF = 0x400454CA
+IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+IFA_F_NODAD = 2
+
+
+class Tunnel:
+    """A link without an Ethernet header, and what comes by it from its far end: the kernel has it on return."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        with namespace:
+            self._device = os.open("/dev/net/tun", os.O_RDWR)
+            fcntl.ioctl(self._device, TUNSETIFF, struct.pack("16sH22x", b"tun0", IFF_TUN | IFF_NO_PI))
+            index = socket.if_nametoindex("tun0")
+        self.link = Link(namespace, "tun0", index, "10.78.0.1", "fd78::1", "fe80::1")
+        self.peer = dataclasses.replace(self.link, ipv4="10.78.0.2", ipv6="fd78::2", link_local="fe80::2")
+        namespace.ip.link("set", index=index, state="up")
+        for address, length in ((self.link.ipv4, 24), (self.link.ipv6, 64)):
+            namespace.ip.addr("add", index=index, address=address, prefixlen=length, flags=IFA_F_NODAD)
+
+    def close(self) -> None:
+        os.close(self._device)
+
+    def bring(self, *packets: bytes) -> None:
+        """Have these IP packets come in."""
+        for packet in packets:
+            os.write(self._device, packet)
 
 
 @contextlib.contextmanager
 def _packets(tunnel: Tunnel, family: Family) -> Iterator[tuple[Frames, Frames, Frames]]:
     """Makers of packets from the far end: to the group, to the other group, to this host."""
     with contextlib.ExitStack() as stack:
-        made = (
+        group, other, host = (
             stack.enter_context(contextlib.closing(Frames(tunnel.peer, family, destination)))
             for destination in (family.group, family.other, family.address(tunnel.link))
         )
-        yield next(made), next(made), next(made)
+        yield group, other, host
 
 
 @families

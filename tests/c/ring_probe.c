@@ -20,7 +20,8 @@
 
 enum { MOST_MEMBERS = 8, BLOCK = 1 << 18, BLOCKS = 8, SHOWN = 24 };
 
-static const char *const verdicts[] = {"datagram", "fragment", "bad checksum", "not UDP", "malformed", "cut"};
+static const char *const verdicts[] = {"datagram", "fragment",  "bad checksum", "later fragment",
+                                       "not UDP",  "malformed", "cut"};
 static mcf_bpf_program program;
 static mcf_member entries[MOST_MEMBERS];
 static uint8_t sources[MOST_MEMBERS][1][16];
