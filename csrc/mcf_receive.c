@@ -79,16 +79,6 @@ void mcf_receiver_clear(mcf_receiver *receiver)
     receiver->vectors = NULL;
 }
 
-/* Lets go of an arena that takes no more. */
-static void drop_spent(mcf_receiver *receiver)
-{
-    if (!receiver->is_spent)
-        return;
-    receiver->is_spent = 0;
-    mcf_arena_release(receiver->arena);
-    receiver->arena = NULL;
-}
-
 static int take_arena(mcf_receiver *receiver, mcf_arena **arena)
 {
     return receiver->engine->take ? receiver->engine->take(receiver, arena) : mcf_pool_take(receiver->pool, arena);
@@ -100,7 +90,6 @@ static int take_arena(mcf_receiver *receiver, mcf_arena **arena)
  */
 static int find_room(mcf_receiver *receiver)
 {
-    drop_spent(receiver);
     mcf_arena *arena = receiver->arena;
     int room = MCF_ROOM_NONE;
     if (arena) {
@@ -248,7 +237,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
                 return used;
             }
             /* What comes next wants another arena. */
-            if (receiver->is_spent || receiver->engine->room(receiver, arena) == MCF_ROOM_NONE)
+            if (receiver->engine->room(receiver, arena) == MCF_ROOM_NONE)
                 return -EINTR;
         }
         /* Neither foreign datagrams nor a socket that is readable for nothing may hold up deadlines and signals. */
@@ -268,13 +257,9 @@ int mcf_receive(mcf_receiver *receiver, int64_t deadline, mcf_range *got)
     if (error)
         return error;
     int used = receive(receiver, receiver->arena, receiver->batch_size, deadline, got);
-    if (used > 0 && !receiver->is_spent)
+    if (used > 0 && !receiver->is_handed_over)
         mcf_arena_retain(got->arena);
-    else if (used > 0)
-        receiver->arena = NULL;
-    else
-        drop_spent(receiver);
-    receiver->is_spent = 0;
+    receiver->is_handed_over = 0;
     return used;
 }
 
@@ -299,7 +284,9 @@ int mcf_receive_into(mcf_receiver *receiver, mcf_arena *arena, int64_t deadline,
     int used = receive(receiver, receiver->arena, arena->rows, deadline, &found);
     if (used > 0)
         mcf_counter_add(&receiver->truncated, mcf_range_copy(&found, arena, got));
-    drop_spent(receiver);
+    if (receiver->is_handed_over)
+        mcf_arena_release(found.arena);
+    receiver->is_handed_over = 0;
     return used;
 }
 

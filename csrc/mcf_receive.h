@@ -42,11 +42,12 @@ typedef struct mcf_receiver {
     uint64_t id;        /* of what fills an arena */
     mcf_members filter; /* see mcf_members_pass */
     mcf_pool *pool;
+    uint32_t wishes;       /* with which memory is reserved (MCF_MEMORY_*), 0 = as it is needed */
     mcf_arena *arena;      /* where the next batch goes, one reference is ours */
     uint32_t max_datagram; /* bytes */
     uint32_t limit;   /* bytes of a datagram that this receive shows: max_datagram, or that of the caller's memory */
     uint32_t carried; /* messages that were received and are not delivered whole: the next receive goes on there */
-    uint8_t is_spent; /* the arena takes no more: our reference goes with the batch */
+    uint8_t is_handed_over; /* the batch has the engine's reference to its arena */
 
     void *vectors; /* the engine's, for vector_slots datagrams */
     uint32_t vector_slots;

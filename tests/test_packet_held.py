@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from netlab import wait_until
-from packetlab import BLOCK, families, needs_packet, packet_receiver
+from packetlab import BLOCK, families, needs_packet, packet_receiver, send_train
 from receivelab import TIMEOUT, V4, Worker, at, receive, sources
 
 from mcastfast import ReceiverSet, Ring, Sender
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netlab import Lan, Link
     from receivelab import Family, Source
 
@@ -196,13 +198,44 @@ def test_a_slow_feed_shares_blocks_while_nobody_reads(lan: Lan, family: Family) 
         assert receiver.stats.kernel_drops == 0
 
 
-def test_max_memory_bounds_what_describes_batches(loopback: Link) -> None:
+THREE_ARENAS = 1_000_000
+
+
+def _keep_all(take: Callable[[], Batch], kept: list[Batch]) -> None:
+    """Take batches and keep them, until an exception."""
+    while True:
+        kept.append(take())
+
+
+def test_max_memory_bounds_copies_and_not_what_lies_in_blocks(loopback: Link) -> None:
     with pytest.raises(ValueError, match=r"^max_memory=1000 is too small: .* needs \d+ bytes$"):
         packet_receiver(V4.group, loopback, max_memory=1000)
-    with packet_receiver(V4.group, loopback, max_memory=1_000_000) as ring, sources(loopback) as (source,):
-        held = [_lone(ring, source, b"%d" % number) for number in range(3)]  # of 330 kB
-        source.send(V4.group, b"kept")
+    options = {"ring": 64 * BLOCK, "max_memory": THREE_ARENAS, "max_datagram": 65507}
+    with packet_receiver(V4.group, loopback, **options) as ring, sources(loopback) as (source,):
+        held = [_lone(ring, source, b"%d" % number) for number in range(48)]
+        assert (ring.stats.held_blocks, ring.stats.copied) == (48, 0)
+        long = bytes(60_000)
+        copies: list[Batch] = []
         with pytest.raises(BufferError, match="fill max_memory"):
-            ring.recv_batch(TIMEOUT)
+            _keep_all(lambda: _lone(ring, source, long), copies)
+        assert ring.stats.copied == len(copies) > 6
+        assert [batch.payloads() for batch in held] == [[b"%d" % number] for number in range(48)]
+        del copies
+        assert ring.recv_batch(TIMEOUT).payloads() == [long]
+
+
+def test_what_describes_the_trains_of_a_block_beyond_its_share_counts_too(loopback: Link) -> None:
+    ring = Ring(4 * BLOCK, delay=0.5)
+    sent, of_a_train = 400, 64
+    with packet_receiver(V4.group, loopback, ring=ring, max_memory=THREE_ARENAS) as receiver:
+        with sources(loopback) as (source,):
+            for _ in range(sent):
+                send_train(source, V4.group, bytes(of_a_train), 1)
+        held: list[Batch] = []
+        with pytest.raises(BufferError, match="fill max_memory"):
+            _keep_all(lambda: receiver.recv_batch(TIMEOUT), held)
+        count = sum(map(len, held))
+        assert receiver.stats.held_blocks == 1
         del held
-        assert ring.recv_batch(TIMEOUT).payloads() == [b"kept"]
+        assert count + len(receive(receiver, sent * of_a_train - count)) == sent * of_a_train
+        assert receiver.stats.copied == 0

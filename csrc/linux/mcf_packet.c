@@ -21,6 +21,7 @@
 enum {
     COPY_SPACE = 1 << 18, /* bytes: what a block holds, without its headers */
     BLOCKS_IN_A_ROW = 16, /* before the companion has its turn */
+    LENT_TO_A_BLOCK = 2,  /* arenas: its 256 KiB have less than 2048 packets, of 136 bytes at least */
 };
 
 /* receiver->vectors. */
@@ -30,7 +31,9 @@ typedef struct {
     uint16_t port;
     mcf_members members;
 
+    mcf_pool *lending;     /* arenas without memory of their own, enough for all blocks of lone datagrams */
     mcf_ring_block *block; /* a reference of ours until all of it is delivered, NULL = none */
+    mcf_arena *lent;       /* of which the last of its rows are described, NULL = none; it holds the block, too */
     mcf_ring_cursor cursor;
     uint32_t blocks_in_row; /* since the companion was asked */
     uint8_t is_copied;      /* blocks are scarce: this one is copied */
@@ -47,7 +50,7 @@ typedef struct {
     mcf_counter lost, copied, fragments, bad_checksums;
 } packets;
 
-/* As many rows as a call may ask for, and memory of its own for datagrams that are copied. */
+/* As many rows as a call may ask for, and memory for datagrams that are copied. */
 static mcf_shape shape(const mcf_receiver *receiver)
 {
     return (mcf_shape){.rows = MCF_MAX_BATCH, .max_datagram = receiver->max_datagram, .data_size = COPY_SPACE};
@@ -68,9 +71,13 @@ static void prepare(mcf_receiver *receiver)
 static void drop_block(mcf_receiver *receiver, packets *state)
 {
     mcf_ring_block *block = state->block;
+    mcf_arena *lent = state->lent;
     state->block = NULL;
+    state->lent = NULL;
     state->has_packet = 0;
     receiver->carried = 0;
+    if (lent)
+        mcf_arena_release(lent);
     if (block)
         mcf_ring_release(block);
 }
@@ -91,12 +98,10 @@ static void retire(mcf_receiver *receiver)
     state->ring = NULL;
     if (ring)
         mcf_ring_close(ring);
+    if (state->lending)
+        mcf_pool_close(state->lending);
+    state->lending = NULL;
     mcf_members_clear(&state->members);
-}
-
-static int is_lent_from(const mcf_arena *arena, const mcf_ring_block *block)
-{
-    return arena->loan.give_back && arena->loan.lender == block;
 }
 
 static int room(const mcf_receiver *receiver, const mcf_arena *arena)
@@ -104,11 +109,9 @@ static int room(const mcf_receiver *receiver, const mcf_arena *arena)
     const packets *state = receiver->vectors;
     uint32_t rows = arena->rows - arena->used_rows;
     size_t data = arena->data_size - arena->used_data;
-    if (!rows)
-        return MCF_ROOM_NONE;
     if (state->block && !state->is_copied)
-        return !arena->used_rows || is_lent_from(arena, state->block) ? MCF_ROOM_AMPLE : MCF_ROOM_NONE;
-    if (data < arena->slot_size || data < receiver->limit)
+        return MCF_ROOM_AMPLE; /* it is not needed */
+    if (!rows || data < arena->slot_size || data < receiver->limit)
         return MCF_ROOM_NONE;
     int is_ample = mcf_is_ample(receiver, rows, arena->rows) && mcf_is_ample(receiver, data, arena->data_size);
     return is_ample || state->block ? MCF_ROOM_AMPLE : MCF_ROOM_SOME;
@@ -385,6 +388,27 @@ static void give_back(void *block)
     mcf_ring_release(block);
 }
 
+/* Makes state->lent an arena with rows for more of the block. Trains may have many datagrams in little room: what they
+ * need beyond a block's share counts as copies do. Returns 0, MCF_NO_ROOM or -ENOMEM. */
+static int find_rows(mcf_receiver *receiver, packets *state)
+{
+    mcf_arena *last = state->lent, *fresh;
+    if (last && last->used_rows < last->rows)
+        return 0;
+    int error = mcf_pool_take(state->lending, &fresh);
+    if (error == -ENOBUFS)
+        error = mcf_pool_take(receiver->pool, &fresh);
+    if (error)
+        return error == -ENOBUFS ? MCF_NO_ROOM : error;
+    fresh->filler = receiver->id;
+    mcf_ring_retain(state->block);
+    mcf_arena_lend(fresh, state->block->data, state->block, give_back);
+    state->lent = fresh;
+    if (last)
+        mcf_arena_release(last);
+    return 0;
+}
+
 /* Makes those losses due that were before the block that is read next. The kernel marks the block behind them, unless
  * somebody counted them before it was handed over: then they were before whatever came later than that. */
 static void place_losses(packets *state)
@@ -415,8 +439,6 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     packets *state = receiver->vectors;
     (void)wait; /* the socket has no patience */
     got->rows = 0;
-    if (arena->rows - arena->used_rows < most)
-        most = arena->rows - arena->used_rows;
     if (!state->block) {
         int result = take_block(state);
         receiver->carried = result != 0; /* of a ring that stands still the next call is to hear, too */
@@ -433,18 +455,17 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
                 return result == -ENOBUFS ? MCF_NO_BLOCK : result;
         }
     }
-    mcf_ring_block *block = state->block;
-    int is_lent = is_lent_from(arena, block);
-    if (!state->is_copied && !is_lent && arena->used_rows) /* it holds what was copied, or the companion's */
-        return 1;
+    if (!state->is_copied) {
+        int error = find_rows(receiver, state);
+        if (error)
+            return error;
+        arena = state->lent;
+    }
+    if (arena->rows - arena->used_rows < most)
+        most = arena->rows - arena->used_rows;
     mcf_tally tally = {0};
     mcf_members_adopt(&state->members);
     int is_whole = read_block(receiver, state, arena, most, got, &tally);
-    if (got->rows && !state->is_copied && !is_lent) {
-        mcf_ring_retain(block);
-        mcf_arena_lend(arena, block->data, block, give_back);
-        is_lent = 1;
-    }
     if (got->rows && state->metadata & MCF_META_DROPS) {
         arena->dropped[got->row] = (uint32_t)(state->due - state->placed);
         state->placed = state->due;
@@ -454,7 +475,10 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     receiver->last_count = used;
     receiver->last_asked = used;
     if (is_whole) {
-        receiver->is_spent = (uint8_t)is_lent;
+        if (got->rows && state->lent) { /* so that the block goes with the batch */
+            receiver->is_handed_over = 1;
+            state->lent = NULL;
+        }
         receiver->last_asked += (uint32_t)!mcf_ring_has_next(state->ring); /* no more is there */
         drop_block(receiver, state);
         receiver->carried = (uint32_t)mcf_ring_is_stuck(state->ring);
@@ -470,6 +494,21 @@ static int has_more(const mcf_receiver *receiver)
 }
 
 /* The tap */
+
+static int make_lending(const mcf_receiver *receiver, uint32_t blocks, mcf_pool **result)
+{
+    mcf_shape rows_alone = shape(receiver);
+    rows_alone.data_size = 0;
+    mcf_pool *pool = mcf_pool_new(&rows_alone, (uint64_t)LENT_TO_A_BLOCK * blocks * mcf_arena_size(&rows_alone));
+    if (!pool)
+        return -ENOMEM;
+    int error = receiver->wishes ? mcf_pool_reserve(pool, receiver->wishes) : 0;
+    if (error)
+        mcf_pool_close(pool);
+    else
+        *result = pool;
+    return error;
+}
 
 static int probe(void)
 {
@@ -503,6 +542,8 @@ static int open_ring(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const
     if (error)
         return error;
     error = mcf_ring_watch(ring, (int)fd);
+    if (!error)
+        error = make_lending(receiver, wanted->blocks, &state->lending);
     if (error) {
         mcf_ring_close(ring);
         return error;

@@ -4,8 +4,9 @@
 
 #include "mcf_io.h"
 
-/* An arena holds rows of one block, and holds the block; when fewer than a quarter of the blocks are left, datagrams
- * are copied into the arena instead. It only receives, and needs CAP_NET_RAW. */
+/* What lies in a block is described by arenas that have columns alone, and hold the block; when fewer than a quarter of
+ * the blocks are left, datagrams are copied into arenas of the receiver's pool instead. It only receives, and needs
+ * CAP_NET_RAW. */
 extern const mcf_engine mcf_packet_engine;
 
 #endif

@@ -54,7 +54,7 @@ class ReceiverStats(NamedTuple):
     received, and lost since the memory of background= was used up. truncated: longer than max_datagram.
     control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
     here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one
-    (three with engine="iocp", which fills one ahead), 0 after close().
+    (three with engine="iocp", which fills one ahead; with engine="packet" those for copies), 0 after close().
 
     With engine="packet", else 0: held_blocks, blocks of the ring that batches hold now, 0 after close(); copied,
     datagrams that were copied because few blocks were left. Left out, of what came for joined groups and this port:
@@ -112,10 +112,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     engine="packet" reads batches where the kernel wrote them, in a packet ring (packet(7), Linux; CAP_NET_RAW), many
     times as fast and without a copy. ring: its size, as bytes or text, 16 MiB by default, or a Ring with more options.
     A batch that is kept keeps its block of the ring; when fewer than a quarter are free datagrams are copied instead,
-    and when the block that is next is kept, BufferError says so. The ring listens to the one interface of the groups
-    that it is opened with or, with bind="any", to all. It takes what the link shows: neither the firewall nor rp_filter
-    keep anything out, and what comes in fragments is counted and left out. This host's own multicast and unicast to the
-    port come by a socket and are copied. recv_batch_into shows no more than max_datagram bytes of a datagram.
+    and when the block that is next is kept, BufferError says so. max_memory bounds the copies; what describes a block
+    in place takes up to about half as much as the block. The ring listens to the one interface of the groups that it
+    is opened with or, with bind="any", to all. It takes what the link shows: neither the firewall nor rp_filter keep
+    anything out, and what comes in fragments is counted and left out. This host's own multicast and unicast to the port
+    come by a socket and are copied. recv_batch_into shows no more than max_datagram bytes of a datagram.
     background=, coalesce= and busy_poll= do not go with it.
 
     coalesce: whether datagrams of one size from one source may cross the kernel together, as a train, which is cheaper
