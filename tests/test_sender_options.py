@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from netlab import connect
+from netlab import connect, loopback
 from receivelab import FAMILIES, TIMEOUT, V4, V6, Family, at, family_name, is_empty, receive
 from sendlab import Wire
 
@@ -38,10 +38,30 @@ def test_the_ttl_is_1_unless_given(wire: Wire) -> None:
     assert [datagram.hops for datagram in wire.datagrams()] == [1]
 
 
-def test_ttl_0_stays_on_this_host(wire: Wire) -> None:
+def test_ttl_0_stays_on_this_host_where_a_receiver_here_has_joined(wire: Wire) -> None:
     with wire.link.namespace, Receiver(wire.group) as local:
         wire.sender(ttl=TTL.HOST).send(b"payload")
         assert local.recv_batch(timeout=TIMEOUT).payloads() == [b"payload"]
+    assert wire.payloads() == []
+
+
+def test_ttl_0_leaves_where_no_receiver_here_has_joined(wire: Wire) -> None:
+    """Linux looks at it where it makes the copy for this host, and there is none to make."""
+    wire.sender(ttl=TTL.HOST).send(b"payload")
+    assert [(bytes(datagram), datagram.hops) for datagram in wire.datagrams()] == [(b"payload", 0)]
+
+
+def test_ttl_0_without_loopback_leaves_with_ipv6_alone(wire: Wire) -> None:
+    with wire.link.namespace, Receiver(wire.group):
+        wire.sender(ttl=TTL.HOST, loopback=False).send(b"payload")
+    assert wire.payloads() == ([b"payload"] if wire.family is V6 else [])
+
+
+def test_ttl_0_by_the_loopback_interface_leaves_by_no_other(wire: Wire) -> None:
+    lo = loopback(wire.link.namespace)
+    lo.route_multicast()
+    with wire.link.namespace, Sender(at(wire.family.group, lo), ttl=TTL.HOST) as sender:
+        sender.send(b"payload")
     assert wire.payloads() == []
 
 

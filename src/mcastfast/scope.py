@@ -10,9 +10,10 @@ from ipaddress import IPv4Address
 class TTL(IntEnum):
     """How far a datagram may travel: the conventional thresholds of IPv4 TTL and IPv6 hop limit.
 
-    Source: the customary thresholds of the Linux Multicast-HOWTO, section "TTL". HOST and SUBNET hold everywhere; the
-    others only where routers are set to forward what exceeds them, so scope by address (Scope, RFC 2365) is the
-    dependable boundary.
+    Source: the customary thresholds of the Linux Multicast-HOWTO, section "TTL". SUBNET holds everywhere; those above
+    it only where routers are set to forward what exceeds them, so scope by address (Scope, RFC 2365) is the dependable
+    boundary. HOST holds where the loopback interface sends: by any other, Linux lets it leave unless a receiver of this
+    host has joined the group on that interface, and with IPv6 and loopback=False always.
     """
 
     HOST = 0

@@ -53,13 +53,13 @@ class Sender(SocketHolder, SenderCore):
     group: text `group[%interface]:port` or a Group; port and interface as keywords must agree with it. interface: a
     name, index, address or Interface, or None, which leaves the choice to the route; it is looked up once, and stands
     in `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop
-    limit, 0 to 255, see TTL; 1 stays on the local network. loopback: whether this host hears it too, None leaves the
-    system's default, which is yes (on Windows it is the receivers' matter). fragment=False: a payload over the path's
-    MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class octet, 0 to 255; Windows leaves it to its own
-    policies, takes it for IPv4 without effect, and for IPv6 it is an UnsupportedError. send_buffer: bytes, or text such
-    as "1 MiB", wanted of the kernel, BufferClampedWarning when it grants less. timeout: seconds that a send waits while
-    the buffer is full, None for ever, 0 not at all; waiting for its turn at a rate does not count. engine: "auto" or
-    one of ENGINES.
+    limit, 0 to 255, see TTL; 1 stays on the local network, 0 on this host by the loopback interface alone. loopback:
+    whether this host hears it too, None leaves the system's default, which is yes (on Windows it is the receivers'
+    matter). fragment=False: a payload over the path's MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class
+    octet, 0 to 255; Windows leaves it to its own policies, takes it for IPv4 without effect, and for IPv6 it is an
+    UnsupportedError. send_buffer: bytes, or text such as "1 MiB", wanted of the kernel, BufferClampedWarning when it
+    grants less. timeout: seconds that a send waits while the buffer is full, None for ever, 0 not at all; waiting for
+    its turn at a rate does not count. engine: "auto" or one of ENGINES.
 
     rate: how fast to send at most, evenly spaced: datagrams each second (1000, "100_000/s", "10k") or bits each second
     ("8 Mbit/s", "1 Gbit/s"; k, M, G, T are powers of 1000). None: as fast as it can. A send waits until it is its turn,

@@ -116,7 +116,12 @@ def add_engine_option(parser: argparse.ArgumentParser, *further: str) -> None:
 
 def add_sender_options(parser: argparse.ArgumentParser) -> None:
     """Keywords of Sender that any sending command has."""
-    parser.add_argument("--ttl", type=int, metavar="N", help="TTL or hop limit (default: 1, the local network)")
+    parser.add_argument(
+        "--ttl",
+        type=int,
+        metavar="N",
+        help="TTL or hop limit (default: 1, the local network); 0 stays on this host by the loopback interface alone",
+    )
     parser.add_argument("--local", metavar="ADDRESS", help="address to send from (default: the interface's)")
     parser.add_argument(
         "--loopback",
