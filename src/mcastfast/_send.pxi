@@ -162,7 +162,8 @@ cdef class SenderCore(Gate):
     def delay(self):
         """Seconds until the next datagram may go at the rate; 0.0 if one may now, and always without a rate.
 
-        A send waits that long by itself: this is for programs that have other work meanwhile, such as event loops.
+        A send waits that long by itself: this is for programs that have other work meanwhile, such as event loops. They
+        sleep some 2 ms less and leave the end to the send, for a sleep that ends late costs part of the rate.
         RuntimeError: another thread is sending.
         """
         cdef int64_t left
