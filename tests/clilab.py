@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import signal
@@ -40,10 +40,11 @@ class Result:
         return _text(self.stdout)
 
 
-def run(namespace: Namespace | None, *args: str, stdin: bytes = b"") -> Result:
-    """Run a command to its end; without a namespace in that of the tests."""
+def run(namespace: Namespace | None, *args: str, stdin: bytes | None = None) -> Result:
+    """Run a command to its end; without a namespace in that of the tests. stdin: what a pipe brings, None: nothing."""
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     with namespace or contextlib.nullcontext():
-        done = subprocess.run([*COMMAND, *args], input=stdin, capture_output=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run([*COMMAND, *args], **given, capture_output=True, timeout=TIMEOUT, check=False)
     result = Result(done.returncode, done.stdout, _text(done.stderr))
     assert "Traceback" not in result.stderr, result.stderr
     return result

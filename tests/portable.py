@@ -56,6 +56,7 @@ LINUX_ONLY = {
     "test_cli_recv.py::test_reader_of_the_pipe_*": "EPIPE",
     "test_cli_recv.py::test_silence_is_*": "rp_filter, and rtnetlink(7)",
     "test_cli_recv.py::test_signal_*": "signals that end a process",
+    "test_cli_send.py::test_closed_standard_input_*": "a shell that closes streams",
     "test_cli_send.py::test_signal_*": "signals that end a process",
     "test_cli_send.py::test_burst_lets_trains_go*": "trains: UDP_GRO",
     "test_cli_send.py::test_segment_*": "trains: UDP_SEGMENT",

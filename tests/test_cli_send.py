@@ -10,7 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from clilab import TIMEOUT, is_in, run, running
+from clilab import COMMAND, TIMEOUT, is_in, run, running
 from netlab import throttle, wait_until
 from receivelab import plain_join, plain_socket
 
@@ -69,6 +69,36 @@ def test_standard_input_is_cut_into_pieces(lan: Lan, receiver: Receiver) -> None
     result = run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "--size", "1000", stdin=DATA)
     assert result.code == 0
     assert received(receiver, 6) == [DATA[start : start + 1000] for start in range(0, len(DATA), 1000)]
+
+
+@pytest.mark.parametrize("options", [("--rate", "1000"), ("--count", "2"), ("--duration", "0.1")], ids=str)
+def test_a_pipe_is_not_ignored_for_generated_datagrams(lan: Lan, receiver: Receiver, options: tuple[str, ...]) -> None:
+    refused = run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "-q", *options, stdin=b"hello")
+    assert refused.code == 2
+    assert refused.stderr == (
+        "mcastfast: error: standard input is a pipe, and without a FILE this would not send it but generate datagrams: "
+        f"write - to send it, or < {os.devnull} to generate\n"
+    )
+    assert run(lan.sender.namespace, "send", GROUP, "-", "-i", lan.sender.name, *options, stdin=b"hello").code == 0
+    assert received(receiver, 1) == [b"hello"]
+
+
+def test_a_file_as_standard_input_is_not_ignored_either(lan: Lan, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+    with path.open("rb") as file:
+        args = ("send", GROUP, "-i", lan.sender.name, "--rate", "1000")
+        with running(lan.sender.namespace, *args, stdin=file.fileno()) as command:
+            refused = command.finish()
+    assert refused.code == 2
+    assert "standard input is a file, and without a FILE" in refused.stderr
+
+
+def test_closed_standard_input_leaves_nothing_to_ignore(lan: Lan, receiver: Receiver) -> None:
+    with lan.sender.namespace:
+        shell = ("sh", "-c", '"$@" <&-', "sh", *COMMAND, "send", GROUP, "-i", lan.sender.name, "--count", "1")
+        subprocess.run([*shell, "--size", "8"], check=True, capture_output=True, timeout=TIMEOUT)
+    assert received(receiver, 1) == [bytes(8)]
 
 
 def test_pieces_are_whole_however_the_pipe_was_written(lan: Lan, receiver: Receiver) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -36,7 +38,8 @@ what is sent:
              each line
   no FILE, but --rate, --count or --duration
              generated datagrams of --size bytes: a number that counts up from
-             0 (8 bytes, big-endian), then zeros
+             0 (8 bytes, big-endian), then zeros; not where standard input is a
+             pipe or a file: write - to send that, < /dev/null to generate
 --lines makes a datagram of each line of the input, without its end.
 --rate is the most that is sent: datagrams (1000, 10k, 100_000/s) or bits
 (8Mbit/s, "1 Gbit/s") a second, evenly spaced; --burst lets so many go at once.
@@ -52,6 +55,7 @@ examples:
   echo hello | mcastfast send 239.1.2.3:5000 --interface eth0
   mcastfast send 239.1.2.3:5004 movie.ts --rate 8Mbit/s --ttl 4
   ffmpeg -i movie.mp4 -f mpegts - | mcastfast send '[ff15::1%eth0]:5004'
+  zcat movie.ts.gz | mcastfast send 239.1.2.3:5004 - --rate 8Mbit/s
 """
 
 
@@ -151,6 +155,7 @@ def _open_payloads(args: argparse.Namespace, stack: contextlib.ExitStack, stop: 
     """What to send, and how to call it."""
     generated = args.file is None and not args.lines and (args.rate or args.count or args.duration)
     if generated:
+        _refuse_to_ignore_input()
         return Generated(args.size), f"generated datagrams of {args.size} bytes"
     if args.file in (None, "-"):
         stream, name = _standard_input(), "standard input"
@@ -162,6 +167,19 @@ def _open_payloads(args: argparse.Namespace, stack: contextlib.ExitStack, stop: 
     if args.lines:
         return Lines(stream, stop), f"the lines of {name}"
     return Pieces(stream, args.size, stop), f"{name}, {args.size} bytes a datagram,"
+
+
+def _refuse_to_ignore_input() -> None:
+    """Raise ValueError where somebody may have meant standard input to be sent."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # it is closed, or was replaced by something without a descriptor
+        return
+    if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
+        raise ValueError(
+            f"standard input is a {'pipe' if stat.S_ISFIFO(mode) else 'file'}, and without a FILE this would not send "
+            f"it but generate datagrams: write - to send it, or < {os.devnull} to generate"
+        )
 
 
 def _standard_input() -> io.BufferedReader:
