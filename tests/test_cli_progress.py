@@ -136,6 +136,37 @@ def test_line_has_rates_of_the_time_since_the_last(monkeypatch: pytest.MonkeyPat
     ]
 
 
+def test_the_rate_of_the_summary_is_that_after_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of 64 at a time, every 64 ms from 0.3 s on: 1000 datagrams a second, however short it was."""
+    stream = io.StringIO()
+    now = 50.0
+    monkeypatch.setattr("mcastfast.commands.progress.time.monotonic", lambda: now)
+    datagrams = 0
+
+    def read() -> Sample:
+        return Sample((Flow("sent", datagrams, datagrams * 100),))
+
+    with Progress(read, LineDisplay(stream), stream=stream) as progress:
+        now += 0.3
+        for _ in range(2):
+            datagrams += 64
+            progress.tick(active=True)
+            now += 0.064
+    assert stream.getvalue() == "sent 128 datagrams, 12.8 kB in 0.4 s: 1,000 datagrams/s, 0.8 Mbit/s\n"
+
+
+def test_one_batch_has_no_rate() -> None:
+    stream = io.StringIO()
+    sizes = iter([0, 64, 64])
+
+    def read() -> Sample:
+        return Sample((Flow("sent", number := next(sizes), number * 100),))
+
+    with Progress(read, LineDisplay(stream), stream=stream) as progress:
+        progress.tick(active=True)
+    assert stream.getvalue() == "sent 64 datagrams, 6.4 kB in 0.0 s\n"
+
+
 def test_nothing_is_written_without_a_display() -> None:
     stream = io.StringIO()
     with Progress(lambda: Sample(()), None, stream=stream) as progress:

@@ -87,7 +87,7 @@ class Progress:
         self._with_summary = summary
         self._stream = stream or sys.stderr
         self._history: deque[tuple[float, Sample]] = deque()
-        self._first_activity: float | None = None
+        self._first_activity: tuple[float, Sample] | None = None
         self._last_activity = 0.0
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class Progress:
         now = time.monotonic()
         if active:
             if self._first_activity is None:
-                self._first_activity = now
+                self._first_activity = now, self._read()
             self._last_activity = now
         if now >= self._due and self._display:
             self._due = max(self._due + self._display.interval, now)
@@ -130,15 +130,19 @@ class Progress:
                 print(line, file=self._stream)
 
     def _summary(self) -> list[str]:
-        """A line for each flow, rates taken from its first datagram to its last, and one for the losses."""
+        """A line for each flow, with the rate of what followed the first batch, and one for the losses.
+
+        That batch itself is left out: when its datagrams began to move nobody saw.
+        """
         sample = self._read()
         elapsed = time.monotonic() - self._start
-        busy = self._last_activity - (self._first_activity or 0.0)
+        first, begun = self._first_activity or (self._last_activity, self._origin)
+        busy = self._last_activity - first
         lines = []
-        for old, new in zip(self._origin.flows, sample.flows, strict=True):
+        for old, early, new in zip(self._origin.flows, begun.flows, sample.flows, strict=True):
             number = new.datagrams - old.datagrams
             text = f"{new.name} {number:,} datagram{'' if number == 1 else 's'}, {in_bytes(new.bytes - old.bytes)}"
-            average = f": {Rates.between(old, new, busy)}" if busy > 0 else ""
+            average = f": {Rates.between(early, new, busy)}" if busy > 0 else ""
             lines.append(f"{text} in {elapsed:.1f} s{average}")
         if sample.losses:
             lines.append(", ".join(f"{name} {number:,}" for name, number in sample.losses))

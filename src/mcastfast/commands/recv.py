@@ -49,6 +49,8 @@ Rate and losses go to standard error: live on a terminal, else a line a second.
                      within a second of Ctrl-C, as where nobody reads it
 Counts of what an option brings are shown where they are not 0.
 Ctrl-C ends it with a summary and exit code 0.
+The summary's rates are those from the first batch to the last, without what the
+first one brought.
 
 examples:
   mcastfast recv 239.1.2.3:5000 --interface eth0

@@ -40,6 +40,8 @@ Payloads pass unchanged and in order; source address and TTL become new.
                       listens at a unicast TO
   not sent            received, but the way out did not take it before the end
 Ctrl-C ends it with a summary and exit code 0.
+The summary's rates are those from the first batch to the last, without what the
+first one brought.
 
 examples:
   mcastfast relay 239.1.2.3%eth0:5000 192.0.2.7:5000

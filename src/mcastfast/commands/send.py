@@ -49,6 +49,8 @@ Without --rate, datagrams go as fast as they can.
 What a full device queue refuses is sent again.
 Ctrl-C ends it with a summary and exit code 0, which counts as "not sent" what
 was to go just then and found no room.
+The summary's rates are those from the first batch to the last, without what the
+first one took.
 
 examples:
   mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200
