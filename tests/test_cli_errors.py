@@ -226,6 +226,7 @@ def test_every_kind_of_failure_is_one_line(
         ("segment=True: no trains by engine='portable'", "--segment: no trains by --engine 'portable'"),
         ("engine='x' is not known", "--engine 'x' is not known"),
         ("pass local= to Sender to choose", "pass --local to choose"),
+        ("no longer of this host: open another Sender.", "no longer of this host: start the command again."),
         ("sysctl -w net.core.rmem_max=8 and mybind=", "sysctl -w net.core.rmem_max=8 and mybind="),
     ],
 )  # fmt: skip

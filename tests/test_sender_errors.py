@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import netlab
 import numpy as np
 import pytest
-from receivelab import FAMILIES, family_name
+from receivelab import FAMILIES, V4, family_name
 from sendlab import LARGE, Wire, sent
+
+from mcastfast import Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,3 +153,32 @@ def test_an_interface_that_is_deleted_stops_sends(wire: Wire) -> None:
     assert caught.value.errno in (errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL)
     assert sent(caught.value) == 0
     assert sender.stats.datagrams == 0
+
+
+def test_an_ipv6_socket_that_sends_from_an_ipv4_address_has_not_lost_it(lan: netlab.Lan) -> None:
+    link = lan.sender
+    with link.namespace:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.connect((f"::ffff:{lan.receiver.ipv4}", 5000))
+    with Sender.from_socket(sock) as sender, link.namespace:
+        link.namespace.ip.link("set", index=link.index, state="down")
+        with pytest.raises(OSError, match="Network is unreachable") as caught:
+            sender.send(b"lost")
+        assert not any("no longer" in note for note in caught.value.__notes__)
+
+
+def test_an_address_that_changed_is_told_of_with_the_remedy(lan: netlab.Lan) -> None:
+    """With IPv4: with IPv6, Linux goes on with the old address."""
+    with Wire(lan, V4, "auto") as wire:
+        sender = wire.sender()
+        sender.send(b"before")
+        link = wire.link
+        link.namespace.ip.addr("del", index=link.index, address=link.ipv4, prefixlen=24)
+        link.namespace.ip.addr("add", index=link.index, address="10.77.1.99", prefixlen=24)
+        with link.namespace, pytest.raises(OSError, match=r"send to .*: Network is unreachable") as caught:
+            sender.send(b"lost")
+        (note,) = caught.value.__notes__
+        assert note.startswith(f"It sends from {link.ipv4}, which is no longer an address of this host")
+        assert note.endswith(": open another Sender.")
+        wire.sender().send(b"after")
+        assert wire.payloads() == [b"before", b"after"]

@@ -120,6 +120,7 @@ _ADVICE = {
     "Receiver.from_socket or Sender.from_socket (Python)",
     "use a Receiver for each, and ReceiverSet([...]) to receive on all": "run `mcastfast recv` for each",
     "a Receiver for each and a ReceiverSet": "run `mcastfast recv` for each",
+    "open another Sender": "start the command again",
 }
 _OPTIONS = {
     'bind="any"': "--bind any",

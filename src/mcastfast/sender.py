@@ -6,10 +6,11 @@ import errno
 import operator
 import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
-from mcastfast._core import SenderCore
+from mcastfast._core import SenderCore, system_error
 from mcastfast.address import AddressLike, Group, IPAddress, parse_address
 from mcastfast.buffers import read_buffer, set_buffer
 from mcastfast.errors import Operation, UnsupportedError, os_error
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _LEAST_MTU = 68
 _COMMON_MTU = 1500
 """The least of IPv4 (RFC 791), and Ethernet's, which stands for one that is not known."""
+
+_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL)
 
 Local: TypeAlias = AddressLike | tuple[AddressLike, int]
 
@@ -251,12 +254,28 @@ class Sender(SocketHolder, SenderCore):
         return f"{host}{f'%{self._interface}' if self._interface else ''} port {port}"
 
     def _failure(self, _: str, code: int) -> OSError:
+        if code in _UNREACHABLE and self._has_lost_its_address():
+            error = os_error(Operation.SEND, f"to {self}", code, reason=system_error(code).strerror or "")
+            error.add_note(
+                f"It sends from {self._address[0]}, which is no longer an address of this host, as where DHCP gave it "
+                "another one: open another Sender."
+            )
+            return error
         error = os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
         if code == errno.EMSGSIZE and self._interface and self._interface.mtu:
             headers = 28 if self._socket.family == socket.AF_INET else 48
             mtu = self._interface.mtu
             error.add_note(f"{self._interface} has an MTU of {mtu} octets, which is {mtu - headers} of payload.")
         return error
+
+    def _has_lost_its_address(self) -> bool:
+        host = ip_address(self._address[0].partition("%")[0])
+        own = getattr(host, "ipv4_mapped", None) or host
+        if own.is_loopback:  # of 127.0.0.0/8 one is listed
+            return False
+        with suppress(OSError):  # what the send met is to be told, whatever else fails
+            return all(own != address.ip for interface in interfaces() for address in interface.addresses)
+        return False
 
     def _end(self) -> None:
         """With a last look at the late errors."""
