@@ -182,7 +182,7 @@ def test_an_address_that_is_not_of_this_host_is_refused(loopback: netlab.Link) -
             Sender(at(family.group, loopback), local=local)
         assert caught.value.errno == errno.EADDRNOTAVAIL
         assert "nor an address of this host" in caught.value.__notes__[0]
-        assert caught.value.__notes__[1] == f"For local=: {HOST}."
+        assert caught.value.__notes__[-1] == f"For local=: {HOST}."
 
 
 def test_a_port_that_is_taken_is_refused(loopback: netlab.Link) -> None:

@@ -78,6 +78,8 @@ def test_error_without_number_keeps_its_words() -> None:
         (Operation.SEND, 65, MACOS, IPV4, ["No route", "Local Network"]),
         (Operation.SEND, 10051, WINDOWS, IPV4, ["No route", "start the receiver first"]),
         (Operation.SEND, errno.ENETDOWN, LINUX, IPV4, ["is down"]),
+        (Operation.SEND, errno.EADDRNOTAVAIL, LINUX, IPV6, ["tentative", "Try again", "`ip -6 address`"]),
+        (Operation.BIND, errno.EADDRNOTAVAIL, LINUX, IPV6, ["nor an address of this host", "tentative"]),
         (Operation.RECEIVE, errno.ENETDOWN, LINUX, IPV4, ["interface of the ring is down or gone"]),
         (Operation.RESERVE, errno.ENOMEM, LINUX, IPV4, ["lower the size"]),
         (Operation.LOCK, errno.ENOMEM, LINUX, IPV4, ["RLIMIT_MEMLOCK", "CAP_IPC_LOCK"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import netlab
 import numpy as np
 import pytest
-from receivelab import FAMILIES, V4, family_name
+from receivelab import FAMILIES, V4, V6, at, family_name
 from sendlab import LARGE, Wire, sent
 
 from mcastfast import Sender
@@ -182,3 +182,14 @@ def test_an_address_that_changed_is_told_of_with_the_remedy(lan: netlab.Lan) -> 
         assert note.endswith(": open another Sender.")
         wire.sender().send(b"after")
         assert wire.payloads() == [b"before", b"after"]
+
+
+def test_an_address_that_is_tentative_is_told_of_with_the_remedy(lan: netlab.Lan) -> None:
+    link = lan.sender
+    for address in (link.ipv6, link.link_local):
+        link.namespace.ip.addr("del", index=link.index, address=address, prefixlen=64)
+    link.namespace.ip.addr("add", index=link.index, address=link.ipv6, prefixlen=64)
+    for local in (None, link.ipv6):
+        with link.namespace, pytest.raises(OSError, match="Cannot assign requested address") as caught:
+            Sender(at(V6.group, link), local=local)
+        assert any("are tentative: duplicates are looked for" in note for note in caught.value.__notes__)

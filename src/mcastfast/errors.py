@@ -240,6 +240,12 @@ _HINTS = (
         "Privacy & Security.",
     ),
     _Hint(
+        "send bind", "EADDRNOTAVAIL", "linux",
+        "For a second or two after an interface came up its IPv6 addresses are tentative: duplicates are looked for, "
+        "and nothing is sent from them. Try again then; `ip -6 address` shows it.",
+        socket.AF_INET6,
+    ),
+    _Hint(
         "send", "ENETDOWN", _ANYWHERE,
         "The interface is down: switch it on or choose another with interface=.",
     ),
