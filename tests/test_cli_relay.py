@@ -305,6 +305,24 @@ def test_no_option_is_advised_that_there_is_not(lan: Lan, args: tuple[str, ...],
     assert result.stderr.endswith(f"{remedy}\n")
 
 
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("10.1.0.7", "10.1.0.7:5000"),
+        ("udp://10.1.0.7", "10.1.0.7:5000"),
+        ("fd00::7", "[fd00::7]:5000"),
+        ("[fd00::7]", "[fd00::7]:5000"),
+        ("fe80::7%veth0", "[fe80::7%veth0]:5000"),
+    ],
+)
+@pytest.mark.parametrize("side", ["from", "to"])
+def test_an_address_without_a_port_is_told_to_have_one(lan: Lan, address: str, remedy: str, side: str) -> None:
+    sides = (address, "127.0.0.1:5001") if side == "from" else (":5001", address)
+    result = run(lan.receiver.namespace, "relay", *sides)
+    assert result.code == 2
+    assert result.stderr == f"mcastfast: error: {address} is an address without a port: write {remedy}\n"
+
+
 @pytest.mark.parametrize("local", ["10.9.9.9", "::1", "no-such-host.invalid"])
 def test_a_local_address_that_cannot_be_had_is_blamed_itself(lan: Lan, local: str) -> None:
     result = run(lan.receiver.namespace, "relay", ":5000", f"{lan.sender.ipv4}:5001", "--local", local)

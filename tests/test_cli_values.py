@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,10 +77,19 @@ def test_unicast_is_a_host_and_a_port(text: str, endpoint: Unicast) -> None:
 @pytest.mark.parametrize(
     "text",
     ["239.1.2.3:5000", "10.0.0.7@232.1.2.3:5000", "[ff15::1%eth0]:5000", "239.1.2.3%eth0:5000", "10.0.0.300:5000",
-     "10.0.0.7", "fd00::7:5000", "[fd00::g]:5000", "udp://10.0.0.7:5000?ttl=1"],
+     "239.1.2.3", "ff15::1", "10.0.0.300", "[fd00::g]:5000", "udp://10.0.0.7:5000?ttl=1"],
 )  # fmt: skip
 def test_all_else_is_left_to_the_group_grammar(text: str) -> None:
     assert parse_unicast(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [("10.0.0.7", "10.0.0.7:5000"), ("[fd00::7]", "[fd00::7]:5000"), ("fd00::7:5000", "[fd00::7:5000]:5000")],
+)
+def test_unicast_without_a_port_is_refused(text: str, remedy: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{text} is an address without a port: write {remedy}")):
+        parse_unicast(text)
 
 
 @pytest.mark.parametrize("text", ["192.0.2.7:0", "192.0.2.7:70000", ":65536"])

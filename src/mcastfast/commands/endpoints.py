@@ -49,10 +49,11 @@ class Unicast:
 def parse_unicast(text: str) -> Unicast | None:
     """A unicast endpoint, `host:port`, `[::1]:port` or `:port`; None for what Group reads, or refuses with a reason.
 
-    Raises ValueError for a port out of range.
+    Raises ValueError for a port out of range, and for an address without one.
     """
     match = _UNICAST.fullmatch(text)
     if not match:
+        _refuse_without_port(text)
         return None
     host: str = match["bracketed"] or match["bare"]
     try:
@@ -65,6 +66,16 @@ def parse_unicast(text: str) -> Unicast | None:
     if not 1 <= port <= 65535:
         raise ValueError(f"{text}: port {port} is not in 1 to 65535")
     return Unicast(host, port)
+
+
+def _refuse_without_port(text: str) -> None:
+    host = text.removeprefix("udp://").removeprefix("[").removesuffix("]")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return
+    if not address.is_multicast:
+        raise ValueError(f"{text} is an address without a port: write {Unicast(host, 5000)}")
 
 
 def open_receiver(text: str, args: argparse.Namespace) -> Receiver:
