@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clilab import TIMEOUT, is_in, run, running
-from netlab import wait_until
+from netlab import connect, wait_until
 
 from mcastfast import Sender, interfaces
+from mcastfast.commands.silence import count_reverse_path_drops
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +146,40 @@ def test_silence_is_explained_after_the_summary(lan: Lan) -> None:
         wait_until(lambda: not any(interface.is_running for interface in interfaces() if not interface.is_loopback))
     assert f"  {lan.receiver.name} has no carrier\n" in silence(lan)
     assert silence(lan, "--quiet") == ""
+
+
+def test_silence_is_told_with_the_choice_of_the_route(lan: Lan) -> None:
+    namespace = lan.receiver.namespace
+    lan.receiver.route_multicast()
+    said = run(namespace, "recv", GROUP, "-t", "0.1").stderr
+    assert f"  the route chose {lan.receiver.name}\n" in said
+    _, other = connect(lan.sender.namespace, namespace, subnet=2)
+    said = run(namespace, "recv", GROUP, "-t", "0.1").stderr
+    assert f"  the route chose {lan.receiver.name}; --interface names another, as {other.name}\n" in said
+    assert "the route chose" not in silence(lan)
+    assert "the route chose" not in run(namespace, "recv", f"239.1.2.3%{other.name}:5000", "-t", "0.1").stderr
+
+
+def test_silence_is_told_with_the_sources_that_are_let_through(lan: Lan) -> None:
+    assert "  239.1.2.3 is taken from 10.0.0.7, 10.0.0.8 alone\n" in silence(lan, "-s", "10.0.0.7", "-s", "10.0.0.8")
+
+
+def test_silence_is_told_with_what_the_reverse_path_check_dropped(lan: Lan) -> None:
+    stranger = "192.0.2.7"  # to which the receiver has no route
+    with lan.receiver.namespace, open(f"/proc/sys/net/ipv4/conf/{lan.receiver.name}/rp_filter", "w") as file:
+        file.write("2")
+    lan.sender.namespace.ip.addr("add", index=lan.sender.index, address=stranger, prefixlen=24)
+    with (
+        running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, until="joined") as command,
+        lan.sender.namespace,
+        Sender(GROUP, interface=lan.sender.name, local=stranger) as sender,
+    ):
+        for _ in range(3):
+            sender.send(b"x")
+        with lan.receiver.namespace:
+            wait_until(lambda: count_reverse_path_drops() == 3)
+        result = command.finish(signal.SIGINT)
+    assert "  dropped meanwhile by the reverse-path check, on all interfaces: 3\n" in result.stderr
 
 
 def test_options_may_stand_between_groups(lan: Lan) -> None:

@@ -13,7 +13,7 @@ from mcastfast.commands import arguments
 from mcastfast.commands.intake import Intake, describe_joins, losses, open_groups
 from mcastfast.commands.output import forget
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
-from mcastfast.commands.silence import explain_silence
+from mcastfast.commands.silence import count_reverse_path_drops, explain_silence
 from mcastfast.commands.stopping import Stop
 from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
 from mcastfast.reception import available
@@ -94,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         kind = _choose_writer(args)
+        reverse_path_drops = count_reverse_path_drops()
         receiver = stack.enter_context(
             open_groups(
                 args.groups, args, port=args.port, ring=args.ring, metadata=available(kind.metadata) if kind else ()
@@ -109,7 +110,12 @@ def run(args: argparse.Namespace) -> int:
             if output:
                 output.write(batch)
     if not (args.quiet or receiver.stats.datagrams):
-        print(*explain_silence(receiver), sep="\n", file=sys.stderr)
+        lines = explain_silence(
+            receiver,
+            is_routed=args.interface is None and not any("%" in group for group in args.groups),
+            reverse_path_drops=count_reverse_path_drops() - reverse_path_drops,
+        )
+        print(*lines, sep="\n", file=sys.stderr)
     return 0
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING
 
-from mcastfast import interfaces
+from mcastfast import FilterMode, interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from mcastfast import Interface, Receiver
 
 _CONFIGURATION = Path("/proc/sys/net/ipv4/conf")
+_COUNTERS = Path("/proc/self/net/netstat")
 
 _DROPS = {
     1: "drops what comes from a source that it has no route to",
@@ -20,11 +22,22 @@ _DROPS = {
 }
 
 
-def explain_silence(receiver: Receiver) -> Iterator[str]:
-    """Lines for a reader who expected datagrams."""
+def explain_silence(receiver: Receiver, *, is_routed: bool, reverse_path_drops: int) -> Iterator[str]:
+    """Lines for a reader who expected datagrams.
+
+    is_routed: nobody named an interface. reverse_path_drops: so many there have been since the receiver was opened.
+    """
     yield "nothing came, and this is what is known about it:"
     present = {interface.index: interface for interface in interfaces()}
     is_ipv4 = any(member.group.version == 4 for member in receiver.memberships)
+    if is_routed and (chosen := receiver.interface):
+        family = AF_INET if is_ipv4 else AF_INET6
+        fit = (i for i in present.values() if i.is_up and i.is_multicast and i.supports(family) and not i.is_loopback)
+        others = ", ".join(other.name for other in fit if other.index != chosen.index)
+        yield f"  the route chose {chosen}{f'; --interface names another, as {others}' if others else ''}"
+    chosen_sources = {m.group: m.sources for m in receiver.memberships if m.mode is FilterMode.INCLUDE}
+    for group, sources in chosen_sources.items():
+        yield f"  {group} is taken from {', '.join(map(str, sources))} alone"
     for joined in receiver.interfaces:
         interface = present.get(joined.index)
         if interface is None:
@@ -35,8 +48,19 @@ def explain_silence(receiver: Receiver) -> Iterator[str]:
             yield f"  {joined} has no carrier"
         elif is_ipv4 and (setting := _reverse_path_filter(interface)) in _DROPS:
             yield f"  {joined} {_DROPS[setting]} (rp_filter, {setting} in effect)"
+    if reverse_path_drops:
+        yield f"  dropped meanwhile by the reverse-path check, on all interfaces: {reverse_path_drops:,}"
     yield f"  `mcastfast groups` shows what is joined, `tcpdump -ni NAME udp port {receiver.port}` what arrives"
     yield '  more is in the guide, "Why do I receive nothing?"'
+
+
+def count_reverse_path_drops() -> int:
+    """What Linux' reverse-path check has dropped on all interfaces (IPReversePathFilter); 0 where that is not told."""
+    try:
+        rows = [line.split() for line in _COUNTERS.read_text(encoding="ascii").splitlines()]
+        return int(dict(zip(*rows[:2], strict=True))["IPReversePathFilter"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def _reverse_path_filter(interface: Interface) -> int:
