@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pytest
 from receivelab import (
     FAMILIES,
@@ -72,6 +73,13 @@ def test_a_receiver_of_many_groups_looks_at_interfaces_and_makes_its_filter_once
         assert len(receiver.memberships) == 15
     assert Counting.filters == [15, 15]
     assert len(looks) == 1
+
+
+def test_an_index_of_a_type_without_a_hash_names_the_interface_of_further_joins(loopback: Link) -> None:
+    index = np.array(loopback.index)
+    with Receiver(V4.pattern % 1, V4.pattern % 2, port=PORT, interface=index, bind="any") as receiver:
+        receiver.join(V4.pattern % 3)
+        assert [member.interface.name for member in receiver.memberships] == [loopback.name] * 3
 
 
 def test_a_text_names_some_of_many_groups(loopback: Link) -> None:

@@ -185,10 +185,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         check_optional_switches(loopback=loopback)
         wanted = _read_groups(groups, port, interface, source, strict=strict)
         named = [first_given(interface, group.interface) for group in wanted]
-        resolved: dict[tuple[InterfaceLike | None, IPAddress | None], tuple[Interface, ...]] = {}
+        resolved: dict[object, tuple[Interface, ...]] = {}  # an index may be of a type that has no hash
         joins = []
         for group, value in zip(wanted, named, strict=True):
-            key = value, group.address if value is None else None
+            key = group.address if value is None else value if isinstance(value, str) else id(value)
             if key not in resolved:
                 resolved[key] = resolve_interfaces(value, group.family, group.address)
             joins.append((group, resolved[key]))
@@ -214,7 +214,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._reception = reception
         self._binding = binding
         self._wants_hardware_timestamps = "hardware_timestamp" in self._reception.metadata
-        self._interface = named[0] if len(set(named)) == 1 else None
+        self._interface = named[0] if len({found for _, found in joins}) == 1 else None
         self._strict = strict
         sock = open_socket(wanted[0].family)
         try:
