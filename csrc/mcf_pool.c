@@ -63,6 +63,11 @@ int mcf_pool_reserve(mcf_pool *pool, uint32_t wishes)
     return error;
 }
 
+uint32_t mcf_pool_wishes(const mcf_pool *pool)
+{
+    return pool->wishes;
+}
+
 void mcf_pool_return(mcf_pool *pool, mcf_arena *arena)
 {
     /* As soon as the arena is on the list another thread may free it, and its hold on the pool with it. */

@@ -13,6 +13,9 @@ mcf_pool *mcf_pool_new(const mcf_shape *shape, uint64_t max_bytes);
  * mcf_memory_map. */
 int mcf_pool_reserve(mcf_pool *pool, uint32_t wishes);
 
+/* With which it was mapped, 0 = none, or not at all. */
+uint32_t mcf_pool_wishes(const mcf_pool *pool);
+
 /* Takes an arena back that has no references any more. Any thread, lock-free. */
 void mcf_pool_return(mcf_pool *pool, mcf_arena *arena);
 

@@ -42,7 +42,6 @@ typedef struct mcf_receiver {
     uint64_t id;        /* of what fills an arena */
     mcf_members filter; /* see mcf_members_pass */
     mcf_pool *pool;
-    uint32_t wishes;       /* with which memory is reserved (MCF_MEMORY_*), 0 = as it is needed */
     mcf_arena *arena;      /* where the next batch goes, one reference is ours */
     uint32_t max_datagram; /* bytes */
     uint32_t limit;   /* bytes of a datagram that this receive shows: max_datagram, or that of the caller's memory */

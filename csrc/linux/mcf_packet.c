@@ -503,7 +503,7 @@ static int make_lending(const mcf_receiver *receiver, uint32_t blocks, mcf_pool 
     if (!pool)
         return -ENOMEM;
     /* Mapped, which becomes memory as it is needed: from the heap they make datagrams cost 4 % more. */
-    int error = mcf_pool_reserve(pool, receiver->wishes);
+    int error = mcf_pool_reserve(pool, mcf_pool_wishes(receiver->pool));
     if (error)
         mcf_pool_close(pool);
     else

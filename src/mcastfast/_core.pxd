@@ -144,7 +144,6 @@ cdef extern from "mcf.h" nogil:
         int64_t spin
         mcf_members filter
         mcf_pool *pool
-        uint32_t wishes
         uint32_t carried
         uint32_t last_asked
         uint32_t last_count

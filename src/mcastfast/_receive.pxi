@@ -143,7 +143,6 @@ cdef class ReceiverCore(Gate):
             error = mcf_pool_reserve(self.io.pool, wishes)
         if error:
             raise system_error(-error)
-        self.io.wishes = wishes
 
     def _open(self, mcf_socket fd, uint16_t port, *, uint32_t drops, bint may_wait):
         """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment.

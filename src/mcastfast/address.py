@@ -256,6 +256,11 @@ def to_mapped(address: IPAddress) -> bytes:
     return address.packed if isinstance(address, IPv6Address) else bytes(10) + b"\xff\xff" + address.packed
 
 
+def unmapped(address: IPAddress) -> IPAddress:
+    """Return the IPv4 address that an IPv4-mapped one stands for; any other as it is."""
+    return (address.ipv4_mapped if isinstance(address, IPv6Address) else None) or address
+
+
 def _merge(
     group: AddressLike | Group,
     port: SupportsIndex | None,

@@ -15,7 +15,7 @@ from mcastfast import _core
 from mcastfast.errors import CURRENT, Platform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 ALL = "all"
 """As `interface=`: every up, multicast interface that has an address of the family, except loopback."""
@@ -153,7 +153,7 @@ def resolve_interfaces(
     if value != ALL:
         return (resolve_interface(value, family, destination),)
     found = interfaces()
-    fit = tuple(i for i in found if i.is_up and i.is_multicast and i.supports(family) and not i.is_loopback)
+    fit = choose_all(found, family)
     if not fit:
         raise OSError(
             errno.ENODEV,
@@ -161,6 +161,11 @@ def resolve_interfaces(
             f"(loopback does not count): name one; {listing(found)}",
         )
     return fit
+
+
+def choose_all(found: Iterable[Interface], family: int) -> tuple[Interface, ...]:
+    """Those of `found` that "all" stands for."""
+    return tuple(i for i in found if i.is_up and i.is_multicast and i.supports(family) and not i.is_loopback)
 
 
 def listing(found: tuple[Interface, ...]) -> str:

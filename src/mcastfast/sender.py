@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
 from mcastfast._core import SenderCore, system_error
-from mcastfast.address import AddressLike, Group, IPAddress, parse_address
+from mcastfast.address import AddressLike, Group, IPAddress, parse_address, unmapped
 from mcastfast.buffers import read_buffer, set_buffer
 from mcastfast.errors import Operation, UnsupportedError, os_error
 from mcastfast.interface import Interface, InterfaceLike, first_given, interfaces, listing, resolve_interface
@@ -269,8 +269,7 @@ class Sender(SocketHolder, SenderCore):
         return error
 
     def _has_lost_its_address(self) -> bool:
-        host = ip_address(self._address[0].partition("%")[0])
-        own = getattr(host, "ipv4_mapped", None) or host
+        own = unmapped(ip_address(self._address[0].partition("%")[0]))
         if own.is_loopback:  # of 127.0.0.0/8 one is listed
             return False
         with suppress(OSError):  # what the send met is to be told, whatever else fails
@@ -319,17 +318,16 @@ def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, in
 
 def _point(sock: socket.socket, group: Group, interface: Interface, local: IPAddress | None, port: int) -> None:
     """Bind the source, if one was asked for, and connect to the group."""
-    zone = (0, interface.index) if sock.family == socket.AF_INET6 else ()
+    zone, no_zone = ((0, interface.index), (0, 0)) if sock.family == socket.AF_INET6 else ((), ())
     if local is not None or port:
         host = str(local) if local is not None else "0.0.0.0" if sock.family == socket.AF_INET else "::"
         try:
-            sock.bind((host, port, *(zone if local is not None and local.is_link_local else zone and (0, 0))))
+            sock.bind((host, port, *(zone if local is not None and local.is_link_local else no_zone)))
         except OSError as error:
             raise _bind_error(f"{host} port {port}", error, sock.family) from error
     try:
         # The zone of a wider scope is not the interface (RFC 4007), and Windows takes it at its word.
-        zone = zone if group.scope <= Scope.LINK_LOCAL else zone and (0, 0)
-        sock.connect((str(group.address), group.port, *zone))
+        sock.connect((str(group.address), group.port, *(zone if group.scope <= Scope.LINK_LOCAL else no_zone)))
     except OSError as error:
         raise os_error(Operation.SEND, f"to {group.address}%{interface}", error, family=sock.family) from error
 

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from mcastfast import interfaces
+from mcastfast.address import unmapped
 from mcastfast.commands import arguments
 from mcastfast.commands.endpoints import open_receiver, open_sender
 from mcastfast.commands.intake import Intake, describe_joins, losses
@@ -117,8 +118,7 @@ def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
 
 def _host(address: SocketAddress) -> IPv4Address | IPv6Address:
     """Of a socket address; IPv4 also where an IPv6 socket has it."""
-    host = ip_address(address[0])
-    return (host.ipv4_mapped if isinstance(host, IPv6Address) else None) or host
+    return unmapped(ip_address(address[0]))
 
 
 def _is_here(host: IPv4Address | IPv6Address, zone: int = 0) -> bool:

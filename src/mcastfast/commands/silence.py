@@ -7,6 +7,7 @@ from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING
 
 from mcastfast import FilterMode, interfaces
+from mcastfast.interface import choose_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,7 @@ def explain_silence(receiver: Receiver, *, is_routed: bool, reverse_path_drops: 
     is_ipv4 = any(member.group.version == 4 for member in receiver.memberships)
     if is_routed and (chosen := receiver.interface):
         family = AF_INET if is_ipv4 else AF_INET6
-        fit = (i for i in present.values() if i.is_up and i.is_multicast and i.supports(family) and not i.is_loopback)
-        others = ", ".join(other.name for other in fit if other.index != chosen.index)
+        others = ", ".join(i.name for i in choose_all(present.values(), family) if i.index != chosen.index)
         yield f"  the route chose {chosen}{f'; --interface names another, as {others}' if others else ''}"
     chosen_sources = {m.group: m.sources for m in receiver.memberships if m.mode is FilterMode.INCLUDE}
     for group, sources in chosen_sources.items():
