@@ -8,6 +8,12 @@
 
 enum { ALIGNMENT = 64 }; /* a cache line: no column shares one with its neighbour */
 
+/* Where in its cache line the data begins. Processors of AMD's since Zen 3 take up to thirty times as long for a copy
+ * by rep movsb, which is how the kernel copies, when it goes 1 to 31 bytes behind where it comes from, both modulo
+ * 4096. In the kernel a datagram's headers begin with a line, or 2 bytes into it, and its payload some 42 to 62 bytes
+ * behind. */
+enum { DATA_OFFSET = 32 };
+
 /* Hands out aligned pieces of one block. With base NULL it only adds up the size. */
 typedef struct {
     uint8_t *base;
@@ -37,9 +43,10 @@ static void lay_out(mcf_arena *arena, carver *block, size_t data_size)
     arena->dropped = carve(block, rows * sizeof *arena->dropped);
     arena->hops = carve(block, rows * sizeof *arena->hops);
     arena->tos = carve(block, rows * sizeof *arena->tos);
-    uint8_t *data = carve(block, data_size);
-    if (data_size)
-        arena->data = data;
+    if (data_size) {
+        uint8_t *room = carve(block, DATA_OFFSET + data_size);
+        arena->data = room ? room + DATA_OFFSET : NULL;
+    }
 }
 
 static size_t block_size(uint32_t rows, size_t data_size)

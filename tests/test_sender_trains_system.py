@@ -152,6 +152,7 @@ for form in (bytes, bytearray):
             ((start, count, datagrams),) = taken(sender, [*payloads[:-1], last])
             assert (count, datagrams) == (1, 40)
             assert start not in addresses(payloads)
+            assert start % 64 == 0  # a line of the cache: csrc/mcf_batch.c says what else can happen
     payloads = [form([number]) * 1400 for number in range(40)]
     assert taken(sender, payloads) == [(addresses(payloads)[0], 40, 40)]
 """

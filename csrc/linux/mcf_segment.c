@@ -12,6 +12,8 @@
 
 #include "linux/mcf_linux.h"
 
+enum { CACHE_LINE = 64 };
+
 struct mcf_trains {
     size_t last_size;  /* of the segments of the first train of the last call */
     uint32_t repeated; /* and in how many calls in a row it was the same */
@@ -26,7 +28,7 @@ struct mcf_trains {
         struct cmsghdr header;
         uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
     } control[MCF_MOST_TRAINS];
-    uint8_t room[MCF_LARGEST_TRAIN];
+    uint8_t room[CACHE_LINE + MCF_LARGEST_TRAIN];
 };
 static_assert(sizeof(struct mcf_trains) <= MCF_TRAINS_SIZE, "the owner has as much");
 
@@ -93,8 +95,9 @@ void mcf_prepare_trains(mcf_sender *sender, mcf_trains *trains)
 {
     sender->most_segments = MCF_MOST_SEGMENTS;
     sender->largest_staged = LARGEST_COPY;
-    sender->staging = trains->room;
-    sender->staging_size = sizeof trains->room;
+    /* Sizes that are multiples of a line keep what is copied on lines: mcf_batch.c says what could happen else. */
+    sender->staging = trains->room + (-(uintptr_t)trains->room & (CACHE_LINE - 1));
+    sender->staging_size = MCF_LARGEST_TRAIN;
 }
 
 uint32_t mcf_path_limit(const mcf_sender *sender)
@@ -211,7 +214,7 @@ static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
     memcpy(CMSG_DATA(control), &size, sizeof size);
     message->msg_control = control;
     message->msg_controllen = sizeof trains->control[number];
-    int taken = join(sender, first, count, trains->room + (sizeof trains->room - left), left, whole);
+    int taken = join(sender, first, count, sender->staging + (sender->staging_size - left), left, whole);
     message->msg_iov = whole->iov_len ? whole : (struct iovec *)(sender->payloads + first);
     message->msg_iovlen = whole->iov_len ? 1 : (uint16_t)count; /* an int on musl, a size_t on glibc */
     return taken;
@@ -224,12 +227,12 @@ static int refusal(void)
 
 int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains)
 {
-    size_t left = sizeof trains->room;
+    size_t left = sender->staging_size;
     size_t size = mcf_payload_at(sender, first).length;
     sender->tried = length;
     if (is_worth_keeping(sender, trains, size)) { /* then a call for each costs less than sendmmsg(2) */
         struct iovec whole;
-        (void)join(sender, first, length, trains->room, left, &whole);
+        (void)join(sender, first, length, sender->staging, left, &whole);
         int gone = whole.iov_len ? send_kept(sender, trains, first, length, count, &whole) : 0;
         if (gone)
             return gone > 0 ? gone : refusal();
