@@ -86,7 +86,7 @@ trains.
     "busy": """\
 To a group that nobody joined, while another thread of the program runs a loop of Python. `socket.send` lets go of the
 interpreter's lock in each call; where the other thread takes it, it comes back after 5 ms (sys.getswitchinterval).
-mcastfast keeps it for a datagram or a train, and each thread has 5 ms in turn.
+mcastfast keeps it for a datagram or up to four trains, and each thread has 5 ms in turn.
 
 *Not shown*: a send that has to wait, or is paced, which lets go of the lock as well; free-threaded Python, which has
 none.

@@ -55,13 +55,15 @@ def test_a_long_batch_needs_no_gil(loopback: netlab.Link, engine: str, make: Cal
         [b"payload"] * 63 + [b"last"],
         [b"alone"],
         np.zeros((64, 100), "u1"),
+        np.zeros((512, 100), "u1"),
+        [bytes(100)] * 512,
     ],
-    ids=["list", "long payloads", "bytearrays", "a shorter last one", "one", "rows"],
+    ids=["list", "long payloads", "bytearrays", "a shorter last one", "one", "rows", "four trains", "a list of four"],
 )
-def test_a_train_of_payloads_keeps_the_gil(loopback: netlab.Link, payloads: Any) -> None:
+def test_few_trains_of_payloads_keep_the_gil(loopback: netlab.Link, payloads: Any) -> None:
     with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
         # The first finds out what the way takes.
-        assert calls_before_another_thread(lambda: sender.send_batch(payloads), 1000) == 1000
+        assert calls_before_another_thread(lambda: sender.send_batch(payloads), 200) == 200
 
 
 @needs_gil
@@ -129,6 +131,15 @@ def test_a_train_it_is_not_with_payloads_of_different_sizes(loopback: netlab.Lin
     with Sender(at(V4.group, loopback), segment=True) as sender:
         payloads = [b"payload", b"longer payload"] * 32
         assert calls_before_another_thread(lambda: sender.send_batch(payloads), 200) < 200
+
+
+@needs_gil
+@pytest.mark.usefixtures("never_switching")
+@pytest.mark.parametrize("shape", [(513, 100), (512, 520)], ids=["datagrams", "bytes"])
+def test_more_than_four_trains_let_go_of_the_gil(loopback: netlab.Link, shape: tuple[int, int]) -> None:
+    rows = np.zeros(shape, "u1")
+    with Sender(at(V4.group, loopback), segment=True, send_buffer=4 << 20) as sender:
+        assert calls_before_another_thread(lambda: sender.send_batch(rows), 200) < 200
 
 
 @needs_gil
