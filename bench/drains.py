@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -36,13 +37,14 @@ def enter(
     family: socket.AddressFamily = socket.AF_INET,
     segments: int = SLOTS,
 ) -> dict[str, Contestant]:
-    """Give every way to drain a feed of its own, which is filled by trains of up to that many segments."""
-    contestants = {}
-    for name, open_way in ways.items():
+    """Give every way to drain feeds of its own, which are filled by trains of up to that many segments."""
+
+    def open_one(open_way: Way) -> Contestant:
         feed = Feed(rig.limit, size, family=family, segments=segments)
         stack.callback(feed.close)
-        contestants[name] = contestant(feed, rig.depth(size), open_way(rig, stack, feed))
-    return contestants
+        return contestant(feed, rig.depth(size), open_way(rig, stack, feed))
+
+    return {name: rig.opened_often(partial(open_one, open_way)) for name, open_way in ways.items()}
 
 
 def contestant(feed: Feed, depth: int, drain: Move) -> Contestant:

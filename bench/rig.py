@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import ExitStack
 from dataclasses import asdict
 from time import perf_counter_ns
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
     from pytest_benchmark.fixture import BenchmarkFixture
 
+    from bench.contest import Turn
     from bench.report import Unit
     from bench.targets import Verdict
 
 DEEPEST_QUEUE = 512  # datagrams offered before a drain is timed
+OPENINGS = 5  # of one contestant
 
 _replayed = 0.0
 
@@ -83,6 +86,17 @@ class Rig:
                 )
             self._depths[size] = SLOTS if self.smoke else held // SLOTS * SLOTS
         return self._depths[size]
+
+    def opened_often(self, open_one: Callable[[], Contestant]) -> Contestant:
+        """Return a contestant whose turns go round among several openings: where in memory one lies, and what is the
+        kernel's of it, makes a few hundredths.
+        """
+        openings = itertools.cycle([open_one() for _ in range(1 if self.smoke else OPENINGS)])
+
+        def turn() -> Turn:
+            return next(openings)()
+
+        return turn
 
     def contest(
         self,

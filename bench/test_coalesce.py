@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import drains
-from bench.rig import replayed_time
+from bench.rig import OPENINGS, replayed_time
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -48,12 +48,14 @@ APART: dict[str, Way] = {
 @pytest.mark.parametrize("work", ["trains-v4"])
 def test_trains(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
     work = f"{work}-{size}B"
-    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, TRAINS, size))
+    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, TRAINS, size), warm_up=OPENINGS)
     rig.report(benchmark, work, name, records, limit="trains-c")
 
 
 @pytest.mark.parametrize("name", APART)
 @pytest.mark.parametrize("work", ["apart-v4-256B"])
 def test_nothing_to_coalesce(rig: Rig, benchmark: BenchmarkFixture, work: str, name: str) -> None:
-    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, APART, 256, segments=1))
+    records = rig.contest(
+        work, ROUNDS, lambda stack: drains.enter(rig, stack, APART, 256, segments=1), warm_up=OPENINGS
+    )
     rig.report(benchmark, work, name, records, limit="batch64-c")

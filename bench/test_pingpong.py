@@ -1,8 +1,7 @@
 """Half a round trip of one datagram between two processes that block in their receives, over lo and over a veth pair.
 
 Both ends are of the same kind, each on a processor of its own where the machine has two. The cost is the median of the
-turn. Where in memory a process lies makes a few hundredths of that: the turns of a contestant go round among several
-pairs. "spinning-socket" watches its socket for a while before it sleeps. sockperf does the same with its own programs.
+turn. "spinning-socket" watches its socket for a while before it sleeps. sockperf does the same with its own programs.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +22,7 @@ from bench.contest import Contestant, Turn
 from bench.elsewhere import ROOT
 from bench.namespace import Remote
 from bench.pingpong import WAYS, Course
-from bench.rig import replayed_time
+from bench.rig import OPENINGS, replayed_time
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.benchmark(timer=replayed_time), pytest.mark.timeout(300)]
 
 SIZE = 256
-PAIRS = 5
-ROUNDS = 3 * PAIRS
+ROUNDS = 3 * OPENINGS
 GROUPS = ("239.1.2.3", "239.1.2.4")
 NAMES = [*WAYS, *(["sockperf"] if sockperf.PATH else [])]
 
@@ -83,15 +82,6 @@ def _pair(rig: Rig, stack: ExitStack, remote: Remote | None, name: str) -> Conte
     return turn
 
 
-def _pairs(rig: Rig, stack: ExitStack, remote: Remote | None, name: str) -> Contestant:
-    pairs = itertools.cycle([_pair(rig, stack, remote, name) for _ in range(1 if rig.smoke else PAIRS)])
-
-    def turn() -> Turn:
-        return next(pairs)()
-
-    return turn
-
-
 def _sockperf(rig: Rig, stack: ExitStack, remote: Remote | None) -> Contestant:
     here = Remote.address_here if remote else "127.0.0.1"
     there = Remote.address_there if remote else here
@@ -109,7 +99,7 @@ def _sockperf(rig: Rig, stack: ExitStack, remote: Remote | None) -> Contestant:
 
 def _enter(rig: Rig, stack: ExitStack, over: str) -> dict[str, Contestant]:
     remote = rig.remote if over == "veth" else None
-    contestants = {name: _pairs(rig, stack, remote, name) for name in WAYS}
+    contestants = {name: rig.opened_often(partial(_pair, rig, stack, remote, name)) for name in WAYS}
     if sockperf.PATH:
         contestants["sockperf"] = _sockperf(rig, stack, remote)
     return contestants
@@ -119,5 +109,5 @@ def _enter(rig: Rig, stack: ExitStack, over: str) -> dict[str, Contestant]:
 @pytest.mark.parametrize("over", ["lo", "veth"])
 def test_half_round_trip(rig: Rig, benchmark: BenchmarkFixture, over: str, name: str) -> None:
     work = f"pingpong-{over}-256B"
-    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, over), warm_up=PAIRS)
+    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, over), warm_up=OPENINGS)
     rig.report(benchmark, work, name, records, limit="c")

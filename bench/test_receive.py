@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import drains
-from bench.rig import replayed_time
+from bench.rig import OPENINGS, replayed_time
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -66,14 +66,16 @@ DESCRIBED_BATCHES: dict[str, Way] = {
 @pytest.mark.parametrize("work", ["recv-v4"])
 def test_batches(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
     work = f"{work}-{size}B"
-    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, BATCHES, size))
+    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, BATCHES, size), warm_up=OPENINGS)
     rig.report(benchmark, work, name, records, limit="batch64-c")
 
 
 @pytest.mark.parametrize("name", BATCHES)
 @pytest.mark.parametrize("work", ["recv-v6-256B"])
 def test_batches_of_ipv6(rig: Rig, benchmark: BenchmarkFixture, work: str, name: str) -> None:
-    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, BATCHES, 256, socket.AF_INET6))
+    records = rig.contest(
+        work, ROUNDS, lambda stack: drains.enter(rig, stack, BATCHES, 256, socket.AF_INET6), warm_up=OPENINGS
+    )
     rig.report(benchmark, work, name, records, limit="batch64-c")
 
 
@@ -82,5 +84,7 @@ def test_batches_of_ipv6(rig: Rig, benchmark: BenchmarkFixture, work: str, name:
 @pytest.mark.parametrize("work", ["recvmeta-v4"])
 def test_described_batches(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
     work = f"{work}-{size}B"
-    records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, DESCRIBED_BATCHES, size))
+    records = rig.contest(
+        work, ROUNDS, lambda stack: drains.enter(rig, stack, DESCRIBED_BATCHES, size), warm_up=OPENINGS
+    )
     rig.report(benchmark, work, name, records, limit="batch64-c")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import socket
-from functools import cache
+from functools import cache, partial
 from mmap import mmap
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from bench.drains import TIMED_DRAINS
 from bench.feed import Feed
 from bench.loops import Move, batches_sent, distinct_payloads, each
 from bench.peers import SENDING, available
-from bench.rig import DEEPEST_QUEUE, replayed_time
+from bench.rig import DEEPEST_QUEUE, OPENINGS, replayed_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,7 +189,8 @@ def _train_depth(rig: Rig, size: int) -> int:
 def _enter(rig: Rig, stack: ExitStack, size: int, *, coalescing: bool) -> dict[str, Contestant]:
     contestants = {}
     peers: list[elsewhere.Peer] = []
-    for name in (*WAYS, *PEERS):
+
+    def open_one(name: str) -> Contestant:
         feed = Feed(rig.limit, size + spead.HEADER if name == "spead2" else size)
         stack.callback(feed.close)
         depth = rig.depth(size)
@@ -203,7 +204,12 @@ def _enter(rig: Rig, stack: ExitStack, size: int, *, coalescing: bool) -> dict[s
             peers.append(elsewhere.Peer(stack, "send", name, feed.sender.fileno(), rig.limit.directory, size))
             send = peers[-1].move
         call = DEEPEST_QUEUE if "512" in name else SLOTS
-        contestants[name] = _contestant(rig, feed, send, call, depth, coalescing=coalescing)
+        return _contestant(rig, feed, send, call, depth, coalescing=coalescing)
+
+    for name in WAYS:
+        contestants[name] = rig.opened_often(partial(open_one, name))
+    for name in PEERS:
+        contestants[name] = open_one(name)
     elsewhere.gather(stack, peers)
     return contestants
 
@@ -214,7 +220,7 @@ def _enter(rig: Rig, stack: ExitStack, size: int, *, coalescing: bool) -> dict[s
 @pytest.mark.parametrize("work", ["member-v4"])
 def test_send_to_a_coalescing_member(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
     work = f"{work}-{size}B"
-    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, size, coalescing=True))
+    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, size, coalescing=True), warm_up=OPENINGS)
     rig.report(benchmark, work, name, records, limit="batch64-c-trains")
 
 
@@ -222,5 +228,5 @@ def test_send_to_a_coalescing_member(rig: Rig, benchmark: BenchmarkFixture, work
 @pytest.mark.parametrize("name", [*WAYS, *PEERS])
 @pytest.mark.parametrize("work", ["plainmember-v4-256B"])
 def test_send_to_a_plain_member(rig: Rig, benchmark: BenchmarkFixture, work: str, name: str) -> None:
-    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, 256, coalescing=False))
+    records = rig.contest(work, ROUNDS, lambda stack: _enter(rig, stack, 256, coalescing=False), warm_up=OPENINGS)
     rig.report(benchmark, work, name, records, limit="batch64-c-trains")
