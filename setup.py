@@ -31,6 +31,8 @@ flags, warnings, as_errors = FLAGS["msvc" if sysconfig.get_platform().startswith
 link_flags = []
 if os.environ.get("MCASTFAST_WERROR") == "1":
     warnings = [*warnings, as_errors]
+if system != sys.platform or "MCASTFAST_SANITIZE" in os.environ:  # for tests alone, where compiling takes the longest
+    flags = [*flags, "-O1"]
 if sanitizers := os.environ.get("MCASTFAST_SANITIZE"):
     flags = [*flags, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
     link_flags.append(f"-fsanitize={sanitizers}")
