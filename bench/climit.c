@@ -24,6 +24,8 @@ enum {
     TRAIN_SLOT_SIZE = 65536,
     CONTROL_SIZE = 256,
     LARGEST_TRAIN = 65507, /* bytes of payload in one IPv4 datagram */
+    LINE = 64,             /* bytes of the cache */
+    BEHIND = 32,           /* into a line: where copies from the kernel are never slow, as csrc/mcf_batch.c has it */
 };
 
 struct limit {
@@ -37,10 +39,12 @@ struct limit {
     struct iovec payloads[SLOTS];
     struct sockaddr_in6 names[SLOTS];
     _Alignas(struct cmsghdr) unsigned char controls[SLOTS][CONTROL_SIZE];
-    unsigned char train[LARGEST_TRAIN];
-    unsigned char train_data[TRAIN_SLOTS][TRAIN_SLOT_SIZE];
     size_t slot_size;
-    unsigned char data[]; /* SLOTS of slot_size bytes */
+    _Alignas(LINE) unsigned char train[LARGEST_TRAIN];
+    _Alignas(LINE) unsigned char before_train_data[BEHIND];
+    unsigned char train_data[TRAIN_SLOTS][TRAIN_SLOT_SIZE];
+    _Alignas(LINE) unsigned char before_data[BEHIND];
+    unsigned char data[]; /* SLOTS of slot_size bytes, each so far into a line */
 };
 
 static int64_t clock_now(clockid_t clock)
@@ -54,13 +58,17 @@ static int64_t clock_now(clockid_t clock)
  * limit_free. */
 struct limit *limit_new(size_t slot_size)
 {
-    struct limit *limit = calloc(1, sizeof *limit + SLOTS * slot_size);
+    size_t stride = (slot_size + LINE - 1) / LINE * LINE;
+    size_t size = (sizeof(struct limit) + SLOTS * stride + LINE - 1) / LINE * LINE;
+    struct limit *limit = aligned_alloc(LINE, size);
     if (limit == NULL)
         return NULL;
+    memset(limit, 0, sizeof *limit);
+    memset(limit->data, 1, SLOTS * stride); /* memory that nobody wrote to is one page of the kernel */
     limit->slot_size = slot_size;
     for (size_t i = 0; i < SLOTS; i++) {
-        limit->slots[i] = (struct iovec){limit->data + i * slot_size, slot_size};
-        limit->payloads[i] = (struct iovec){limit->data + i * slot_size, 0};
+        limit->slots[i] = (struct iovec){limit->data + i * stride, slot_size};
+        limit->payloads[i] = (struct iovec){limit->data + i * stride, 0};
         limit->bare[i].msg_hdr = (struct msghdr){.msg_iov = &limit->slots[i], .msg_iovlen = 1};
         limit->addressed[i].msg_hdr = limit->bare[i].msg_hdr;
         limit->addressed[i].msg_hdr.msg_name = &limit->names[i];

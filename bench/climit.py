@@ -135,17 +135,17 @@ class Limit:
 
 
 class Ring:
-    """The loops of ring.c: what comes by one interface for one UDP port, read from a packet ring."""
+    """The loops of ring.c: what comes by one interface for one UDP port, of one size, read from a packet ring."""
 
-    def __init__(self, directory: Path, port: int, interface: str, delay: float) -> None:
+    def __init__(self, directory: Path, port: int, size: int, interface: str, delay: float) -> None:
         """Open the ring, which hands a block over after so many seconds; PermissionError without CAP_NET_RAW."""
         self._functions = ctypes.CDLL(str(_compile("ring", directory, "-fPIC", "-shared")))
-        self._functions.ring_open.argtypes = [POINTER(c_void_p), c_int, c_char_p, c_int]
+        self._functions.ring_open.argtypes = [POINTER(c_void_p), c_int, c_int, c_char_p, c_int]
         self._functions.ring_drain.argtypes = [c_void_p, c_int, _Nanoseconds]
         self._functions.ring_consume.argtypes = [c_void_p, _Nanoseconds]
         self._ring = c_void_p()
         milliseconds = round(delay * 1000)
-        opened = self._functions.ring_open(ctypes.byref(self._ring), port, interface.encode(), milliseconds)
+        opened = self._functions.ring_open(ctypes.byref(self._ring), port, size, interface.encode(), milliseconds)
         _checked("ring_open", opened)
 
     def drain(self, count: int) -> tuple[int, int]:

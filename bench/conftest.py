@@ -11,7 +11,7 @@ import pytest
 
 from bench import charts, machine
 from bench.namespace import enter_private_network
-from bench.report import RESULTS, Results, print_table
+from bench.report import PART, RESULTS, Results, print_table
 from bench.rig import Rig
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _REFUSAL = pytest.StashKey[OSError]()
 _RIG = pytest.StashKey[Rig]()
+_LEFT_OUT = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +47,16 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     rig.close()
 
 
-def pytest_terminal_summary(config: pytest.Config) -> None:
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    items[0].config.stash[_LEFT_OUT] = True
+
+
+def _is_whole(config: pytest.Config, exitstatus: int) -> bool:
+    everything = [Path(argument).resolve() for argument in config.args] == [Path(__file__).parent]
+    return exitstatus == pytest.ExitCode.OK and everything and not config.stash.get(_LEFT_OUT, False)
+
+
+def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
     if _RIG not in config.stash or not (rig := config.stash[_RIG]).rows:
         return
     results = Results(machine.block(rig.granted), machine.missing(), rig.rows)
@@ -56,6 +66,9 @@ def pytest_terminal_summary(config: pytest.Config) -> None:
             charts.draw(results, Path(directory))
         return
     print_table(rig.rows)
-    results.save(RESULTS)
-    for file in (RESULTS, *charts.draw(results, RESULTS.parent)):
+    kept = RESULTS if _is_whole(config, exitstatus) else PART
+    results.save(kept)
+    for file in (kept, *charts.draw(results, kept.parent)):
         print(file)
+    if kept is PART:
+        print(f"not all benchmarks ran and passed: {RESULTS}, of which `make performance` writes, is as it was")

@@ -43,6 +43,7 @@ FILLING = 0.01  # seconds, in which 100 thousand datagrams a second fill a block
 ANEW = "anew\n"
 
 _SLOT_SIZE = 2048
+_STALLED_HEAPS = 1 << 18  # more than come during a stall
 _SPEAD_ITEM = 0x1000
 _UDP_GRO = 104
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -152,7 +153,7 @@ def _c_trains(consumer: Consumer) -> None:
 
 def _c_ring(consumer: Consumer) -> None:
     order = consumer.order
-    ring = Ring(Path(order.library), order.port, order.interface, LEAST_DELAY)
+    ring = Ring(Path(order.library), order.port, order.size, order.interface, LEAST_DELAY)
     member = consumer.portless()  # what comes by the ring comes to no socket
     received = ctypes.c_int64()
     consumer.count = lambda: received.value
@@ -281,7 +282,7 @@ def _spead2(consumer: Consumer) -> None:
     stream = spead2.recv.Stream(
         spead2.ThreadPool(1),
         spead2.recv.StreamConfig(memory_allocator=spead2.MemoryPool(size, 2 * size, 4096, 4096)),
-        spead2.recv.RingStreamConfig(heaps=4096),
+        spead2.recv.RingStreamConfig(heaps=_STALLED_HEAPS if consumer.order.stall else 4096),
     )
     stream.add_udp_reader(consumer.socket(), max_size=_SLOT_SIZE)
     _say_ready()

@@ -63,7 +63,11 @@ class Record:
 
     def times_the_cost_of(self, other: Record) -> float:
         """Return the median over the rounds of this cost divided by the other's in the same round."""
-        return median(own.cost / its.cost for own, its in zip(self.turns, other.turns, strict=True))
+        return median(self.ratios_to(other))
+
+    def ratios_to(self, other: Record) -> list[float]:
+        """Return this cost divided by the other's, round by round."""
+        return [own.cost / its.cost for own, its in zip(self.turns, other.turns, strict=True)]
 
     def cost_above(self, other: Record) -> float:
         """Return the median over the rounds of this cost minus the other's in the same round."""

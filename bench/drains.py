@@ -88,15 +88,15 @@ def ring_contestant(feed: Feed, depth: int, drain: Move, *, behind: int, pause: 
     return turn
 
 
-def c_loop(rig: Rig, feed: Feed, loop: str) -> Move:
-    descriptor = feed.receiver.fileno()
-    return lambda count: rig.limit.drain(loop, descriptor, count)
+def c_loop(rig: Rig, stack: ExitStack, feed: Feed, loop: str) -> Move:
+    limit, descriptor = rig.open_limit(stack), feed.receiver.fileno()
+    return lambda count: limit.drain(loop, descriptor, count)
 
 
-def c_loop_over_trains(rig: Rig, feed: Feed) -> Move:
+def c_loop_over_trains(rig: Rig, stack: ExitStack, feed: Feed) -> Move:
     feed.coalesce()
-    descriptor, size = feed.receiver.fileno(), feed.size
-    return lambda count: rig.limit.drain_trains(descriptor, count, size)
+    limit, descriptor, size = rig.open_limit(stack), feed.receiver.fileno(), feed.size
+    return lambda count: limit.drain_trains(descriptor, count, size)
 
 
 def recv_into(feed: Feed) -> Move:

@@ -6,6 +6,7 @@ import array
 import ctypes
 import errno
 import fcntl
+import getpass
 import os
 import socket
 import struct
@@ -44,8 +45,10 @@ def enter_private_network() -> None:
     try:
         _unshare(_CLONE_NEWNET)
     except PermissionError:
+        os.environ.setdefault("LOGNAME", getpass.getuser())  # so that temporary directories keep the user's name
         _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        # Root there, as whom programs that it starts keep what it may: a packet ring is open to the peers too.
+        for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:

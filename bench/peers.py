@@ -167,7 +167,7 @@ def _receive_c_trains(job: Job) -> Move:
 
 
 def _receive_c_ring(job: Job) -> Move:
-    return Ring(job.library, job.sock.getsockname()[1], "lo", FILLING).drain
+    return Ring(job.library, job.sock.getsockname()[1], job.size, "lo", FILLING).drain
 
 
 def _receive_packet(job: Job, *, each: bool = False) -> Move:

@@ -26,6 +26,8 @@ Unit = Literal["ns", "/s", "%"]
 
 DIRECTORY = Path("build/bench")
 RESULTS = DIRECTORY / "results.json"
+PART = DIRECTORY / "part.json"
+"""Of a run in which not all benchmarks ran, or not all passed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from bench import machine, targets
-from bench.climit import SLOTS, Limit
+from bench.climit import SLOT_SIZE, SLOTS, Limit
 from bench.contest import Contestant, Record, compete
 from bench.feed import Feed
 from bench.namespace import Remote
@@ -86,6 +86,12 @@ class Rig:
                 )
             self._depths[size] = SLOTS if self.smoke else held // SLOTS * SLOTS
         return self._depths[size]
+
+    def open_limit(self, stack: ExitStack, slot_size: int = SLOT_SIZE) -> Limit:
+        """Return a C limit with memory of its own, which the stack closes."""
+        limit = Limit(self.limit.directory, slot_size)
+        stack.callback(limit.close)
+        return limit
 
     def opened_often(self, open_one: Callable[[], Contestant]) -> Contestant:
         """Return a contestant whose turns go round among several openings: where in memory one lies, and what is the

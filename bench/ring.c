@@ -35,6 +35,7 @@ struct ring {
     int fd;
     unsigned next;
     uint16_t port;
+    unsigned size;
     unsigned char *blocks;
 };
 
@@ -54,9 +55,9 @@ static int failed(struct ring *ring)
     return -code;
 }
 
-/* A ring of what comes by that interface for that UDP port over IPv4. A block that is not full is handed over after
- * retire_ms. Needs CAP_NET_RAW. */
-int ring_open(struct ring **opened, int port, const char *interface, int retire_ms)
+/* A ring of what comes by that interface for that UDP port over IPv4, datagrams of size bytes: a packet may be a train
+ * of them. A block that is not full is handed over after retire_ms. Needs CAP_NET_RAW. */
+int ring_open(struct ring **opened, int port, int size, const char *interface, int retire_ms)
 {
     /* Nothing may arrive before the filter and the ring are there: the socket is bound last. */
     struct sock_filter instructions[] = {
@@ -83,6 +84,7 @@ int ring_open(struct ring **opened, int port, const char *interface, int retire_
     if (ring == NULL)
         return -ENOMEM;
     ring->port = htons((uint16_t)port);
+    ring->size = (unsigned)size;
     ring->fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (ring->fd < 0 || setsockopt(ring->fd, SOL_PACKET, PACKET_VERSION, &version, sizeof version) < 0 ||
         setsockopt(ring->fd, SOL_PACKET, IGNORE_OUTGOING, &on, sizeof on) < 0 ||
@@ -106,7 +108,8 @@ static int walk(const struct ring *ring, const struct tpacket_block_desc *block)
         const struct udphdr *udp = (const struct udphdr *)((const unsigned char *)ip + 4 * ip->ihl);
         for (unsigned line = 0; line <= HEADERS; line += LINE)
             __builtin_prefetch(at + AHEAD * packet->tp_next_offset + line);
-        received += udp->dest == ring->port;
+        if (udp->dest == ring->port)
+            received += (int)((ntohs(udp->len) - sizeof *udp + ring->size - 1) / ring->size);
         at += packet->tp_next_offset;
     }
     return received;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import quantiles
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -36,10 +37,20 @@ class Target:
 
     def judge(self, name: str, records: Mapping[str, Record]) -> Verdict:
         value = self._value(records[name], records)
-        return Verdict(str(self), self._show(value), self.at_least <= value <= self.at_most)
+        figure = self._show(value) + self._spread(records[name], records)
+        return Verdict(str(self), figure, self.at_least <= value <= self.at_most)
 
     def _show(self, value: float) -> str:
         return f"{value:.4g}" if self.measure in {"rate", "cost"} else shown_time(value)
+
+    def _spread(self, own: Record, records: Mapping[str, Record]) -> str:
+        """Between what half of the rounds lie; empty where there is no ratio or only one round."""
+        if self.measure not in {"rate", "cost"} or len(own.turns) == 1:
+            return ""
+        other = records[self.against]
+        ratios = other.ratios_to(own) if self.measure == "rate" else own.ratios_to(other)
+        low, _, high = quantiles(ratios, n=4, method="inclusive")
+        return f" ({self._show(low)} to {self._show(high)})"
 
     def _value(self, own: Record, records: Mapping[str, Record]) -> float:
         match self.measure:

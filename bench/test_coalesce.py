@@ -29,15 +29,15 @@ COALESCING: dict[str, Way] = {
     )
 }
 TRAINS: dict[str, Way] = {
-    "trains-c": lambda rig, stack, feed: drains.c_loop_over_trains(rig, feed),
+    "trains-c": drains.c_loop_over_trains,
     **COALESCING,
-    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, feed, "recvmmsg_address"),
+    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
     "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
     "batch1-recv_into": lambda rig, stack, feed: drains.recv_into(feed),
 }
 APART: dict[str, Way] = {
-    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, feed, "recvmmsg_address"),
-    "trains-c": lambda rig, stack, feed: drains.c_loop_over_trains(rig, feed),
+    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
+    "trains-c": drains.c_loop_over_trains,
     "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
     **COALESCING,
 }

@@ -30,9 +30,9 @@ ROUNDS = 300
 METADATA = ("destination", "timestamp", "drops")
 
 BATCHES: dict[str, Way] = {
-    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, feed, "recvmmsg_address"),
-    "batch64-c-bare": lambda rig, stack, feed: drains.c_loop(rig, feed, "recvmmsg"),
-    "batch1-c": lambda rig, stack, feed: drains.c_loop(rig, feed, "recv"),
+    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
+    "batch64-c-bare": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg"),
+    "batch1-c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recv"),
     "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
     "batch64-socket-polled": lambda rig, stack, feed: drains.batches_polled(drains.receiver(stack, feed, "socket")),
     "batch64-portable": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "portable")),
@@ -45,7 +45,7 @@ BATCHES: dict[str, Way] = {
 
 def _described_c_loop(rig: Rig, stack: ExitStack, feed: Feed) -> Move:
     feed.ask_for_metadata()
-    return drains.c_loop(rig, feed, "recvmmsg_control")
+    return drains.c_loop(rig, stack, feed, "recvmmsg_control")
 
 
 def _described_recvmsg_into(rig: Rig, stack: ExitStack, feed: Feed) -> Move:

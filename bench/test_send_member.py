@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import elsewhere, spead
-from bench.climit import LARGEST_TRAIN, SLOT_SIZE, SLOTS, Limit
+from bench.climit import LARGEST_TRAIN, SLOT_SIZE, SLOTS
 from bench.contest import Contestant, Turn
 from bench.drains import TIMED_DRAINS
 from bench.feed import Feed
@@ -67,8 +67,7 @@ def _c_trains(height: int) -> Way:
 def _c_loop(loop: str) -> Way:
     def open_way(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
         descriptor = feed.sender.fileno()
-        limit = Limit(rig.limit.directory, max(feed.size, SLOT_SIZE))
-        stack.callback(limit.close)
+        limit = rig.open_limit(stack, max(feed.size, SLOT_SIZE))
         return lambda count: limit.send(loop, descriptor, count, feed.size)
 
     return open_way
