@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -218,3 +221,59 @@ def test_no_waiting_means_a_bounded_look_at_foreign_traffic(flooded: Receiver) -
     with pytest.raises(BlockingIOError):
         flooded.recv_batch(timeout=0)
     assert 0 < flooded.stats.foreign < FLOOD
+
+
+def test_joins_in_two_threads_do_not_take_each_others_place(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ends while the second compares what is about to be joined, which is Python code where the GIL may go."""
+    join, equal = Memberships.join, IPv4Address.__eq__
+    first_is_about_to, first_may, first_is_done = threading.Event(), threading.Event(), threading.Event()
+    second_has_joined = False
+
+    def joining(table: Memberships, group: IPv4Address, *arguments: Any, **options: Any) -> None:
+        nonlocal second_has_joined
+        if str(group) == V4.other:
+            first_is_about_to.set()
+            assert first_may.wait(TIMEOUT)
+        join(table, group, *arguments, **options)
+        second_has_joined = str(group) != V4.other
+
+    def comparing(one: IPv4Address, other: object) -> bool:
+        if second_has_joined and threading.current_thread() is threading.main_thread():
+            first_may.set()
+            assert first_is_done.wait(TIMEOUT)
+        return equal(one, other)
+
+    def join_first(receiver: Receiver) -> None:
+        receiver.join(V4.other)
+        first_is_done.set()
+
+    with Receiver(at(V4.group, link), bind="any") as receiver:
+        monkeypatch.setattr(Memberships, "join", joining)
+        first = Worker(join_first, receiver)
+        assert first_is_about_to.wait(TIMEOUT)
+        monkeypatch.setattr(IPv4Address, "__eq__", comparing)
+        receiver.join(V4.pattern % 9)
+        first_may.set()
+        first.result()
+        assert not receiver._pending
+
+
+def test_a_child_forked_during_a_join_waits_for_none(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    join = Memberships.join
+    is_about_to, may = threading.Event(), threading.Event()
+
+    def joining(*arguments: Any, **options: Any) -> None:
+        is_about_to.set()
+        assert may.wait(TIMEOUT)
+        join(*arguments, **options)
+
+    with Receiver(at(V4.group, link), bind="any") as receiver:
+        monkeypatch.setattr(Memberships, "join", joining)
+        joins = Worker(receiver.join, V4.other)
+        assert is_about_to.wait(TIMEOUT)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(receiver._pending))
+        may.set()
+        joins.result()
+        assert os.waitpid(pid, 0) == (pid, 0)

@@ -163,6 +163,32 @@ def test_join_on_all_interfaces_is_made_where_it_is_missing(recorder: Recorder, 
     table.join(G, [A], [ETH[1]], skip_refusals=True)
 
 
+def test_join_of_sources_on_all_interfaces_may_be_repeated_with_more_of_them() -> None:
+    """A socket of IPv6 has one list for all interfaces, which what is missing makes even."""
+
+    class Accepting(Recorder):
+        family = socket.AF_INET6
+
+        def setsockopt(self, level: int, number: int, value: bytes, /) -> None:
+            pass
+
+    group, a, b = map(IPv6Address, ("ff3e::1", "fd00::7", "fd00::8"))
+    table = Memberships(Accepting())
+    table.join(group, [a], [ETH[1]])
+    table.join(group, [a, b], ETH[1:3], skip_refusals=True)
+    assert [(joined.interface, joined.sources) for joined in table.memberships] == [
+        (ETH[1], (a, b)),
+        (ETH[2], (a, b)),
+    ]
+
+
+def test_forgetting_where_nothing_is_joined_is_well(recorder: Recorder, table: Memberships) -> None:
+    table.join(G, (), ETH[1:3])
+    table.forget(G, ETH[2:4])
+    assert table.memberships == joined((1, FilterMode.EXCLUDE, ()))
+    assert recorder.log[-1] == ("leave", 2)
+
+
 def test_join_that_every_interface_refuses_is_an_error_that_names_each(recorder: Recorder, table: Memberships) -> None:
     recorder.refusals = {("join", 1): errno.ENODEV, ("join", 2): errno.EADDRNOTAVAIL}
     with pytest.raises(OSError, match=r"join 239.1.2.3 on every interface: all refuse: .*eth1: .*; .*eth2: ") as caught:

@@ -122,6 +122,21 @@ def test_a_loop_in_c_over_large_batches_lets_others_run_after_fewer(loopback: ne
     assert 0 < seen < count
 
 
+@needs_packet
+def test_a_loop_in_c_over_a_set_lets_others_run_no_later_for_many_members(loopback: netlab.Link) -> None:
+    groups, count = [at(V4.pattern % number, loopback) for number in range(1, 5)], 128_000
+    with contextlib.ExitStack() as stack:
+        members = [
+            stack.enter_context(Receiver(group, engine="packet", batch_size=64, bind="group")) for group in groups
+        ]
+        for group in groups:
+            with Sender(group, segment=True) as sender:
+                sender.send_batch([b"payload"] * count)
+        loop = functools.partial(collections.deque[Any], stack.enter_context(ReceiverSet(members)), 0)
+        seen = first_seen_from_another_thread(loop, lambda: sum(member.stats.datagrams for member in members))
+    assert 0 < seen < count  # what one alone is allowed is half of that
+
+
 @pytest.mark.usefixtures("never_switching")
 def test_a_set_of_receivers_that_are_behind_keeps_the_gil(loopback: netlab.Link, engine: str) -> None:
     groups = [at(group, loopback) for group in (V4.group, V4.other)]

@@ -28,7 +28,7 @@ from receivelab import (
 
 from mcastfast import Receiver
 from mcastfast.errors import sysctl
-from mcastfast.interface import resolve_interfaces
+from mcastfast.interface import interfaces, resolve_interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -321,6 +321,52 @@ def test_a_join_on_all_interfaces_adds_what_is_new_and_may_be_repeated(lan: Lan)
         receiver.join(V4.group)
         assert [joined.interface.index for joined in receiver.memberships] == [there]
         assert receiver.skipped == ()
+
+
+@families
+def test_a_block_is_made_on_the_interfaces_that_are_left(lan: Lan, family: Family) -> None:
+    namespace, there = lan.receiver.namespace, lan.receiver.index
+    one, two = ("10.0.0.1", "10.0.0.2") if family is V4 else ("fd00::1", "fd00::2")
+    with namespace:
+        index = _made(namespace, "new")
+        with Receiver(family.group, port=PORT, interface="all", bind="any") as receiver:
+            assert {joined.interface.index for joined in receiver.memberships} >= {there, index}
+            receiver.block(family.group, one)
+            namespace.ip.link("del", index=index)
+            receiver.block(family.group, two)
+            assert [joined.interface.index for joined in receiver.memberships] == [there]
+            assert list(map(str, receiver.memberships[0].sources)) == [one, two]
+            receiver.unblock(family.group, one)
+            assert list(map(str, receiver.memberships[0].sources)) == [two]
+
+
+@families
+def test_a_block_on_an_interface_that_is_left_forgets_the_others(lan: Lan, family: Family) -> None:
+    namespace, there = lan.receiver.namespace, lan.receiver.index
+    one = "10.0.0.1" if family is V4 else "fd00::1"
+    with namespace:
+        index = _made(namespace, "new")
+        with Receiver(family.group, port=PORT, interface="all", bind="any") as receiver:
+            namespace.ip.link("del", index=index)
+            receiver.block(family.group, one, interface=lan.receiver.name)
+            assert [joined.interface.index for joined in receiver.memberships] == [there]
+
+
+def test_a_join_beside_another_that_forgets_the_same_interface(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    namespace, there = lan.receiver.namespace, lan.receiver.index
+    with namespace:
+        index = _made(namespace, "new")
+        with Receiver(V4.group, port=PORT, interface="all") as receiver:
+            namespace.ip.link("del", index=index)
+
+            def interfaces_after_the_other() -> object:
+                monkeypatch.undo()
+                receiver.join(V4.group, interface="all")
+                return interfaces()
+
+            monkeypatch.setattr("mcastfast.receiver.interfaces", interfaces_after_the_other)
+            receiver.join(V4.group, interface="all")
+            assert [joined.interface.index for joined in receiver.memberships] == [there]
 
 
 @families

@@ -15,6 +15,7 @@ from netlab import is_asleep, wait_until
 from traffic import PATIENCE, Worker, bound_socket, connected_sender, feed, payload, wait_until_blocked
 
 from mcastfast import Batch, Receiver, ReceiverSet
+from mcastfast.sockets import SocketHolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,23 @@ def test_blocked_recv_batch_raises_ebadf(engine: str, end: str) -> None:
         assert "it is closed" in str(error)
         with pytest.raises(OSError, match="it is closed"):
             quiet.receiver.recv_batch(0)
+
+
+def test_nobody_looks_at_the_drops_of_a_socket_that_is_being_closed(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the GIL a look is two steps, and between them the number could become another socket's."""
+    shut = SocketHolder._end
+    locked = []
+
+    def end(holder: SocketHolder) -> None:
+        locked.append(not Worker(lambda: receiver._drops_lock.acquire(blocking=False)).result())
+        shut(holder)
+
+    monkeypatch.setattr(SocketHolder, "_end", end)
+    receiver = Receiver.from_socket(bound_socket(), engine=engine)
+    receiver.close()
+    assert locked == [True]
 
 
 def test_blocked_recv_batch_into_raises_ebadf_and_frees_the_batch(engine: str) -> None:

@@ -32,7 +32,8 @@ struct mcf_ring {
     uint32_t next; /* the block that is read next; the reading thread's own */
     uint32_t blocks;
     uint8_t *memory;
-    uint8_t *copy; /* of the blocks that are held, around a fork(2); NULL = none */
+    uint8_t *copy;  /* of the blocks that are held, around a fork(2); NULL = none */
+    uint32_t forks; /* under way */
     size_t block_size;
     _Atomic uint32_t held;
     _Atomic uint32_t references; /* the owner and every block that is held */
@@ -348,12 +349,13 @@ static int make_copy(mcf_ring *ring)
 
 void mcf_ring_before_fork(mcf_ring *ring)
 {
+    ring->forks++;
     /* Without the memory the child tries. */
     if (!ring->is_child && mcf_ring_held(ring) && !make_copy(ring))
         copy_held(ring);
 }
 
-void mcf_ring_in_parent(mcf_ring *ring)
+static void drop_copy(mcf_ring *ring)
 {
     if (!ring->copy)
         return;
@@ -363,8 +365,16 @@ void mcf_ring_in_parent(mcf_ring *ring)
         ring->handles[i].copied_turn = 0;
 }
 
+void mcf_ring_in_parent(mcf_ring *ring)
+{
+    if (ring->forks && --ring->forks) /* it may be younger than the fork */
+        return;                       /* another thread forks, too: its child needs the copy */
+    drop_copy(ring);
+}
+
 int mcf_ring_after_fork(mcf_ring *ring)
 {
+    ring->forks = 0;
     if (ring->is_child)
         return 0;
     ring->is_child = 1;
@@ -372,7 +382,7 @@ int mcf_ring_after_fork(mcf_ring *ring)
         return -ENOMEM;
     copy_held(ring);
     if (mremap(ring->copy, size_of(ring), size_of(ring), MREMAP_MAYMOVE | MREMAP_FIXED, ring->memory) == MAP_FAILED) {
-        mcf_ring_in_parent(ring);
+        drop_copy(ring);
         return -ENOMEM;
     }
     ring->copy = NULL;

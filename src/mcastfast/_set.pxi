@@ -209,6 +209,7 @@ cdef class ReceiverSet(Gate):
                     continue
                 batch = member._batch(MCF_DO_NOT_WAIT, &found)
                 if batch is not None:
+                    self._note_kept(1 + batch.count, 0)
                     return member, batch
                 if found < 0 and found != -ECANCELED:
                     member._raise_failure("recv_batch", found)

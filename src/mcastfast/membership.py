@@ -216,11 +216,12 @@ class Memberships:
         sources = self._checked(group, sources)
         plans = [_plan(Action.JOIN, group, sources, interface) for interface in interfaces]
         with self._lock:
-            self._check_even(Action.JOIN, group, plans, skip_refusals=skip_refusals)
             if not skip_refusals:
+                self._check_even(Action.JOIN, group, plans)
                 self._make([step for plan in plans for step in plan])
                 return
             missing = [[step for step in plan if not self._is_made(step)] for plan in plans]
+            self._check_even(Action.JOIN, group, missing, skip_refusals=True)
             refusals: list[Refusal] = []
             made: list[Step] = []
             for plan in filter(None, missing):
@@ -247,6 +248,12 @@ class Memberships:
         with self._lock:
             if not any(joined.group == group for joined in self._table.values()):
                 self._refusals = {key: refusal for key, refusal in self._refusals.items() if refusal.group != group}
+
+    def forget(self, group: IPAddress, interfaces: Iterable[Interface]) -> None:
+        """Leave a group on those of the interfaces, which are gone, where it is joined."""
+        with self._lock:
+            plans = [_plan(Action.LEAVE, group, (), interface) for interface in interfaces]
+            self._make([step for plan in plans for step in plan if step.key in self._table])
 
     def block(
         self, group: IPAddress, sources: Iterable[IPAddress], interfaces: Iterable[Interface] | None = None

@@ -6,6 +6,7 @@ import errno
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from mcastfast import _core, options
@@ -309,7 +310,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._hold(sock, is_ours=is_ours)
         self._is_forked = False
         self._memberships = Memberships(sock)
-        self._pending: list[tuple[Group, Interface]] = []  # joins that a thread is about to make
+        self._pending: dict[object, Sequence[tuple[Group, Interface]]] = {}  # joins that threads are about to make
         self._text = self._describe()
         self._drops_lock = threading.RLock()
         self._kernel_drops = 0
@@ -323,6 +324,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._is_forked = True
         self._drops_lock = threading.RLock()
         self._memberships.after_fork()
+        self._pending = {}  # those threads are not here
         super()._after_fork()
         self._follow()
 
@@ -362,15 +364,20 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             self._memberships.leave(wanted.address, wanted.sources, interfaces)
 
     def block(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
-        """Stop hearing sources of a group that was joined any-source; interface as leave(). RFC 3678."""
+        """Stop hearing sources of a group that was joined any-source; interface as leave(). RFC 3678.
+
+        Memberships of the group on interfaces that are gone are forgotten, unless it has no others.
+        """
         wanted, interfaces = self._member("block", group, source, interface)
         with self._following():
+            self._forget_gone(wanted.address, interfaces or ())
             self._memberships.block(wanted.address, wanted.sources, interfaces)
 
     def unblock(self, group: AddressLike | Group, source: Sources, *, interface: InterfaceLike | None = None) -> None:
         """Hear blocked sources again; interface as leave(). OSError(EADDRNOTAVAIL): it is not blocked."""
         wanted, interfaces = self._member("unblock", group, source, interface)
         with self._following():
+            self._forget_gone(wanted.address, interfaces or ())
             self._memberships.unblock(wanted.address, wanted.sources, interfaces)
 
     @property
@@ -408,26 +415,31 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         return wanted, resolve_interfaces(named, wanted.family, wanted.address)
 
     def _forget_gone(self, group: IPAddress, wanted: tuple[Interface, ...]) -> None:
-        """Forget where the group was joined on devices that are gone: one that is made again has another index."""
+        """Forget where the group was joined on devices that are gone: one that is made again has another index.
+
+        But not what would be the last of the group: the call that follows says that this is gone.
+        """
         kept = {interface.index for interface in wanted}
         others = [member.interface for member in self.memberships if member.group == group]
         others = [interface for interface in others if interface.index not in kept]
-        if others:
+        if others[1:] or (wanted and others):
             present = {interface.index for interface in interfaces()}
-            if gone := [interface for interface in others if interface.index not in present]:
-                self._memberships.leave(group, (), gone)
+            gone = [interface for interface in others if interface.index not in present]
+            if wanted or len(gone) < len(others):
+                self._memberships.forget(group, gone)
 
     @contextmanager
     def _following(self, joins: Sequence[tuple[Group, Interface]] = ()) -> Iterator[None]:
         """Follow what changes within, whether or not that succeeds; meanwhile these joins are about to be made."""
-        self._pending += joins
+        call = object()
+        if joins:
+            self._pending[call] = joins
         try:
             if joins:
                 self._follow()
             yield
         finally:
-            for join in joins:
-                self._pending.remove(join)
+            self._pending.pop(call, None)
             self._follow()
 
     def _follow(self) -> None:
@@ -436,8 +448,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         if not self._binding.filters:
             return
         followed = None
-        while followed != (current := (self.memberships, tuple(self._pending))):
-            members, pending = followed = current
+        while followed != (current := (self.memberships, tuple(self._pending.copy().values()))):
+            followed = current
+            members, pending = current[0], tuple(chain.from_iterable(current[1]))
             entries = {(to_mapped(member.group), member.interface.index) for member in members}
             entries |= {(to_mapped(group.address), interface.index) for group, interface in pending}
             self._set_filter(entries)
@@ -573,9 +586,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
     def _end(self) -> None:
         """With a last look at the drops, if the socket is still there."""
-        with self._drops_lock, suppress(OSError):
-            self._note_drops()
-        super()._end()
+        with self._drops_lock:  # until nobody looks any more, or a look would be at another's descriptor
+            with suppress(OSError):
+                self._note_drops()
+            super()._end()
 
 
 def _read_groups(

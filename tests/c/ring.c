@@ -465,6 +465,28 @@ static void child_touches_nothing(void)
     }
 }
 
+static void read_after_the_other_fork(void *argument)
+{
+    forked *shared = argument;
+    CHECK(mcf_ring_after_fork(shared->ring) == 0);
+    CHECK(first_number(shared->held) == 7);
+    mcf_ring_close(shared->ring);
+}
+
+static void two_threads_fork_at_once(void)
+{
+    forked shared = {.ring = open_ring(PAGE, BLOCKS)};
+    send_number(7);
+    shared.held = wait_for_block(shared.ring);
+    mcf_ring_before_fork(shared.ring);
+    mcf_ring_before_fork(shared.ring);
+    mcf_ring_in_parent(shared.ring); /* of the one that is done */
+    mcf_ring_release(shared.held);
+    in_child(read_after_the_other_fork, &shared, NULL);
+    mcf_ring_in_parent(shared.ring);
+    mcf_ring_close(shared.ring);
+}
+
 /* Bytes of address space. */
 static long mapped(void)
 {
@@ -649,6 +671,7 @@ int main(void)
     views_outlive_the_ring();
     filter_is_replaced();
     child_touches_nothing();
+    two_threads_fork_at_once();
     closed_between_the_hooks_of_a_fork();
     refusals();
     threads_release();
