@@ -224,7 +224,7 @@ def test_no_waiting_means_a_bounded_look_at_foreign_traffic(flooded: Receiver) -
 
 
 def test_joins_in_two_threads_do_not_take_each_others_place(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first ends while the second compares what is about to be joined, which is Python code where the GIL may go."""
+    """The first ends while the second compares what is about to be joined: in Python code, where the GIL may go."""
     join, equal = Memberships.join, IPv4Address.__eq__
     first_is_about_to, first_may, first_is_done = threading.Event(), threading.Event(), threading.Event()
     second_has_joined = False
