@@ -324,7 +324,7 @@ def test_a_join_on_all_interfaces_adds_what_is_new_and_may_be_repeated(lan: Lan)
 
 
 @families
-def test_a_block_is_made_on_the_interfaces_that_are_left(lan: Lan, family: Family) -> None:
+def test_a_block_is_made_where_the_interface_is_not_deleted(lan: Lan, family: Family) -> None:
     namespace, there = lan.receiver.namespace, lan.receiver.index
     one, two = ("10.0.0.1", "10.0.0.2") if family is V4 else ("fd00::1", "fd00::2")
     with namespace:
@@ -341,7 +341,7 @@ def test_a_block_is_made_on_the_interfaces_that_are_left(lan: Lan, family: Famil
 
 
 @families
-def test_a_block_on_an_interface_that_is_left_forgets_the_others(lan: Lan, family: Family) -> None:
+def test_a_block_forgets_other_interfaces_that_are_deleted(lan: Lan, family: Family) -> None:
     namespace, there = lan.receiver.namespace, lan.receiver.index
     one = "10.0.0.1" if family is V4 else "fd00::1"
     with namespace:
@@ -352,7 +352,7 @@ def test_a_block_on_an_interface_that_is_left_forgets_the_others(lan: Lan, famil
             assert [joined.interface.index for joined in receiver.memberships] == [there]
 
 
-def test_a_join_beside_another_that_forgets_the_same_interface(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_join_beside_one_that_forgets_the_same_deleted_interface(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
     namespace, there = lan.receiver.namespace, lan.receiver.index
     with namespace:
         index = _made(namespace, "new")

@@ -60,7 +60,7 @@ def test_a_long_batch_needs_no_gil(loopback: netlab.Link, engine: str, make: Cal
     ],
     ids=["list", "long payloads", "bytearrays", "a shorter last one", "one", "rows", "four trains", "a list of four"],
 )
-def test_few_trains_of_payloads_keep_the_gil(loopback: netlab.Link, payloads: Any) -> None:
+def test_a_train_or_a_few_keep_the_gil(loopback: netlab.Link, payloads: Any) -> None:
     with Sender(at(V4.group, loopback), segment=True, send_buffer=1 << 20) as sender:
         # The first finds out what the way takes.
         assert calls_before_another_thread(lambda: sender.send_batch(payloads), 200) == 200
@@ -136,7 +136,7 @@ def test_a_train_it_is_not_with_payloads_of_different_sizes(loopback: netlab.Lin
 @needs_gil
 @pytest.mark.usefixtures("never_switching")
 @pytest.mark.parametrize("shape", [(513, 100), (512, 520)], ids=["datagrams", "bytes"])
-def test_more_than_four_trains_let_go_of_the_gil(loopback: netlab.Link, shape: tuple[int, int]) -> None:
+def test_a_train_more_than_four_lets_go_of_the_gil(loopback: netlab.Link, shape: tuple[int, int]) -> None:
     rows = np.zeros(shape, "u1")
     with Sender(at(V4.group, loopback), segment=True, send_buffer=4 << 20) as sender:
         assert calls_before_another_thread(lambda: sender.send_batch(rows), 200) < 200
