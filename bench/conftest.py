@@ -11,7 +11,7 @@ import pytest
 
 from bench import charts, machine
 from bench.namespace import enter_private_network
-from bench.report import PART, RESULTS, Results, print_table
+from bench.report import PART, RESULTS, Results, is_whole, print_table
 from bench.rig import Rig
 
 if TYPE_CHECKING:
@@ -51,11 +51,6 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
     items[0].config.stash[_LEFT_OUT] = True
 
 
-def _is_whole(config: pytest.Config, exitstatus: int) -> bool:
-    everything = [Path(argument).resolve() for argument in config.args] == [Path(__file__).parent]
-    return exitstatus == pytest.ExitCode.OK and everything and not config.stash.get(_LEFT_OUT, False)
-
-
 def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
     if _RIG not in config.stash or not (rig := config.stash[_RIG]).rows:
         return
@@ -66,7 +61,7 @@ def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
             charts.draw(results, Path(directory))
         return
     print_table(rig.rows)
-    kept = RESULTS if _is_whole(config, exitstatus) else PART
+    kept = RESULTS if is_whole(config.args, exitstatus, left_out=config.stash.get(_LEFT_OUT, False)) else PART
     results.save(kept)
     for file in (kept, *charts.draw(results, kept.parent)):
         print(file)

@@ -83,6 +83,12 @@ class Results:
         return cls(kept["machine"], kept["missing"], [Row(**row) for row in kept["rows"]])
 
 
+def is_whole(arguments: Sequence[str], exitstatus: int, *, left_out: bool) -> bool:
+    """Whether a session of pytest with these files ran all benchmarks, and all passed."""
+    everything = [Path(argument).resolve() for argument in arguments] == [Path(__file__).parent]
+    return everything and exitstatus == 0 and not left_out
+
+
 # How works are named, in the order in which they are shown.
 WORKS = (
     "recv",

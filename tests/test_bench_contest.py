@@ -11,6 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))  # `python -m pytest` has it there, `pytest` has not
 from bench.contest import LostDatagramsError, Record, Turn, compete
+from bench.report import is_whole
 from bench.targets import Target, judge
 
 if TYPE_CHECKING:
@@ -146,3 +147,32 @@ def test_the_target_of_a_contestant_is_that_of_its_work() -> None:
     records = {"batch64-socket": record(100.0), "batch64-c": record(95.9)}
     verdicts = [judge(work, "batch64-socket", records) for work in ("recv-v4-64B", "recv-v4-256B", "recv-v6")]
     assert [verdict and verdict.reached for verdict in verdicts] == [True, False, None]
+
+
+@pytest.mark.parametrize(
+    ("target", "figure"),
+    [
+        (Target("rate", "limit", at_least=0.5), "0.5 (0.4 to 0.8)"),
+        (Target("cost", "limit", at_most=2), "2 (1.25 to 2.5)"),
+        (Target("absolute", at_most=20), "20.0 ns"),
+    ],
+)
+def test_a_ratio_shows_between_what_half_of_the_rounds_lie(target: Target, figure: str) -> None:
+    records = {"own": record(10.0, 12.5, 20.0, 25.0, 40.0), "limit": record(*[10.0] * 5)}
+    assert target.judge("own", records).figure == figure
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left_out", "exitstatus", "whole"),
+    [
+        (["bench"], False, 0, True),
+        (["bench"], True, 0, False),
+        (["bench/test_send.py"], False, 0, False),
+        (["bench"], False, 1, False),
+    ],
+)
+def test_only_a_whole_run_that_passed_is_one_to_write_of(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], left_out: bool, exitstatus: int, whole: bool
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
+    assert is_whole(arguments, exitstatus, left_out=left_out) is whole
