@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from netlab import loopback as loopback_of
+from netlab import wait_until
 from receivelab import (
     FAMILIES,
     PORT,
+    TIMEOUT,
     V4,
     V6,
     Family,
@@ -292,6 +295,8 @@ def _made(namespace: Namespace, name: str) -> int:
         (index,) = namespace.ip.link_lookup(ifname=each)
         namespace.ip.link("set", index=index, state="up")
     namespace.ip.addr("add", index=index, address="10.99.1.1", prefixlen=24)
+    # Of IPv6 the kernel gives it an address when the link is there.
+    wait_until(lambda: index in {found.index for found in resolve_interfaces("all", socket.AF_INET6)}, TIMEOUT)
     return int(index)
 
 
@@ -347,6 +352,7 @@ def test_a_block_forgets_other_interfaces_that_are_deleted(lan: Lan, family: Fam
     with namespace:
         index = _made(namespace, "new")
         with Receiver(family.group, port=PORT, interface="all", bind="any") as receiver:
+            assert len(receiver.memberships) > 1
             namespace.ip.link("del", index=index)
             receiver.block(family.group, one, interface=lan.receiver.name)
             assert [joined.interface.index for joined in receiver.memberships] == [there]
