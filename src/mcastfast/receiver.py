@@ -432,10 +432,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     def _following(self, joins: Sequence[tuple[Group, Interface]] = ()) -> Iterator[None]:
         """Follow what changes within, whether or not that succeeds; meanwhile these joins are about to be made."""
         call = object()
-        if joins:
-            self._pending[call] = joins
         try:
             if joins:
+                self._pending[call] = joins
                 self._follow()
             yield
         finally:
