@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.benchmark(timer=replayed_time), pytest.mark.timeout(300)]
 
 SIZE = 256
-ROUNDS = 3 * OPENINGS
+ROUNDS = 6 * OPENINGS
 GROUPS = ("239.1.2.3", "239.1.2.4")
 NAMES = [*WAYS, *(["sockperf"] if sockperf.PATH else [])]
 
