@@ -32,7 +32,7 @@ _IP_PKTINFO = 8
 _IP_MULTICAST_ALL = 49
 _SO_TIMESTAMPNS = 35
 _SO_RXQ_OVFL = 40
-_UDP_SEGMENT = 103
+UDP_SEGMENT = 103
 _UDP_GRO = 104
 
 
@@ -121,7 +121,7 @@ class Feed:
         comes by one would do so in every turn: what is sent in a turn is a whole number of pages.
         """
         size = 64 * self._random.randrange(1, 32)
-        self._aside.sendmsg([bytes(2 * size)], [(socket.IPPROTO_UDP, _UDP_SEGMENT, struct.pack("=H", size))])
+        self._aside.sendmsg([bytes(2 * size)], [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("=H", size))])
         self._aside.recv(2 * size)
 
     @property

@@ -24,7 +24,7 @@ from bench import elsewhere, spead
 from bench.climit import LARGEST_TRAIN, SLOT_SIZE, SLOTS
 from bench.contest import Contestant, Turn
 from bench.drains import TIMED_DRAINS
-from bench.feed import Feed
+from bench.feed import UDP_SEGMENT, Feed
 from bench.loops import Move, batches_sent, distinct_payloads, each
 from bench.peers import SENDING, available
 from bench.rig import DEEPEST_QUEUE, OPENINGS, replayed_time
@@ -44,7 +44,6 @@ pytestmark = pytest.mark.benchmark(timer=replayed_time)
 
 ROUNDS = 75
 MOST_SEGMENTS = 128  # since Linux 6.9
-_UDP_SEGMENT = 103
 
 
 @cache
@@ -100,7 +99,7 @@ def _socket_send(rig: Rig, stack: ExitStack, feed: Feed, depth: int) -> Move:
 
 def _parts(feed: Feed) -> list[list[bytes]]:
     """The payloads of one batch by trains, which the socket is told to cut."""
-    feed.sender.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, feed.size)
+    feed.sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, feed.size)
     payloads, train = distinct_payloads(feed.size), LARGEST_TRAIN // feed.size
     return [payloads[first : first + train] for first in range(0, SLOTS, train)]
 

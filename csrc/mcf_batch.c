@@ -6,15 +6,14 @@
 
 #include "mcf_pool.h"
 
-enum { ALIGNMENT = 64 }; /* a cache line: no column shares one with its neighbour */
-
 /* Where in its cache line the data begins. Processors of AMD's since Zen 3 take up to thirty times as long for a copy
  * by rep movsb, which is how the kernel copies, when it goes 1 to 31 bytes behind where it comes from, both modulo
  * 4096. In the kernel a datagram's headers begin with a line, or 2 bytes into it, and its payload some 42 to 62 bytes
  * behind. */
 enum { DATA_OFFSET = 32 };
 
-/* Hands out aligned pieces of one block. With base NULL it only adds up the size. */
+/* Hands out pieces of one block, none of which shares a cache line with its neighbour. With base NULL it only adds up
+ * the size. */
 typedef struct {
     uint8_t *base;
     size_t size;
@@ -22,7 +21,7 @@ typedef struct {
 
 static void *carve(carver *block, size_t size)
 {
-    size_t at = (block->size + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1);
+    size_t at = (block->size + MCF_CACHE_LINE - 1) & ~(size_t)(MCF_CACHE_LINE - 1);
     block->size = at + size;
     return block->base ? block->base + at : NULL;
 }
@@ -54,14 +53,14 @@ static size_t block_size(uint32_t rows, size_t data_size)
     mcf_arena measured = {.rows = rows};
     carver block = {NULL, sizeof measured};
     lay_out(&measured, &block, data_size);
-    return block.size + ALIGNMENT;
+    return block.size + MCF_CACHE_LINE;
 }
 
 /* Makes an arena of zeroed memory, as much as mcf_arena_size says. The header lies at the first aligned address; the
  * word before it remembers what is to be freed with the arena. */
 static mcf_arena *furnish(uint8_t *start, void *to_free, uint32_t rows, size_t data_size)
 {
-    uintptr_t aligned = ((uintptr_t)start + sizeof(void *) + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
+    uintptr_t aligned = ((uintptr_t)start + sizeof(void *) + MCF_CACHE_LINE - 1) & ~(uintptr_t)(MCF_CACHE_LINE - 1);
     ((void **)aligned)[-1] = to_free;
     mcf_arena *arena = (mcf_arena *)aligned;
     carver block = {(uint8_t *)aligned, sizeof *arena};

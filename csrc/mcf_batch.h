@@ -7,7 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { MCF_MAX_BATCH = 1024 }; /* datagrams in one system call (UIO_MAXIOV) */
+enum {
+    MCF_MAX_BATCH = 1024, /* datagrams in one system call (UIO_MAXIOV) */
+    MCF_CACHE_LINE = 64,  /* bytes */
+};
 
 /* Bits of the flags column. */
 enum {

@@ -18,7 +18,6 @@ enum {
     LARGEST_MESSAGE = 1 << 16, /* bytes; UDP's is 65,527 */
     CALM_CALLS = 8,            /* calls with messages below half of the place before it shrinks */
     SOCKET_LEVEL = 256,        /* bytes of control messages: timestamps, drops, mark, priority, wireless status */
-    ALIGNMENT = 64
 };
 
 /* receiver->vectors. What was fetched and is not delivered is messages[next] .. messages[end - 1], of the first of
@@ -55,7 +54,7 @@ static size_t control_size(const mcf_receiver *receiver)
 
 static uint32_t aligned(uint32_t length)
 {
-    return (length + ALIGNMENT - 1) & ~(ALIGNMENT - 1u);
+    return (length + MCF_CACHE_LINE - 1) & ~(MCF_CACHE_LINE - 1u);
 }
 
 /* Rows and memory for four trains of the largest kind, whatever batches are, and for 64 single datagrams. With twice as

@@ -12,8 +12,6 @@
 
 #include "linux/mcf_linux.h"
 
-enum { CACHE_LINE = 64 };
-
 struct mcf_trains {
     size_t last_size;  /* of the segments of the first train of the last call */
     uint32_t repeated; /* and in how many calls in a row it was the same */
@@ -28,7 +26,7 @@ struct mcf_trains {
         struct cmsghdr header;
         uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
     } control[MCF_MOST_TRAINS];
-    uint8_t room[CACHE_LINE + MCF_LARGEST_TRAIN];
+    uint8_t room[MCF_CACHE_LINE + MCF_LARGEST_TRAIN];
 };
 static_assert(sizeof(struct mcf_trains) <= MCF_TRAINS_SIZE, "the owner has as much");
 
@@ -96,7 +94,7 @@ void mcf_prepare_trains(mcf_sender *sender, mcf_trains *trains)
     sender->most_segments = MCF_MOST_SEGMENTS;
     sender->largest_staged = LARGEST_COPY;
     /* Sizes that are multiples of a line keep what is copied on lines: mcf_batch.c says what could happen else. */
-    sender->staging = trains->room + (-(uintptr_t)trains->room & (CACHE_LINE - 1));
+    sender->staging = trains->room + (-(uintptr_t)trains->room & (MCF_CACHE_LINE - 1));
     sender->staging_size = MCF_LARGEST_TRAIN;
 }
 
