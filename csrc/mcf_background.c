@@ -9,12 +9,22 @@ enum {
     LEAST_ENTRIES = 1024,
     MOST_ENTRIES = 1 << 20,
     ERROR_PAUSE_NS = 10000000, /* between tries while an error is not taken */
-    CACHE_LINE = 64,
     IS_SIGNALLED = 1
 };
 
 /* What different threads write lies a cache line apart. */
-typedef uint8_t separator[CACHE_LINE];
+typedef uint8_t separator[MCF_CACHE_LINE];
+
+/* A batch or, without an arena, an error, whose code is in `row`. Until it is taken the thread may make a batch longer:
+ * how far it goes is in one word, its rows above the bytes of its data. */
+typedef struct {
+    mcf_arena *arena;
+    size_t data;
+    _Atomic uint64_t extent; /* 0 = an error, or taken */
+    uint32_t row;
+} entry;
+
+enum { ROWS_SHIFT = 32 };
 
 struct mcf_background {
     mcf_receiver *receiver;
@@ -23,7 +33,7 @@ struct mcf_background {
     int64_t delay;
     mcf_arena *spare; /* where datagrams go for which there is no room */
     size_t mask;
-    mcf_range *entries; /* mask + 1 of them: batches and, without an arena, errors: the code is in `row` */
+    entry *entries; /* mask + 1 of them */
     atomic_int is_stopping;
 
     separator before_written;
@@ -65,12 +75,50 @@ static int is_full(mcf_background *background)
     return written - background->known_taken >= background->mask;
 }
 
-static void push(mcf_background *background, const mcf_range *entry)
+static uint64_t extent(uint64_t rows, uint64_t data_size)
+{
+    return rows << ROWS_SHIFT | data_size; /* offsets of 32 bits reach all of an arena */
+}
+
+static void push(mcf_background *background, const mcf_range *range)
 {
     uint64_t written = atomic_load_explicit(&background->written, memory_order_relaxed);
-    background->entries[written & background->mask] = *entry;
+    entry *next = &background->entries[written & background->mask];
+    next->arena = range->arena;
+    next->data = range->data;
+    next->row = range->row;
+    atomic_store_explicit(&next->extent, extent(range->rows, range->data_size), memory_order_relaxed);
     atomic_store(&background->written, written + 1);
     announce(background, written + 1);
+}
+
+/* Counts the offsets of these rows from `shift` bytes further ahead. */
+static void shift_offsets(mcf_arena *arena, uint32_t row, uint32_t rows, uint32_t shift)
+{
+    for (uint32_t end = row + rows; row < end; row++)
+        arena->offsets[row] += shift;
+}
+
+/* Adds a batch to the one before it, if it lies right behind and that is not taken. Else datagrams that come one by one
+ * to a program that is busy would fill the queue while there is memory. */
+static int extend(mcf_background *background, const mcf_range *range)
+{
+    uint64_t written = atomic_load_explicit(&background->written, memory_order_relaxed);
+    entry *last = &background->entries[(written - 1) & background->mask];
+    uint64_t seen = atomic_load_explicit(&last->extent, memory_order_relaxed);
+    uint64_t rows = seen >> ROWS_SHIFT;
+    if (!rows || range->arena != last->arena || range->row != last->row + rows)
+        return 0;
+    size_t shift = range->data - last->data;
+    shift_offsets(range->arena, range->row, range->rows, (uint32_t)shift);
+    if (atomic_compare_exchange_strong_explicit(&last->extent, &seen,
+                                                extent(rows + range->rows, shift + range->data_size),
+                                                memory_order_release, memory_order_relaxed)) {
+        mcf_arena_release(range->arena);
+        return 1;
+    }
+    shift_offsets(range->arena, range->row, range->rows, -(uint32_t)shift);
+    return 0;
 }
 
 /* An error right behind one that nobody has taken adds nothing, and a socket that only fails must not keep the thread
@@ -130,7 +178,7 @@ static void run(void *argument)
             used = is_full(background) ? MCF_NO_ROOM : mcf_receive(background->receiver, MCF_UNTIL_READY, &got);
         if (used == MCF_NO_ROOM || used == -ENOMEM)
             used = make_do(background, &got);
-        if (used > 0)
+        if (used > 0 && !extend(background, &got))
             push(background, &got);
         else if (used < 0 && used != -EINTR && used != -ECANCELED)
             used = report(background, used);
@@ -152,7 +200,15 @@ static int advance(mcf_background *background)
     uint64_t taken = atomic_load_explicit(&background->taken, memory_order_relaxed);
     if (taken == atomic_load(&background->written))
         return 0;
-    background->front = background->entries[taken & background->mask];
+    entry *next = &background->entries[taken & background->mask];
+    uint64_t found = atomic_exchange_explicit(&next->extent, 0, memory_order_acquire);
+    background->front = (mcf_range){
+        .arena = next->arena,
+        .row = next->row,
+        .rows = (uint32_t)(found >> ROWS_SHIFT),
+        .data = next->data,
+        .data_size = (uint32_t)found,
+    };
     atomic_store_explicit(&background->taken, taken + 1, memory_order_release);
     return 1;
 }
@@ -195,9 +251,7 @@ static void append(mcf_background *background, uint32_t most, mcf_range *got)
         if (!is_whole)
             mcf_arena_retain(front->arena);
     } else {
-        uint32_t shift = (uint32_t)(front->data - got->data);
-        for (uint32_t row = front->row; row < front->row + count; row++)
-            front->arena->offsets[row] += shift;
+        shift_offsets(front->arena, front->row, count, (uint32_t)(front->data - got->data));
         got->rows += count;
         got->data_size = front->data + front->data_size - got->data;
         if (is_whole)
@@ -239,12 +293,13 @@ mcf_socket mcf_background_ready(const mcf_background *background)
 
 /* Its life */
 
-/* A queue that never fills before the memory is used up, within reason. */
+/* A queue that never fills before the memory is used up, within reason: batches of one arena lie apart only where a
+ * call brought something else as well. */
 static size_t entries_for(const mcf_receiver *receiver, const mcf_shape *shape)
 {
     uint64_t rows = mcf_pool_most(receiver->pool) * shape->rows;
     size_t entries = LEAST_ENTRIES;
-    while (entries <= rows && entries < MOST_ENTRIES)
+    while (entries <= rows / 2 && entries < MOST_ENTRIES)
         entries *= 2;
     return entries;
 }
