@@ -185,6 +185,31 @@ def test_fork_finds_what_is_open_while_threads_open_and_close(engine: str) -> No
         blocked.result()
 
 
+@pytest.mark.needs("packet_socket")
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer's allocator is not made for forks beside other threads")
+def test_fork_beside_rings_that_open_and_close(loopback: netlab.Link) -> None:
+    """What a fork does to a ring, close() and another fork do not do at the same time; a GIL sees to that by itself."""
+    done = threading.Event()
+
+    def open_and_close() -> None:
+        with (
+            Receiver(at(V4.group, loopback), engine="packet", ring="1 MiB") as receiver,
+            Sender(at(V4.group, loopback)) as sender,
+        ):
+            sender.send(b"held")
+            held = receiver.recv_batch(PATIENCE)
+            receiver.close()
+            assert set(held.payloads()) == {b"held"}
+
+    workers = [Worker(until(done, open_and_close)) for _ in range(3)]
+    workers += [Worker(lambda: [in_child(lambda: None)() for _ in ROUNDS]) for _ in range(2)]
+    for worker in workers[3:]:
+        worker.result()
+    done.set()
+    for worker in workers[:3]:
+        worker.result()
+
+
 @pytest.mark.parametrize("name", [*ENGINES, pytest.param("packet", marks=pytest.mark.needs("packet_socket"))])
 def test_memberships_that_threads_change_while_it_receives(loopback: netlab.Link, name: str) -> None:
     """The group that stays joined loses nothing, whatever becomes of the others."""

@@ -21,7 +21,8 @@ def _renew_gates():
 cdef int _tell_gates(int moment) except -1:
     cdef Gate gate
     for gate in _open_gates():
-        gate._at_fork(moment)
+        with cython.critical_section(gate):  # a close in another thread, or another fork
+            gate._at_fork(moment)
     return 0
 
 
