@@ -45,6 +45,12 @@ def error_of(stderr: str) -> str:
         (("recv", GROUP, "--count", "0"), "recv: argument -c/--count: '0' is not a positive number"),
         (("recv", GROUP, "--duration", "never"), "recv: argument -t/--duration: 'never' is not a time in seconds"),
         (("recv", GROUP, "--buffer", "8X"), "recv: argument --buffer: '8X' is not a size in bytes"),
+        (("recv", GROUP, "-i", "lo", "--buffer", "4G"), "receive buffer must be from 1 to 2147483647"),
+        (("recv", GROUP, "-i", "lo", "--background", "9999999G"), "--background 10737417166258176 is more than this"),
+        (
+            ("recv", GROUP, "--output", ""),
+            "recv: argument -o/--output: it is empty: name a file, or - for standard out",
+        ),
         (("recv", GROUP, "--hex", "--json"), "recv: argument --json: not allowed with argument --hex"),
         (("recv", GROUP, "--engine", "warp"), "recv: argument --engine: invalid choice: 'warp'"),
         (("recv", "239.1.2:5000"), "group '239.1.2:5000': group address '239.1.2' is not an IPv4 or IPv6 address"),
@@ -159,14 +165,19 @@ def test_the_installed_command_is_the_module() -> None:
     assert (done.returncode, done.stderr) == (2, run(None, "recv").stderr)
 
 
-def test_nobody_reading_the_output_is_no_error() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nobody_reading_the_output_is_no_error(monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     reader, writer = os.pipe()
     os.close(reader)
-    with open(writer, "wb") as stdout:
+    with open(writer, "wb") as nowhere:
         done = subprocess.run(
-            [*COMMAND, "interfaces"], stdout=stdout, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False
+            [*COMMAND, "interfaces"], stdout=nowhere, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False
         )
-    assert (done.returncode, done.stderr) == (0, b"")
+        assert (done.returncode, done.stderr) == (0, b"")
+        for argument, code in (("interfaces", 0), ("fly", 2)):
+            ended = subprocess.run([*COMMAND, argument], stdout=nowhere, stderr=nowhere, timeout=TIMEOUT, check=False)
+            assert ended.returncode == code
 
 
 @pytest.mark.parametrize("stream", ["1", "2"])
@@ -177,11 +188,11 @@ def test_closed_stream_is_no_error(stream: str) -> None:
     assert done.stdout.startswith(b"INDEX") == (stream == "2")
 
 
-def test_full_disk_is_one_line() -> None:
+@pytest.mark.parametrize(("argument", "unbuffered"), [("interfaces", ""), ("interfaces", "1"), ("--help", "")])
+def test_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, argument: str, unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "wb") as stdout:
-        done = subprocess.run(
-            [*COMMAND, "interfaces"], stdout=stdout, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False
-        )
+        done = subprocess.run([*COMMAND, argument], stdout=stdout, stderr=subprocess.PIPE, timeout=TIMEOUT, check=False)
     assert (done.returncode, done.stderr) == (1, b"mcastfast: error: No space left on device\n")
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ("8MiB", 8 << 20),
         ("1.5k", 1536),
         ("1G", 1 << 30),
+        ("4G", 4 << 30),
     ],
 )
 def test_sizes_are_binary(text: str, value: int) -> None:
@@ -44,7 +45,9 @@ def test_times_are_in_seconds(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("parse", [arguments.size, arguments.count, arguments.rate, arguments.seconds])
-@pytest.mark.parametrize("text", ["", "0", "-1", "k", "nan", "inf", "1e99", "8X", "1 M", "٣x"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "k", "nan", "inf", "1e99", "8X", "1 M", "٣x", pytest.param(5000 * "9", id="long")]
+)
 def test_what_is_no_value_is_refused(parse: Callable[[str], object], text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"is not a "):
         parse(text)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from mcastfast import __version__
 from mcastfast.commands import bench, groups, interfaces, recv, relay, selftest, send
 from mcastfast.commands.arguments import HelpFormatter
-from mcastfast.commands.output import forget, print_error
+from mcastfast.commands.output import print_error, settle_standard_streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +62,10 @@ class _Parser(argparse.ArgumentParser):
         print_error(f"{command}: {message}" if command else message, [f"see {self.prog} --help"])
         self.exit(USAGE)
 
+    def exit(self, status: int = DONE, message: str | None = None) -> NoReturn:
+        sys.stdout.flush()
+        super().exit(status, message)
+
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line; what it yields has `run`, the command's function."""
@@ -85,24 +89,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit for --help, --version and wrong usage, as argparse does.
     """
     _replace_closed_streams()
+    try:
+        return _run(argv)
+    except BrokenPipeError:
+        return DONE
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        return FAILED
+    except (ValueError, TypeError) as error:
+        _report_exception(error)
+        return USAGE
+    except (OSError, NotImplementedError, BufferError, MemoryError) as error:
+        _report_exception(error)
+        return FAILED
+    finally:
+        settle_standard_streams()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     args = make_parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        try:
-            code: int = args.run(args)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            forget(sys.stdout)
-            return DONE
-        except KeyboardInterrupt:
-            print_error("interrupted")
-            return FAILED
-        except (ValueError, TypeError) as error:
-            _report_exception(error)
-            return USAGE
-        except (OSError, NotImplementedError, BufferError, MemoryError) as error:
-            _report_exception(error)
-            return FAILED
+        code: int = args.run(args)
+    sys.stdout.flush()
     return code
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcastfast import ENGINES
 from mcastfast.binding import BIND_MODES
 from mcastfast.rate import COUNTS, Rate
+from mcastfast.sizes import MOST_DIGITS
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -160,7 +162,7 @@ def add_rate_options(parser: argparse.ArgumentParser) -> None:
 def count(text: str) -> int:
     """A positive whole number, such as 1000 or 10k (thousands)."""
     match = re.fullmatch(r"(\d+)([kmg]?)", text.replace(",", ""), re.IGNORECASE)
-    number = int(match[1]) * _DECIMAL[match[2].lower()] if match else 0
+    number = int(match[1]) * _DECIMAL[match[2].lower()] if match and len(match[1]) <= MOST_DIGITS else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number, such as 1000 or 10k")
     return number
@@ -178,12 +180,19 @@ def seconds(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes, such as 1316, 64K or 8M, where K is 1024."""
+    """Bytes, such as 1316, 64K or 8M, where K is 1024. How much is too much is for whoever needs it to say."""
     match = _SIZE.fullmatch(text)
-    number = int(float(match[1]) * _BINARY[match[2].lower()]) if match else 0
-    if not 1 <= number < 2**31:
+    number = int(Fraction(match[1]) * _BINARY[match[2].lower()]) if match and len(match[1]) <= MOST_DIGITS else 0
+    if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 1316, 64K or 8M")
     return number
+
+
+def file(text: str) -> str:
+    """The name of a file."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: name a file, or - for standard output")
+    return text
 
 
 def rate(text: str) -> Rate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,8 +42,30 @@ def print_json(value: object) -> None:
 
 
 def print_error(message: str, hints: Iterable[str] = ()) -> None:
-    """Say on standard error what went wrong, in a line, and below it a line for each hint."""
-    print(f"mcastfast: error: {message}", *(f"  {hint}" for hint in hints), sep="\n", file=sys.stderr)
+    """Say on standard error what went wrong, in a line, and below it a line for each hint, if anybody reads it."""
+    with suppress(OSError):
+        print(f"mcastfast: error: {message}", *(f"  {hint}" for hint in hints), sep="\n", file=sys.stderr)
+
+
+def reopen_stdout(*, is_text: bool) -> IO[Any]:
+    """Standard output as a stream of its own, for data: one that writes all, in pieces if need be, or raises.
+
+    The process' own is not that under PYTHONUNBUFFERED: what a pipe takes but a part of, since a signal came, is cut.
+    """
+    sys.stdout.flush()
+    if not is_text:
+        return open(sys.stdout.fileno(), "wb", closefd=False)
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    return open(sys.stdout.fileno(), "w", encoding=encoding, errors=errors, closefd=False)
+
+
+def settle_standard_streams() -> None:
+    """Lose what standard output and error do not take: Python would try again at its end, and give 120 for a code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            forget(stream)
 
 
 def forget(stream: IO[Any]) -> None:
