@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from clilab import run, running
+from clilab import TIMEOUT, run, running
 
 from mcastfast import Receiver, interfaces
 from mcastfast.commands import bench_sender
@@ -16,6 +18,8 @@ from mcastfast.commands.bench_methods import METHODS, open_socket
 from mcastfast.commands.bench_runs import Live
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from netlab import Lan, Namespace
 
 pytestmark = pytest.mark.needs("namespaces")
@@ -80,6 +84,17 @@ def test_loopback_that_is_down_is_a_failure(namespace: Namespace) -> None:
     result = run(namespace, "bench")
     assert (result.code, result.stdout) == (1, b"")
     assert result.stderr.splitlines()[-1].startswith("mcastfast: error: no loopback interface is up")
+
+
+def test_nothing_is_imported_from_the_folder_that_the_user_is_in(
+    namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-P", "-m", "mcastfast", "bench", "--count", "100", "--quiet"]  # as the installed one
+    with namespace:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_interrupted_it_is_not_done(namespace: Namespace) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,7 @@ from mcastfast import Sender, interfaces
 from mcastfast.commands.silence import count_reverse_path_drops
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from clilab import Running
     from netlab import Lan, Lan3
 
 pytestmark = pytest.mark.needs("namespaces")
@@ -164,22 +164,25 @@ def test_silence_is_told_with_the_sources_that_are_let_through(lan: Lan) -> None
     assert "  239.1.2.3 is taken from 10.0.0.7, 10.0.0.8 alone\n" in silence(lan, "-s", "10.0.0.7", "-s", "10.0.0.8")
 
 
-def test_silence_is_told_with_what_the_reverse_path_check_dropped(lan: Lan) -> None:
+@pytest.mark.parametrize("by", ["socket", pytest.param("packet", marks=pytest.mark.needs("packet_socket"))])
+def test_silence_is_told_with_what_the_reverse_path_check_dropped(lan: Lan, by: str) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--engine", by)
     stranger = "192.0.2.7"  # to which the receiver has no route
     with lan.receiver.namespace, open(f"/proc/sys/net/ipv4/conf/{lan.receiver.name}/rp_filter", "w") as file:
         file.write("2")
     lan.sender.namespace.ip.addr("add", index=lan.sender.index, address=stranger, prefixlen=24)
     with (
-        running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, until="joined") as command,
+        running(lan.receiver.namespace, *args, until="joined") as command,
         lan.sender.namespace,
-        Sender(GROUP, interface=lan.sender.name, local=stranger) as sender,
+        Sender("239.1.2.3:6000", interface=lan.sender.name, local=stranger) as sender,
     ):
         for _ in range(3):
             sender.send(b"x")
         with lan.receiver.namespace:
             wait_until(lambda: count_reverse_path_drops() == 3)
         result = command.finish(signal.SIGINT)
-    assert "  dropped meanwhile by the reverse-path check, on all interfaces: 3\n" in result.stderr
+    said = "  dropped meanwhile by the reverse-path check, on all interfaces: 3\n" in result.stderr
+    assert said == ("(rp_filter, 2 in effect)" in result.stderr) == (by == "socket")  # a ring comes before the check
 
 
 def test_options_may_stand_between_groups(lan: Lan) -> None:
@@ -287,3 +290,71 @@ def test_what_a_reader_takes_a_moment_after_the_signal_is_whole(lan: Lan) -> Non
     assert received
     assert len(result.stdout) == int(received[1]) * 1400
     assert (result.code, "not written" in result.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_no_line_is_cut_by_a_signal(lan: Lan, monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--json", "--max-datagram", "4000")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, [bytes(4000)] * 40)
+        wait_until(is_in(command, "pipe_write"))
+        result = command.finish(signal.SIGINT)
+    assert {json.loads(line)["length"] for line in result.text.splitlines()} == {4000}
+    assert result.stderr.count(f"received {len(result.text.splitlines())} datagrams, ") == 1
+
+
+def test_duration_ends_the_write_to_a_reader_that_stalls(lan: Lan) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "-o", "-", "-t", "0.5")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, [bytes(1400)] * 100)
+        assert command.process.wait(TIMEOUT) == 0  # nobody has read the pipe
+        assert re.search(r"^received \d+ datagrams?, .*\n.*, not written [1-9]", command.finish().stderr, re.MULTILINE)
+
+
+def fill_memory(lan: Lan, command: Running, count: int) -> None:
+    """Send as many datagrams of 1400 bytes, and wait until the thread that receives has them in memory."""
+    for _ in range(count // 50):
+        send(lan, [bytes(1400)] * 50)
+        wait_until(lambda: queued(command) == 0)
+    wait_until(is_in(command, "pipe_write"))
+
+
+def queued(command: Running) -> int:
+    """Bytes that the kernel holds for the sockets of the command's namespace."""
+    rows = Path(f"/proc/{command.process.pid}/net/udp").read_text(encoding="ascii").splitlines()[1:]
+    return sum(int(row.split()[4].partition(":")[2], 16) for row in rows)
+
+
+def test_what_is_in_memory_at_the_end_is_written(lan: Lan) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--background", "16M", "-o", "-")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        fill_memory(lan, command, 1000)
+        result = command.finish(signal.SIGINT)
+    assert (result.code, len(result.stdout)) == (0, 1000 * 1400)
+    assert re.search(r"^received 1,000 datagrams, ", result.stderr, re.MULTILINE)
+    assert result.stderr.endswith("kernel drops 0, foreign 0, truncated 0\n")
+
+
+def test_what_is_in_memory_and_finds_no_reader_is_told(lan: Lan) -> None:
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--background", "16M", "-o", "-")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        fill_memory(lan, command, 1000)
+        command.process.send_signal(signal.SIGTERM)
+        assert command.process.wait(TIMEOUT) == 0
+        result = command.finish()
+    found = re.search(r"^received 1,000 datagrams, .*\n.*, not written ([\d,]+)\n", result.stderr, re.MULTILINE)
+    assert found
+    written = 1000 - int(found[1].replace(",", ""))
+    assert 0 <= len(result.stdout) - written * 1400 < 64 * 1400  # of the batch in hand a part came
+
+
+def test_a_signal_that_is_ignored_stays_so(lan: Lan) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what it starts inherits that, as from a shell's `&`
+    try:
+        with running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, until="joined") as command:
+            status = Path(f"/proc/{command.process.pid}/status").read_text(encoding="ascii")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    ignored = int(re.findall(r"^SigIgn:\s+(\w+)", status, re.MULTILINE)[0], 16)
+    assert ignored & 1 << signal.SIGINT - 1

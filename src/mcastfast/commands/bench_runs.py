@@ -66,9 +66,10 @@ class SenderProcess:
 
     def __init__(self, setting: Setting) -> None:
         module = "mcastfast.commands.bench_sender"
-        # Its own session: Ctrl-C is for this process, and the end of its input ends that one.
+        # -P: nothing is imported from the folder that the user is in. Its own session: Ctrl-C is for this process, and
+        # the end of its input ends that one.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, setting.group, str(setting.size), setting.engine],
+            [sys.executable, "-P", "-m", module, setting.group, str(setting.size), setting.engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

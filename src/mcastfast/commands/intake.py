@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from mcastfast import Batch, BufferClampedWarning, Receiver, ReceiverStats
+from mcastfast import Batch, BufferClampedWarning, Receiver
 from mcastfast.buffers import set_buffer
+from mcastfast.commands.progress import Flow
+from mcastfast.commands.stopping import PATIENCE
 from mcastfast.options import RECEIVE_BUFFER
 
 if TYPE_CHECKING:
@@ -67,49 +69,89 @@ def open_bound(sock: socket.socket, args: argparse.Namespace) -> Receiver:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Intake:
-    """A receiver, what it was opened with, and after how many datagrams to end (None: never)."""
+    """A receiver, what it was opened with, and after how many datagrams to end (None: never).
+
+    With a thread that receives (`has_thread`) datagrams wait in memory: what counts as received is what came out of it.
+    """
 
     receiver: Receiver
     batch_size: int
     max_datagram: int
+    has_thread: bool
     count: int | None
+    _taken: int = field(default=0, init=False)
+    _taken_bytes: int = field(default=0, init=False)
+    _wanted: int | None = field(default=None, init=False)  # of what came, known from the end on
 
     @classmethod
     def of(cls, receiver: Receiver, args: argparse.Namespace) -> Self:
         """As the options say."""
-        return cls(receiver, args.batch_size, args.max_datagram, args.count)
+        return cls(receiver, args.batch_size, args.max_datagram, args.background is not None, args.count)
 
     def batches(self, stop: Stop, progress: Progress) -> Iterator[Batch]:
-        """Yield batches until `stop` or the count ends it, with exactly `count` datagrams; keep `progress` moving."""
-        left = self.count
-        while not stop.now and left != 0:
+        """Yield batches until `stop` or the count ends it, with exactly `count` datagrams; keep `progress` moving.
+
+        What waits in memory when `stop` comes is yielded too.
+        """
+        while self._taken != self.count and (not stop.now or self._waits_at_end()):
             try:
-                batch = self._receive(min(stop.wait, progress.wait), left)
+                batch = self._receive(PATIENCE if stop.now else min(stop.wait, progress.wait))
             except TimeoutError:
                 progress.tick(active=False)
                 continue
-            if left is not None:
-                left -= len(batch)
+            self._taken += len(batch)
+            if self.has_thread:
+                self._taken_bytes += sum(batch.lengths)
             yield batch
             del batch  # or it would hold its memory while the next is awaited
             progress.tick(active=True)
+        self._wanted = self._taken
 
-    def _receive(self, timeout: float, most: int | None) -> Batch:
-        """Up to `most` datagrams; those beyond stay in the socket."""
-        if most is None or most >= self.batch_size:
+    @property
+    def received(self) -> Flow:
+        """What was received, as the progress shows it."""
+        if self.has_thread:
+            return Flow("received", self._taken, self._taken_bytes)
+        stats = self.receiver.stats
+        return Flow("received", stats.datagrams, stats.bytes)
+
+    @property
+    def losses(self) -> tuple[tuple[str, int], ...]:
+        """What did not come through, or not yet, as the progress shows it."""
+        stats = self.receiver.stats
+        always = ("kernel drops", stats.kernel_drops), ("foreign", stats.foreign), ("truncated", stats.truncated)
+        further = (
+            ("in memory", self._waiting),
+            ("overrun", stats.overrun),
+            ("fragments", stats.fragments),
+            ("bad checksums", stats.bad_checksums),
+        )
+        return always + tuple(loss for loss in further if loss[1])
+
+    @property
+    def _waiting(self) -> int:
+        """How many datagrams wait in memory, of those that are wanted."""
+        if not self.has_thread:
+            return 0
+        wanted = self.receiver.stats.datagrams if self._wanted is None else self._wanted
+        return max(wanted - self._taken, 0)  # more are taken where the last batch has some that came after the end
+
+    def _waits_at_end(self) -> bool:
+        """Whether anything waits of what had come when this was first asked."""
+        if self._wanted is None:
+            self._wanted = self._taken + self._waiting
+        return self._waiting > 0
+
+    def _receive(self, timeout: float) -> Batch:
+        """Up to as many datagrams as the count still wants; those beyond stay where they are."""
+        most = self.batch_size if self.count is None else self.count - self._taken
+        if most >= self.batch_size:
             return self.receiver.recv_batch(timeout)
         batch = Batch(bytearray(most * self.max_datagram), max_datagram=self.max_datagram)
         self.receiver.recv_batch_into(batch, timeout)
         return batch
-
-
-def losses(stats: ReceiverStats) -> tuple[tuple[str, int], ...]:
-    """What did not come through, as the progress shows it."""
-    always = ("kernel drops", stats.kernel_drops), ("foreign", stats.foreign), ("truncated", stats.truncated)
-    further = ("overrun", stats.overrun), ("fragments", stats.fragments), ("bad checksums", stats.bad_checksums)
-    return always + tuple(loss for loss in further if loss[1])
 
 
 def describe_joins(receiver: Receiver) -> str:

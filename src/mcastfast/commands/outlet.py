@@ -43,14 +43,18 @@ class Outlet:
             time.sleep(min(delay - _OWN_WAIT, stop.wait, progress.wait))
             progress.tick(active=False)
 
-    def send(self, payloads: Sequence[bytes] | Batch, stop: Stop, progress: Progress) -> None:
+    def send(self, payloads: Sequence[bytes] | Batch, stop: Stop, progress: Progress, *, grace: float = 0.0) -> None:
         """Send all, what a full queue or buffer refuses again, until `stop`; keep `progress` moving.
 
-        skip_oversize leaves out what no datagram carries, and what is over the MTU of the path (Sender with
-        fragment=False). Any other OSError is raised.
+        grace: seconds that it may take nevertheless when `stop` has come. skip_oversize leaves out what no datagram
+        carries, and what is over the MTU of the path (Sender with fragment=False). Any other OSError is raised.
         """
         pending: Sequence[bytes] | Batch = payloads
+        deadline: float | None = None
         while pending:
+            if self.unsent:  # the end has come, and what came before has found no way out
+                self.unsent += len(pending)
+                return
             try:
                 self.sender.send_batch(pending)
                 return
@@ -67,8 +71,10 @@ class Outlet:
             progress.tick(active=sent > 0)
             self.await_turn(stop, progress)
             if stop.now:
-                self.unsent += len(pending)
-                return
+                deadline = deadline or time.monotonic() + grace
+                if time.monotonic() >= deadline:
+                    self.unsent += len(pending)
+                    return
 
     def losses(self) -> tuple[tuple[str, int], ...]:
         """What did not go out as it came, as the progress shows it."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mcastfast.commands import arguments
-from mcastfast.commands.intake import Intake, describe_joins, losses, open_groups
-from mcastfast.commands.output import forget
-from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
+from mcastfast.commands.intake import Intake, describe_joins, open_groups
+from mcastfast.commands.output import forget, reopen_stdout
+from mcastfast.commands.progress import Progress, Sample, announce, choose_display
 from mcastfast.commands.silence import count_reverse_path_drops, explain_silence
 from mcastfast.commands.stopping import Stop
 from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from mcastfast import Batch, Receiver
+    from mcastfast import Batch
     from mcastfast.commands.arguments import Subparsers
     from mcastfast.commands.writers import Writer
 
@@ -40,15 +40,17 @@ _DETAILS = """\
 Rate and losses go to standard error: live on a terminal, else a line a second.
   kernel drops       lost because the receive buffer was full: see --buffer
                      and --background
+  in memory          received by --background, and not yet written
   overrun            lost because the memory of --background was full
   foreign            came for another group or interface, and was left out
   truncated          longer than --max-datagram, and cut
   fragments          came in pieces, which --engine packet leaves out
   bad checksums      left out by --engine packet, elsewhere by the kernel
   not written        the last ones, which the output did not take, or not whole,
-                     within a second of Ctrl-C, as where nobody reads it
+                     for a second after the end, as where nobody reads it
 Counts of what an option brings are shown where they are not 0.
-Ctrl-C ends it with a summary and exit code 0.
+Ctrl-C ends it with a summary and exit code 0. What is in memory then is written
+first; a second Ctrl-C gives it up.
 The summary's rates are those from the first batch to the last, without what the
 first one brought.
 
@@ -70,7 +72,13 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--hex", action="store_true", help="show each datagram as a hex dump")
     output.add_argument("--json", action="store_true", help="write each datagram as a JSON object, one a line")
-    output.add_argument("-o", "--output", metavar="FILE", help="write the payloads, back to back; - is standard output")
+    output.add_argument(
+        "-o",
+        "--output",
+        type=arguments.file,
+        metavar="FILE",
+        help="write the payloads, back to back; - is standard output",
+    )
     arguments.add_end_options(parser)
     parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
     parser.add_argument(
@@ -104,9 +112,10 @@ def run(args: argparse.Namespace) -> int:
         output = _Output(kind, _open_output(args, stack, stop), stop) if kind else None
         announce(describe_joins(receiver), quiet=args.quiet)
         display = choose_display(quiet=args.quiet, data_on_stdout=output is not None and args.output in (None, "-"))
-        progress = stack.enter_context(Progress(lambda: _sample(receiver, output), display))
+        intake = Intake.of(receiver, args)
+        progress = stack.enter_context(Progress(lambda: _sample(intake, output), display))
         stop.end_after(args.duration)
-        for batch in Intake.of(receiver, args).batches(stop, progress):
+        for batch in intake.batches(stop, progress):
             if output:
                 output.write(batch)
     if not (args.quiet or receiver.stats.datagrams):
@@ -114,13 +123,14 @@ def run(args: argparse.Namespace) -> int:
             receiver,
             is_routed=args.interface is None and not any("%" in group for group in args.groups),
             reverse_path_drops=count_reverse_path_drops() - reverse_path_drops,
+            is_ring=args.engine == "packet",
         )
         print(*lines, sep="\n", file=sys.stderr)
     return 0
 
 
 class _Output:
-    """Where the data goes; `unwritten` counts the datagrams of a batch that was not written whole before the end."""
+    """Where the data goes; `unwritten` counts the datagrams that were not, or not whole."""
 
     def __init__(self, kind: Callable[[IO[Any]], Writer], stream: IO[Any], stop: Stop) -> None:
         self.unwritten = 0
@@ -129,16 +139,17 @@ class _Output:
         self._stop = stop
 
     def write(self, batch: Batch) -> None:
-        """Write a batch, unless its reader keeps that from its end when the command's has come."""
-        if not self._stop.finish(partial(self._writer.write, batch)):
+        """Write a batch, unless its reader keeps that, or one before, from its end when the command's has come."""
+        if self.unwritten:
             self.unwritten += len(batch)
+        elif not self._stop.finish(partial(self._writer.write, batch)):
+            self.unwritten = len(batch)
             forget(self._stream)
 
 
-def _sample(receiver: Receiver, output: _Output | None) -> Sample:
-    stats = receiver.stats
+def _sample(intake: Intake, output: _Output | None) -> Sample:
     unwritten = (("not written", output.unwritten),) if output and output.unwritten else ()
-    return Sample((Flow("received", stats.datagrams, stats.bytes),), losses(stats) + unwritten)
+    return Sample((intake.received,), intake.losses + unwritten)
 
 
 def _choose_writer(args: argparse.Namespace) -> type[HexWriter | JsonWriter | PayloadWriter] | None:
@@ -146,13 +157,13 @@ def _choose_writer(args: argparse.Namespace) -> type[HexWriter | JsonWriter | Pa
         return HexWriter
     if args.json:
         return JsonWriter
-    return PayloadWriter if args.output else None
+    return PayloadWriter if args.output is not None else None
 
 
 def _open_output(args: argparse.Namespace, stack: contextlib.ExitStack, stop: Stop) -> IO[Any]:
     """The stream that was asked for; a named pipe is waited for until somebody reads it, or `stop`."""
     if args.output in (None, "-"):
-        return sys.stdout.buffer if args.output else sys.stdout
+        return stack.enter_context(reopen_stdout(is_text=args.output is None))
     nowhere: IO[Any] = io.BytesIO()
     file = stop.interruptibly(lambda: Path(args.output).open("wb"), nowhere)  # noqa: SIM115 # the stack closes it
     return stack.enter_context(file)

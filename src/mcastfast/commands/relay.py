@@ -10,10 +10,10 @@ from mcastfast import interfaces
 from mcastfast.address import unmapped
 from mcastfast.commands import arguments
 from mcastfast.commands.endpoints import open_receiver, open_sender
-from mcastfast.commands.intake import Intake, describe_joins, losses
+from mcastfast.commands.intake import Intake, describe_joins
 from mcastfast.commands.outlet import Outlet
 from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
-from mcastfast.commands.stopping import Stop
+from mcastfast.commands.stopping import GRACE, Stop
 
 if TYPE_CHECKING:
     import argparse
@@ -30,6 +30,7 @@ host:port ([fd00::7]:port). FROM may be :port, any IPv4 address of this host.
 
 Payloads pass unchanged and in order; source address and TTL become new.
   kernel drops        lost because the receive buffer was full: see --buffer
+  in memory           received by --background, and not yet sent
   overrun             lost because the memory of --background was full
   foreign             came for another group or interface, and was left out
   truncated           longer than --max-datagram, and cut
@@ -39,8 +40,9 @@ Payloads pass unchanged and in order; source address and TTL become new.
                       MTU (--no-fragment), and left out
   late errors         reported by the network as undeliverable, as when nobody
                       listens at a unicast TO
-  not sent            received, but the way out did not take it before the end
-Ctrl-C ends it with a summary and exit code 0.
+  not sent            received, but the way out did not take it for a second
+                      after the end
+Ctrl-C ends it with a summary and exit code 0, after what is in memory then.
 The summary's rates are those from the first batch to the last, without what the
 first one brought.
 
@@ -91,10 +93,11 @@ def run(args: argparse.Namespace) -> int:
         _refuse_circle(receiver, sender)
         outlet = Outlet(sender, skip_oversize=True)
         announce(f"{describe_joins(receiver)}\nsending to {sender}", quiet=args.quiet)
-        progress = stack.enter_context(Progress(lambda: _sample(receiver, outlet), choose_display(quiet=args.quiet)))
+        intake = Intake.of(receiver, args)
+        progress = stack.enter_context(Progress(lambda: _sample(intake, outlet), choose_display(quiet=args.quiet)))
         stop.end_after(args.duration)
-        for batch in Intake.of(receiver, args).batches(stop, progress):
-            outlet.send(batch, stop, progress)
+        for batch in intake.batches(stop, progress):
+            outlet.send(batch, stop, progress, grace=GRACE)
     return 0
 
 
@@ -128,9 +131,6 @@ def _is_here(host: IPv4Address | IPv6Address, zone: int = 0) -> bool:
     )
 
 
-def _sample(receiver: Receiver, outlet: Outlet) -> Sample:
-    received, sent = receiver.stats, outlet.sender.stats
-    return Sample(
-        (Flow("received", received.datagrams, received.bytes), Flow("sent", sent.datagrams, sent.bytes)),
-        losses(received) + outlet.losses(),
-    )
+def _sample(intake: Intake, outlet: Outlet) -> Sample:
+    sent = outlet.sender.stats
+    return Sample((intake.received, Flow("sent", sent.datagrams, sent.bytes)), intake.losses + outlet.losses())

@@ -23,10 +23,13 @@ _DROPS = {
 }
 
 
-def explain_silence(receiver: Receiver, *, is_routed: bool, reverse_path_drops: int) -> Iterator[str]:
+def explain_silence(
+    receiver: Receiver, *, is_routed: bool, reverse_path_drops: int, is_ring: bool = False
+) -> Iterator[str]:
     """Lines for a reader who expected datagrams.
 
     is_routed: nobody named an interface. reverse_path_drops: so many there have been since the receiver was opened.
+    is_ring: it takes what the link shows, before the reverse-path check.
     """
     yield "nothing came, and this is what is known about it:"
     present = {interface.index: interface for interface in interfaces()}
@@ -46,9 +49,9 @@ def explain_silence(receiver: Receiver, *, is_routed: bool, reverse_path_drops: 
             yield f"  {joined} is down"
         elif not interface.is_running:
             yield f"  {joined} has no carrier"
-        elif is_ipv4 and (setting := _reverse_path_filter(interface)) in _DROPS:
+        elif is_ipv4 and not is_ring and (setting := _reverse_path_filter(interface)) in _DROPS:
             yield f"  {joined} {_DROPS[setting]} (rp_filter, {setting} in effect)"
-    if reverse_path_drops:
+    if reverse_path_drops and not is_ring:
         yield f"  dropped meanwhile by the reverse-path check, on all interfaces: {reverse_path_drops:,}"
     yield f"  `mcastfast groups` shows what is joined, `tcpdump -ni NAME udp port {receiver.port}` what arrives"
     yield '  more is in the guide, "Why do I receive nothing?"'

@@ -17,7 +17,7 @@ T = TypeVar("T")
 PATIENCE = 0.1
 """Seconds that a command may wait at most before it looks whether it shall stop."""
 GRACE = 1.0
-"""Seconds that what was begun may take after a signal."""
+"""Seconds that what was begun may take after the end has come."""
 
 
 class Stop:
@@ -25,7 +25,7 @@ class Stop:
 
     A first signal only sets `requested`, so that what was received is also written, see finish(). A second one, or one
     that comes within interruptibly(), raises KeyboardInterrupt there. Handlers are set while the context lasts, in the
-    main thread.
+    main thread; a signal that is ignored, as Ctrl-C by what a shell runs in the background, stays so.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,8 @@ class Stop:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -54,9 +55,10 @@ class Stop:
             self._set_alarm(GRACE)
 
     def _set_alarm(self, seconds: float) -> None:
-        """Let a further signal come then; 0: none. Without effect on Windows, where signals end no write."""
-        if sys.platform != "win32":
-            self._previous.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._handle))
+        """Give up what is under way then; 0: do not. Without effect on Windows, where signals end no write."""
+        if sys.platform != "win32" and threading.current_thread() is threading.main_thread():
+            if signal.SIGALRM not in self._previous:
+                self._previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, signal.default_int_handler)
             signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def end_after(self, seconds: float | None) -> None:
@@ -87,16 +89,18 @@ class Stop:
             self._interruptible = False
 
     def finish(self, work: Callable[[], object]) -> bool:
-        """Do `work`, which may block for ever; False where it was not done GRACE seconds after a signal."""
+        """Do `work`, which may block for ever; False where the end has come and gave it GRACE seconds in vain."""
         try:
             self._finishing = True
             if self.requested:
                 self._set_alarm(GRACE)
+            elif self._end is not None:
+                self._set_alarm(max(self._end - time.monotonic(), 0) + GRACE)
             work()
         except KeyboardInterrupt:
             return False
         finally:
             self._finishing = False
-            if self.requested:
+            if self.requested or self._end is not None:
                 self._set_alarm(0)
         return True
