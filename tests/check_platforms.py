@@ -77,7 +77,10 @@ _WINDOWS = Target(
     compile=("-DNDEBUG", "-fno-stack-protector", "-D__fpclassify=_dclass"),
     # Names of methods become C's, and _leave and its like are keywords to MSVC; the headers here are for GCC.
     generated=("-fms-compatibility", "-fmsc-version=0", "-fgnuc-version=4.2.1"),
-    link=("-nostdlib", "-lws2_32", "-liphlpapi", "-lkernel32", *(f"-lapi-ms-win-crt-{part}-l1-1-0" for part in _UCRT)),
+    link=(
+        *("-nostdlib", "-lws2_32", "-liphlpapi", "-ladvapi32", "-lkernel32"),
+        *(f"-lapi-ms-win-crt-{part}-l1-1-0" for part in _UCRT),
+    ),
 )
 _GLIBC = Target("", "linux", compile=("-fPIC",))
 # musl's CMSG_NXTHDR compares a size with a difference.
