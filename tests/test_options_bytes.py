@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import subprocess
+import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any
 
@@ -416,3 +418,16 @@ def test_an_address_to_send_from_never_chooses_the_interface(
         assert asked == [BY_INDEX, ETH7_BYTES][: 1 + is_retried]
     else:
         assert asked == [bytes(4) + S4_BYTES + INDEX_BYTES]
+
+
+def test_times_have_the_numbers_of_the_messages_that_the_core_reads() -> None:
+    """With 32 bits and a time_t of 64 those are others."""
+    program = (
+        "from mcastfast import _core\n"
+        "_core.SO_TIMESTAMPNS, _core.SO_TIMESTAMPING = 64, 65\n"
+        "from mcastfast import options\n"
+        "for option in options.TIMESTAMPS, options.HARDWARE_TIMESTAMPS:\n"
+        f"    print(option.place({int(IPV4)}, options.Platform.LINUX).number)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == ["64", "65"]
