@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 
 # Each platform's own backend, the portable one beside it where it serves, and what they link with.
 BACKENDS = {"linux": ["linux", "posix"], "darwin": ["apple", "posix"], "win32": ["windows"]}
-LIBRARIES = {"win32": ["ws2_32", "iphlpapi"]}
+LIBRARIES = {"win32": ["ws2_32", "iphlpapi", "advapi32"]}
 
 # By compiler: flags for everything, warnings for our own C, what makes errors of them.
 FLAGS = {

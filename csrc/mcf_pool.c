@@ -17,7 +17,7 @@ struct mcf_pool {
     atomic_int closed;
 };
 
-static size_t reserve_size(const mcf_pool *pool)
+static uint64_t reserve_size(const mcf_pool *pool)
 {
     return mcf_pool_most(pool) * mcf_arena_size(&pool->shape);
 }
@@ -27,7 +27,7 @@ static void pool_unref(mcf_pool *pool)
     if (atomic_fetch_sub_explicit(&pool->references, 1, memory_order_acq_rel) != 1)
         return;
     if (pool->reserve)
-        mcf_memory_unmap(pool->reserve, reserve_size(pool), pool->wishes);
+        mcf_memory_unmap(pool->reserve, (size_t)reserve_size(pool), pool->wishes);
     free(pool);
 }
 
@@ -55,7 +55,10 @@ mcf_pool *mcf_pool_new(const mcf_shape *shape, uint64_t max_bytes)
 int mcf_pool_reserve(mcf_pool *pool, uint32_t wishes)
 {
     void *memory;
-    int error = mcf_memory_map(reserve_size(pool), wishes, &memory);
+    uint64_t size = reserve_size(pool);
+    if (size != (size_t)size)
+        return -ENOMEM;
+    int error = mcf_memory_map((size_t)size, wishes, &memory);
     if (!error) {
         pool->reserve = memory;
         pool->wishes = wishes;

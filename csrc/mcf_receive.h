@@ -21,6 +21,10 @@ enum {
     MCF_META_HARDWARE_TIMESTAMP = 32, /* timestamps too, and MCF_FLAG_HARDWARE_TIME */
 };
 
+/* The options of Linux, of SOL_SOCKET, for MCF_META_TIMESTAMP and MCF_META_HARDWARE_TIMESTAMP whose messages this core
+ * reads: which those are depends on what C was compiled for. 0 on other systems. */
+extern const int mcf_so_timestampns, mcf_so_timestamping;
+
 /* Families by their version number: AF_INET6 differs from system to system. */
 enum { MCF_IPV4 = 4, MCF_IPV6 = 6 };
 

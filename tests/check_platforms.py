@@ -2,7 +2,8 @@
 
 For each target, with warnings as errors: the numbers and layouts of Python's tables against the system's own headers
 (tests/c/platform_facts.c), the C core, and the generated extension. The C programs of the tests are also run for
-another processor, under QEMU. Compiled is not run: what a system does with it is not seen here.
+another processor, under QEMU, and for 32 bits with a time_t of 64 on this one, for which the C core alone is made.
+Compiled is not run: what a system does with it is not seen here.
 
 Python's headers are this Python's: on the targets built with them every size in pyconfig.h is the same. For Windows
 they, and the names that it exports, are those of tests/wine/interpreters.py. Of the C libraries only what links the
@@ -12,6 +13,7 @@ most in the least time is made: Zig compiles those that a target wants.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import shutil
@@ -65,6 +67,7 @@ class Target(NamedTuple):
     link: tuple[str, ...] = ()  # the extension
     program: tuple[str, ...] = ()
     qemu: str = ""
+    is_short: bool = False  # 32 bits, for which there are no headers of a Python here: C alone, run by this host
 
 
 # What Python brings is found when the extension is loaded; `-bundle` would silently make an empty file.
@@ -77,7 +80,10 @@ _WINDOWS = Target(
     compile=("-DNDEBUG", "-fno-stack-protector", "-D__fpclassify=_dclass"),
     # Names of methods become C's, and _leave and its like are keywords to MSVC; the headers here are for GCC.
     generated=("-fms-compatibility", "-fmsc-version=0", "-fgnuc-version=4.2.1"),
-    link=("-nostdlib", "-lws2_32", "-liphlpapi", "-lkernel32", *(f"-lapi-ms-win-crt-{part}-l1-1-0" for part in _UCRT)),
+    link=(
+        *("-nostdlib", "-lws2_32", "-liphlpapi", "-ladvapi32", "-lkernel32"),
+        *(f"-lapi-ms-win-crt-{part}-l1-1-0" for part in _UCRT),
+    ),
 )
 _GLIBC = Target("", "linux", compile=("-fPIC",))
 # musl's CMSG_NXTHDR compares a size with a difference.
@@ -90,6 +96,7 @@ TARGETS = (
     _GLIBC._replace(name="aarch64-linux-gnu.2.28"),
     _MUSL._replace(name="aarch64-linux-musl", qemu="qemu-aarch64"),
     _MUSL._replace(name="x86_64-linux-musl", program=("-dynamic",)),
+    _MUSL._replace(name="x86-linux-musl", is_short=True),
 )
 
 PLATFORMS = {"darwin": Platform.MACOS, "win32": Platform.WINDOWS, "linux": Platform.LINUX}
@@ -105,6 +112,7 @@ HANGS_AFTER = 1800.0
 """Seconds that nothing takes, on a slow machine that has other work either."""
 
 QEMU_PROGRAMS = ("pace", "turns", "stamps", "frame", "pool_race", "latch_race")
+SHORT_PROGRAMS = (*QEMU_PROGRAMS, "times")
 """Of tests/c."""
 
 _JOINS = "QEMU has its own answer to a join by index"
@@ -116,6 +124,7 @@ NOT_UNDER_QEMU = {
     "bpf": _FILTERS,
     "packet_race": _FILTERS,
     "ring": _FILTERS,
+    "times": "QEMU does not know SO_TIMESTAMPNS",
     "late": "QEMU does not hand on where an error comes from",
     "share_race": "QEMU does not know IP_MTU, and without it there are no trains",
 }
@@ -331,16 +340,27 @@ def _wanted_macho(content: bytes) -> list[str]:
     return [name for name in found if name.startswith("_mcf_")]
 
 
-def run_programs(target: Target, folder: Path, core: Sequence[Path]) -> None:
-    """Run the C programs of the tests on another processor."""
+def run_programs(target: Target, folder: Path, core: Sequence[Path], names: Sequence[str]) -> None:
+    """Run C programs of the tests on another processor, or on this one."""
 
     def program(name: str) -> None:
         made = folder / name
         source = clab.TESTS / f"c/{name}.c"
         run(zig(target, *STANDARD, "-UNDEBUG", f"-I{clab.CSRC}", "-static", "-o", made, source, *core))
-        run([target.qemu, str(made)])
+        run([*filter(None, [target.qemu]), str(made)])
 
-    side_by_side(program, QEMU_PROGRAMS)
+    side_by_side(program, names)
+
+
+def run_here(target: Target, folder: Path, core: Sequence[Path]) -> str:
+    """Run those of a processor that this one is, too; what was done."""
+    try:
+        run_programs(target, folder, core, SHORT_PROGRAMS)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        return "no C programs, which this host does not run"
+    return f"{len(SHORT_PROGRAMS)} C programs run here"
 
 
 def prepare() -> None:
@@ -361,6 +381,8 @@ def check(target: Target) -> str:
     """All of it for one target; what was done."""
     folder = BUILD / target.name
     folder.mkdir(parents=True, exist_ok=True)
+    if target.is_short:
+        return f"C core, {run_here(target, folder, check_core(target, folder))}"
     done = ["numbers and layouts", "C core", "extension"]
     assertions = check_facts(target, folder)
     core = check_core(target, folder)
@@ -368,7 +390,7 @@ def check(target: Target) -> str:
         check_program(target, folder, [assertions, *core])
     check_extension(target, folder, core)
     if target.qemu:
-        run_programs(target, folder, core)
+        run_programs(target, folder, core, QEMU_PROGRAMS)
         done.append(f"{len(QEMU_PROGRAMS)} C programs run by {target.qemu}")
     return ", ".join(done)
 
@@ -403,7 +425,7 @@ def main() -> int:
         for ended in as_completed(checks):
             try:
                 print(f"{checks[ended].name}: {ended.result()} ({time.monotonic() - began:.0f} s)", flush=True)
-            except (RuntimeError, FileNotFoundError, subprocess.TimeoutExpired) as error:
+            except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
                 failed += 1
                 print(f"{checks[ended].name}: FAILED\n{error}", file=sys.stderr, flush=True)
     try:

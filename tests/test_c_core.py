@@ -24,6 +24,7 @@ PROGRAMS: list[Any] = [
     "batch_race",
     "latch_race",
     "stamps",
+    "times",
     "pace",
     "turns",
     "late",

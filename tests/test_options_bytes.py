@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import subprocess
+import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any
 
 import pytest
 
-from mcastfast import options, requests
+from mcastfast import options, requests, sender
 from mcastfast.errors import Platform, UnsupportedError
 from mcastfast.interface import Interface
 from mcastfast.options import Option
@@ -26,7 +28,7 @@ BARE = Interface("bare", 0x0102)
 G4, S4 = IPv4Address("232.1.2.3"), IPv4Address("10.0.0.7")
 G6, S6 = IPv6Address("ff3e::8000:1"), IPv6Address("fd00::7")
 G4_BYTES, S4_BYTES, ETH7_BYTES = bytes([232, 1, 2, 3]), bytes([10, 0, 0, 7]), bytes([10, 0, 0, 1])
-INDEX_BYTES = struct.pack("=I", 0x0102)
+ETH7_ADDRESS, INDEX_BYTES = IPv4Address("10.0.0.1"), struct.pack("=I", 0x0102)
 
 ALL_OPTIONS: dict[str, Option[Any]] = {
     name: value for name, value in vars(options).items() if isinstance(value, Option)
@@ -89,9 +91,11 @@ ON_EVERY_SYSTEM = [
 
 # The same with all octets, for values that are no integers and options that are only read.
 MREQN, ANY_MREQN = bytes(4) + ETH7_BYTES + INDEX_BYTES, bytes(8) + INDEX_BYTES
+BY_ADDRESS, BY_INDEX = bytes(4) + ETH7_BYTES + bytes(4), bytes([0, 0, 1, 2])
 WRITTEN = [
-    (options.EGRESS, Egress(0x0102, IPv4Address("10.0.0.1")), IPV4, (0, 32, MREQN), (0, 9, ETH7_BYTES), (0, 9, MREQN)),
-    (options.EGRESS, Egress(0x0102), IPV4, (0, 32, ANY_MREQN), (0, 9, bytes([0, 0, 1, 2])), (0, 9, ANY_MREQN)),
+    (options.EGRESS, Egress(0x0102, ETH7_ADDRESS), IPV4, (0, 32, MREQN), (0, 9, BY_INDEX), (0, 9, MREQN)),
+    (options.EGRESS, Egress(0x0102), IPV4, (0, 32, ANY_MREQN), (0, 9, BY_INDEX), (0, 9, ANY_MREQN)),
+    (options.EGRESS, Egress(0, ETH7_ADDRESS), IPV4, (0, 32, BY_ADDRESS), (0, 9, ETH7_BYTES), (0, 9, BY_ADDRESS)),
     (options.EGRESS, Egress(0x0102, S6), IPV6, (41, 17, INDEX_BYTES), (41, 9, INDEX_BYTES), (41, 9, INDEX_BYTES)),
     (options.BOUND_DEVICE, "eth7", IPV4, (1, 25, b"eth7\0"), None, None),
     (options.BOUND_DEVICE, "eth7", IPV6, (1, 25, b"eth7\0"), None, None),
@@ -223,11 +227,11 @@ def test_no_two_options_share_a_number(platform: Platform, family: int) -> None:
 
 
 def test_egress_of_linux_is_told_as_an_address_only() -> None:
-    assert options.EGRESS.unpack(ETH7_BYTES, IPV4, LINUX) == Egress(0, IPv4Address("10.0.0.1"))
+    assert options.EGRESS.unpack(ETH7_BYTES, IPV4, LINUX) == Egress(0, ETH7_ADDRESS)
 
 
 def test_egress_of_macos_reads_back_whole() -> None:
-    assert options.EGRESS.unpack(MREQN, IPV4, MACOS) == Egress(0x0102, IPv4Address("10.0.0.1"))
+    assert options.EGRESS.unpack(MREQN, IPV4, MACOS) == Egress(0x0102, ETH7_ADDRESS)
 
 
 def test_egress_of_windows_is_told_as_an_index_in_the_order_of_the_machine() -> None:
@@ -384,3 +388,46 @@ def test_windows_names_an_interface_by_its_index_where_it_does_not_take_the_addr
     if platform is WINDOWS:
         by_address, by_index = (G4_BYTES + S4_BYTES + named for named in (ETH7_BYTES, bytes([0, 0, 1, 2])))
         assert asked == [by_address, by_index][: len(asked)]
+
+
+@pytest.mark.parametrize("refusals", [[], [errno.EINVAL], [errno.EINVAL, errno.EADDRNOTAVAIL]])
+@pytest.mark.parametrize("interface", [ETH7, BARE])
+@pytest.mark.parametrize("platform", Platform)
+def test_an_address_to_send_from_never_chooses_the_interface(
+    monkeypatch: pytest.MonkeyPatch, platform: Platform, interface: Interface, refusals: list[int]
+) -> None:
+    """Windows has the index, or where it does not take that the interface's own address."""
+    asked: list[bytes] = []
+
+    def answer(_: object, option: Option[Egress], value: Egress) -> None:
+        asked.append(option.pack(value, IPV4, platform))
+        if len(asked) <= len(refusals):
+            raise OSError(refusals[len(asked) - 1], "refused")
+
+    monkeypatch.setattr(sender, "CURRENT", platform)
+    monkeypatch.setattr(options, "set_option", answer)
+    error = None
+    with socket.socket(IPV4, socket.SOCK_DGRAM) as sock:
+        try:
+            sender._leave_by(sock, interface, S4)
+        except OSError as raised:
+            error = raised.errno
+    is_retried = platform is WINDOWS and interface is ETH7 and bool(refusals)
+    assert error == (refusals[0] if len(refusals) > is_retried else None)
+    if platform is WINDOWS:
+        assert asked == [BY_INDEX, ETH7_BYTES][: 1 + is_retried]
+    else:
+        assert asked == [bytes(4) + S4_BYTES + INDEX_BYTES]
+
+
+def test_times_have_the_numbers_of_the_messages_that_the_core_reads() -> None:
+    """With 32 bits and a time_t of 64 those are others."""
+    program = (
+        "from mcastfast import _core\n"
+        "_core.SO_TIMESTAMPNS, _core.SO_TIMESTAMPING = 64, 65\n"
+        "from mcastfast import options\n"
+        "for option in options.TIMESTAMPS, options.HARDWARE_TIMESTAMPS:\n"
+        f"    print(option.place({int(IPV4)}, options.Platform.LINUX).number)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.split() == ["64", "65"]

@@ -8,8 +8,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from receivelab import FAMILIES, TIMEOUT, V4, Family, Worker, at, family_name, r
 from traffic import bound_socket, connected_sender, feed, payload
 
 from mcastfast import Interface, Receiver, ReceiverSet, Sender, packing
+from mcastfast.interface import resolve_interface
 from mcastfast.options import Option, Row, set_option
+from mcastfast.sender import _leave_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +125,17 @@ def test_an_adapter_that_disappears_between_enumeration_and_join(
         assert raised.value.errno in (errno.EADDRNOTAVAIL, errno.EINVAL)
         assert "adapter" in raised.value.__notes__[0]
         assert [str(member.group) for member in receiver.memberships] == [V4.group]
+
+
+def test_the_address_to_send_from_does_not_choose_the_adapter(lan: Lan, loopback: Link) -> None:
+    interface = resolve_interface(loopback.name, socket.AF_INET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        _leave_by(sock, interface, ip_address(lan.receiver.ipv4))
+        told = sock.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, 4)
+        assert told in (
+            loopback.index.to_bytes(4, sys.byteorder),
+            socket.inet_aton(loopback.ipv4),
+        )  # by Wine the latter
 
 
 def test_an_oversize_payload_has_the_code_of_winsock(loopback: Link) -> None:

@@ -7,6 +7,8 @@
 
 #include "posix/mcf_messages.h"
 
+const int mcf_so_timestampns, mcf_so_timestamping;
+
 size_t mcf_control_size(uint32_t metadata, int family)
 {
     size_t size = 0;

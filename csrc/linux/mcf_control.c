@@ -6,6 +6,9 @@
 
 #include "posix/mcf_messages.h"
 
+/* With 32 bits and a time_t of 64 they are other numbers, for a message of 64-bit times: asm-generic/socket.h. */
+const int mcf_so_timestampns = SO_TIMESTAMPNS, mcf_so_timestamping = SO_TIMESTAMPING;
+
 /* What SO_TIMESTAMPING gives: the kernel's time, one that is no longer used, the device's. */
 typedef struct timespec times[3];
 

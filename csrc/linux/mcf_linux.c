@@ -74,8 +74,8 @@ static int receive_one(mcf_receiver *receiver, mcf_arena *arena, int wait, mcf_r
         return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
     if (mcf_is_phantom(&header, (size_t)length))
         return 0;
-    if (length > arena->max_datagram) {
-        length = arena->max_datagram;
+    if ((size_t)length > arena->max_datagram) {
+        length = (ssize_t)arena->max_datagram;
         header.msg_flags = MSG_TRUNC;
     }
     mcf_tally tally = {0};

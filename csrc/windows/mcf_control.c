@@ -4,6 +4,8 @@
 #include "mcf_places.h"
 #include "windows/mcf_windows.h"
 
+const int mcf_so_timestampns, mcf_so_timestamping;
+
 static int has(const WSACMSGHDR *message, size_t size)
 {
     return message->cmsg_len >= WSA_CMSG_LEN(size);

@@ -5,6 +5,8 @@
 
 #include <windows.h>
 
+#include <psapi.h>
+
 static void touch(volatile uint8_t *memory, size_t size)
 {
     SYSTEM_INFO system;
@@ -13,13 +15,33 @@ static void touch(volatile uint8_t *memory, size_t size)
         memory[at] = 0;
 }
 
-/* Large pages are for whoever holds SeLockMemoryPrivilege, and in whole ones; NULL where they cannot be had. */
+/* Switches on SeLockMemoryPrivilege, which is off also where the account has it; nothing where it has not. */
+static void claim_privilege(void)
+{
+    TOKEN_PRIVILEGES wanted = {.PrivilegeCount = 1, .Privileges[0].Attributes = SE_PRIVILEGE_ENABLED};
+    HANDLE token;
+    if (!OpenProcessToken(GetCurrentProcess(), TOKEN_ADJUST_PRIVILEGES, &token))
+        return;
+    if (LookupPrivilegeValueW(NULL, L"SeLockMemoryPrivilege", &wanted.Privileges[0].Luid))
+        AdjustTokenPrivileges(token, FALSE, &wanted, 0, NULL, NULL);
+    CloseHandle(token);
+}
+
+/* Large pages are for whoever holds that privilege, and come in whole ones; NULL where they cannot be had. */
 static void *map_large(size_t size)
 {
     size_t large = GetLargePageMinimum();
-    if (!large || size % large)
+    if (!large || size > SIZE_MAX - large)
         return NULL;
-    return VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT | MEM_LARGE_PAGES, PAGE_READWRITE);
+    claim_privilege();
+    size_t whole = (size + large - 1) / large * large;
+    return VirtualAlloc(NULL, whole, MEM_RESERVE | MEM_COMMIT | MEM_LARGE_PAGES, PAGE_READWRITE);
+}
+
+static int is_large(void *memory)
+{
+    PSAPI_WORKING_SET_EX_INFORMATION page = {.VirtualAddress = memory};
+    return QueryWorkingSetEx(GetCurrentProcess(), &page, sizeof page) && page.VirtualAttributes.LargePage;
 }
 
 /* What is locked counts against the working set that the process is granted: makes that larger, or as it was. Others
@@ -47,9 +69,13 @@ static int lock(void *memory, size_t size)
 
 int mcf_memory_map(size_t size, uint32_t wishes, void **memory)
 {
-    void *mapped = wishes & MCF_MEMORY_HUGE ? map_large(size) : NULL;
-    if (!mapped)
-        mapped = VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+    /* Large pages are there from the start, stay, and are no part of the working set. */
+    if (wishes & MCF_MEMORY_HUGE) {
+        *memory = map_large(size);
+        if (*memory)
+            return 0;
+    }
+    void *mapped = VirtualAlloc(NULL, size, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
     if (!mapped)
         return -ENOMEM;
     int error = wishes & MCF_MEMORY_LOCK ? lock(mapped, size) : 0;
@@ -65,7 +91,8 @@ int mcf_memory_map(size_t size, uint32_t wishes, void **memory)
 
 void mcf_memory_unmap(void *memory, size_t size, uint32_t wishes)
 {
-    VirtualFree(memory, 0, MEM_RELEASE);
-    if (wishes & MCF_MEMORY_LOCK)
+    int was_granted = wishes & MCF_MEMORY_LOCK && !(wishes & MCF_MEMORY_HUGE && is_large(memory));
+    VirtualFree(memory, 0, MEM_RELEASE); /* all of it, and the locks with it */
+    if (was_granted)
         grant(0, size);
 }

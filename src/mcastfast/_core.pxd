@@ -30,6 +30,9 @@ cdef extern from "mcf.h" nogil:
         MCF_IF_LOOPBACK
         MCF_IF_POINTOPOINT
 
+    const int mcf_so_timestampns
+    const int mcf_so_timestamping
+
     ctypedef struct mcf_counter:
         pass
     int64_t mcf_counter_get(mcf_counter *counter)

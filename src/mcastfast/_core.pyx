@@ -79,6 +79,10 @@ METADATA = {
     "tos": MCF_META_TOS,
 }
 
+# Numbers of Linux' options, 0 on other systems.
+SO_TIMESTAMPNS = mcf_so_timestampns
+SO_TIMESTAMPING = mcf_so_timestamping
+
 # memory= names, in the order in which they are documented.
 MEMORY = {
     "prefault": MCF_MEMORY_PREFAULT,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from mcastfast import packing
+from mcastfast import _core, packing
 from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 
 if TYPE_CHECKING:
@@ -297,14 +297,18 @@ RECEIVE_TOS = Option(
         Row("IPV6_RECVTCLASS", packing.FLAG, linux=66, windows=40, macos=35),
     ),
 )
+# By the numbers of the messages that the core reads: with 32 bits and a 64-bit time_t they are 64 and 65.
 TIMESTAMPS = Option(
     "kernel timestamps",  # a timespec on Linux, a timeval on macOS
-    (Row("SO_TIMESTAMPNS", packing.FLAG, linux=35), Row("SO_TIMESTAMP", packing.FLAG, macos=0x400)),
+    (
+        Row("SO_TIMESTAMPNS", packing.FLAG, linux=_core.SO_TIMESTAMPNS or 35),
+        Row("SO_TIMESTAMP", packing.FLAG, macos=0x400),
+    ),
     instead="read the clock when a batch has come",
 )
 HARDWARE_TIMESTAMPS = Option(
     "timestamps of the network device",
-    (Row("SO_TIMESTAMPING", packing.TIMESTAMPING, linux=37),),
+    (Row("SO_TIMESTAMPING", packing.TIMESTAMPING, linux=_core.SO_TIMESTAMPING or 37),),
     instead='metadata="timestamp" gives the kernel\'s',
 )
 DROP_COUNTER = Option(

@@ -39,7 +39,10 @@ class PathMtu(StrEnum):
 
 
 class Egress(NamedTuple):
-    """Where multicast leaves: an interface and, for IPv4, the address to send from (None: the system's choice)."""
+    """Where multicast leaves: an interface and, for IPv4, the address to send from (None: the system's choice).
+
+    With index 0 the interface is the one that has the address.
+    """
 
     interface_index: int
     address: IPAddress | None = None
@@ -151,10 +154,11 @@ def _unpack_mreqn(data: bytes) -> Egress:
 EGRESS_MREQN = Codec(12, lambda value, _: _mreqn(None, value.address, value.interface_index), _unpack_mreqn)
 # Linux takes the same and tells the address only, 0.0.0.0 where none was given.
 EGRESS_LINUX = Codec(4, EGRESS_MREQN.pack, lambda data: Egress(0, IPv4Address(data)))
-# Windows takes an address, or an index in network order as 0.x.x.x, and tells an index in the machine's order.
+# Windows takes an index in network order as 0.x.x.x, else an address of the interface, which need not be the source,
+# and tells an index in the machine's order.
 EGRESS_WINDOWS = Codec(
     4,
-    lambda value, _: _address_or_index(value.address, value.interface_index),
+    lambda value, _: struct.pack("!I", value.interface_index) if value.interface_index else _packed(value.address),
     lambda data: Egress(_unpack_int(data)),
 )
 EGRESS_INDEX = Codec(

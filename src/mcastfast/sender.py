@@ -6,14 +6,14 @@ import errno
 import operator
 import socket
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
 from mcastfast._core import SenderCore, system_error
 from mcastfast.address import AddressLike, Group, IPAddress, parse_address, unmapped
 from mcastfast.buffers import read_buffer, set_buffer
-from mcastfast.errors import Operation, UnsupportedError, os_error
+from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 from mcastfast.interface import Interface, InterfaceLike, first_given, interfaces, listing, resolve_interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.rate import Pace, RateLike, read_pace
@@ -131,7 +131,7 @@ class Sender(SocketHolder, SenderCore):
         sock = open_socket(wanted.family)
         try:
             options.set_option(sock, options.MULTICAST_HOPS, ttl)
-            options.set_option(sock, options.EGRESS, Egress(chosen.index, address or chosen.local_address(sock.family)))
+            _leave_by(sock, chosen, address)
             if loopback is not None:
                 options.set_option(sock, options.LOOPBACK, loopback)
             if traffic_class is not None:
@@ -314,6 +314,23 @@ def _read_local(local: Local | None, group: Group) -> tuple[IPAddress | None, in
     if address.is_multicast:
         raise ValueError(f"local={local!r} is a multicast address; datagrams come from an address of this host")
     return None if address.is_unspecified else address, port
+
+
+def _leave_by(sock: socket.socket, interface: Interface, local: IPAddress | None) -> None:
+    """Have multicast leave by the interface, from `local` or its own address.
+
+    Windows is asked by the interface's own address where it does not take the index, which Wine never does for IPv4.
+    """
+    own = interface.local_address(sock.family)
+    try:
+        options.set_option(sock, options.EGRESS, Egress(interface.index, local or own))
+    except OSError as error:
+        if CURRENT is not Platform.WINDOWS or not isinstance(own, IPv4Address):
+            raise
+        try:
+            options.set_option(sock, options.EGRESS, Egress(0, own))
+        except OSError:
+            raise error from None
 
 
 def _point(sock: socket.socket, group: Group, interface: Interface, local: IPAddress | None, port: int) -> None:

@@ -131,6 +131,15 @@ static void refuse(void)
     mcf_arena_release(third);
 }
 
+/* More than a process has addresses for, whose number goes on from 0 with 32 bits. */
+static void refuse_to_reserve(void)
+{
+    mcf_pool *pool = mcf_pool_new(&shape, (UINT64_C(1) << 63) + (1 << 20));
+    CHECK(pool);
+    CHECK(mcf_pool_reserve(pool, 0) == -ENOMEM);
+    mcf_pool_close(pool);
+}
+
 int main(void)
 {
     pthread_t holders[HOLDERS];
@@ -146,6 +155,7 @@ int main(void)
     for (int i = 0; i < HOLDERS; i++)
         join(holders[i]);
     refuse();
+    refuse_to_reserve();
     puts("ok");
     return 0;
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <iphlpapi.h>
+#include <psapi.h>
 #include <string.h>
 
 #include "mcf_interface.h"
@@ -104,6 +105,87 @@ static void check_memory(void)
     CHECK(least == 50 * 4096 && most == 345 * 4096);
 }
 
+/* Large pages, for a process whose account has the privilege, which is off to begin with. */
+
+enum { LARGE = 2 << 20 };
+
+static int has_privilege, is_privileged, large_pages;
+
+static void *library_call(const wchar_t *library, const char *name)
+{
+    union {
+        FARPROC found;
+        void *call;
+    } real = {.found = GetProcAddress(GetModuleHandleW(library), name)};
+    return real.call;
+}
+
+static BOOL WINAPI adjust(HANDLE token, BOOL disable_all, TOKEN_PRIVILEGES *wanted, DWORD size,
+                          TOKEN_PRIVILEGES *before, DWORD *needed)
+{
+    const LUID_AND_ATTRIBUTES *one = &wanted->Privileges[0];
+    (void)token, (void)size, (void)before, (void)needed;
+    CHECK(!disable_all && wanted->PrivilegeCount == 1);
+    CHECK(one->Luid.LowPart == 4 && !one->Luid.HighPart && one->Attributes == SE_PRIVILEGE_ENABLED);
+    is_privileged = has_privilege;
+    SetLastError(has_privilege ? ERROR_SUCCESS : ERROR_NOT_ALL_ASSIGNED);
+    return TRUE;
+}
+
+static SIZE_T WINAPI large_minimum(void)
+{
+    return LARGE;
+}
+
+static void *WINAPI allocate(void *at, SIZE_T size, DWORD type, DWORD protection)
+{
+    void *(WINAPI * real)(void *, SIZE_T, DWORD, DWORD) = library_call(L"kernel32.dll", "VirtualAlloc");
+    if (type & MEM_LARGE_PAGES) {
+        if (!is_privileged || size % LARGE)
+            return NULL;
+        large_pages += (int)(size / LARGE);
+        type &= ~(DWORD)MEM_LARGE_PAGES;
+    }
+    return real(at, size, type, protection);
+}
+
+BOOL WINAPI QueryWorkingSetEx(HANDLE process, void *pages, DWORD size)
+{
+    PSAPI_WORKING_SET_EX_INFORMATION *page = pages;
+    (void)process;
+    CHECK(size == sizeof *page);
+    page->VirtualAttributes.LargePage = large_pages > 0;
+    return TRUE;
+}
+
+BOOL(WINAPI *__imp_AdjustTokenPrivileges)(HANDLE, BOOL, TOKEN_PRIVILEGES *, DWORD, TOKEN_PRIVILEGES *,
+                                          DWORD *) = adjust;
+SIZE_T(WINAPI *__imp_GetLargePageMinimum)(void) = large_minimum;
+void *(WINAPI *__imp_VirtualAlloc)(void *, SIZE_T, DWORD, DWORD) = allocate;
+
+/* Maps and unmaps; returns how many large pages it was. */
+static int count_large(size_t size, uint32_t wishes)
+{
+    SIZE_T before = least;
+    uint8_t *memory;
+    large_pages = 0;
+    CHECK(!mcf_memory_map(size, MCF_MEMORY_HUGE | wishes, (void **)&memory));
+    CHECK(!memory[0] && !memory[size - 1]);
+    CHECK(least == before + (wishes & MCF_MEMORY_LOCK && !large_pages ? size : 0));
+    mcf_memory_unmap(memory, size, MCF_MEMORY_HUGE | wishes);
+    CHECK(least == before);
+    return large_pages;
+}
+
+static void check_large(void)
+{
+    CHECK(count_large(PIECE, 0) == 0 && count_large(PIECE, MCF_MEMORY_LOCK) == 0);
+    has_privilege = 1;
+    CHECK(count_large(1, 0) == 1 && count_large(LARGE, 0) == 1 && count_large(LARGE + 1, MCF_MEMORY_PREFAULT) == 2);
+    CHECK(count_large(5 * PIECE, MCF_MEMORY_LOCK) == 3);
+    has_privilege = is_privileged = 0;
+}
+
 /* What a socket is asked to keep to itself: mstcpip.h. */
 
 static DWORD asked[8];
@@ -191,6 +273,7 @@ int main(void)
     CHECK(!mcf_start_winsock());
     check_interfaces();
     check_memory();
+    check_large();
     check_reports();
     check_wake();
     CHECK(take_down(0) == 1);

@@ -43,7 +43,7 @@ PROGRAMS = {
 
 FLAGS = ("-std=c11", "-O2", "-DMS_WIN64=", "-I", "csrc")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror")
-LIBRARIES = ("-lws2_32", "-liphlpapi")
+LIBRARIES = ("-lws2_32", "-liphlpapi", "-ladvapi32")
 
 C_PROGRAMS = ("iocp_race", "windows_answers")
 """Of tests/c, for Windows: tests start them, and find them in MCASTFAST_C_PROGRAMS."""

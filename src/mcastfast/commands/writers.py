@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 from datetime import UTC, datetime
-from time import time_ns
+from time import monotonic, time_ns
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from mcastfast.errors import CURRENT, Platform
+from mcastfast.interface import interfaces
 from mcastfast.reception import available
 
 if TYPE_CHECKING:
@@ -116,10 +118,33 @@ def _endpoint(address: SocketAddress | None) -> str:
 
 def _name(index: int | None) -> str:
     """The interface's name, its number where it is gone."""
+    if CURRENT is Platform.WINDOWS:
+        return _NAMES.find(index or 0)
     try:
         return socket.if_indextoname(index or 0)
     except OSError:
         return str(index)
+
+
+class _Names:
+    """Windows' names by index as interfaces() has them: if_indextoname gives others there, such as ethernet_32769.
+
+    The system is asked for all of them when one is missing, and again for the same one after a second.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._missing_until: dict[int, float] = {}
+
+    def find(self, index: int) -> str:
+        """The interface's name, its number where it is gone."""
+        if index not in self._names and self._missing_until.get(index, 0.0) <= (now := monotonic()):
+            self._names = {interface.index: interface.name for interface in interfaces()}
+            self._missing_until[index] = now + 1.0
+        return self._names.get(index) or str(index)
+
+
+_NAMES = _Names()
 
 
 def _rows(payload: bytes) -> list[str]:
