@@ -476,7 +476,7 @@ def closing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as later:
         later.setattr(Receiver, "close", Receiver.close)
         yield
-    monkeypatch.undo()
+        monkeypatch.undo()  # first, or it would put back what `later` has set
     for holder in opened:
         holder.close()
 

@@ -125,22 +125,31 @@ def test_a_datagram_keeps_the_gil(loopback: netlab.Link) -> None:
         assert calls_before_another_thread(lambda: sender.send(b"payload"), 1000) == 1000
 
 
+def lets_go_of_the_gil(loopback: netlab.Link, payloads: Any) -> bool:
+    """Whether a call lets another thread run, which on a busy machine may have no processor at that moment.
+
+    Each time with another sender, and so few calls that none of them lets go since there were so many.
+    """
+
+    def lets_go() -> bool:
+        with Sender(at(V4.group, loopback), segment=True, send_buffer=4 << 20) as sender:
+            return calls_before_another_thread(lambda: sender.send_batch(payloads), 200) < 200
+
+    return any(lets_go() for _ in range(5))
+
+
 @needs_gil
 @pytest.mark.usefixtures("never_switching")
 def test_a_train_it_is_not_with_payloads_of_different_sizes(loopback: netlab.Link) -> None:
     """They are a system call each."""
-    with Sender(at(V4.group, loopback), segment=True) as sender:
-        payloads = [b"payload", b"longer payload"] * 32
-        assert calls_before_another_thread(lambda: sender.send_batch(payloads), 200) < 200
+    assert lets_go_of_the_gil(loopback, [b"payload", b"longer payload"] * 32)
 
 
 @needs_gil
 @pytest.mark.usefixtures("never_switching")
 @pytest.mark.parametrize("shape", [(513, 100), (512, 520)], ids=["datagrams", "bytes"])
 def test_a_train_more_than_four_lets_go_of_the_gil(loopback: netlab.Link, shape: tuple[int, int]) -> None:
-    rows = np.zeros(shape, "u1")
-    with Sender(at(V4.group, loopback), segment=True, send_buffer=4 << 20) as sender:
-        assert calls_before_another_thread(lambda: sender.send_batch(rows), 200) < 200
+    assert lets_go_of_the_gil(loopback, np.zeros(shape, "u1"))
 
 
 @needs_gil
