@@ -164,6 +164,14 @@ def test_an_interface_whose_name_no_group_text_can_hold_is_named_by_itself(link:
         assert not receiver.memberships
 
 
+def test_an_interface_whose_index_is_gone_is_the_one_that_has_its_name_now(link: Link) -> None:
+    """As one that was deleted and made again has; an index alone says nothing of it."""
+    gone = resolve_interface(link.name, socket.AF_INET)._replace(index=9999)
+    assert resolve_interface(gone, socket.AF_INET).index == link.index
+    with pytest.raises(ValueError, match="unknown interface 9999: "):
+        resolve_interface(gone.index, socket.AF_INET)
+
+
 def test_of_two_memberships_an_index_means_the_one_of_that_index(link: Link) -> None:
     rename(link, "1")
     for value, left in ((1, link.index), ("1", 1)):

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, SupportsIndex, TypeAlias
 
 from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_mapped
@@ -215,7 +215,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._reception = reception
         self._binding = binding
         self._wants_hardware_timestamps = "hardware_timestamp" in self._reception.metadata
-        self._interface = named[0] if len({found for _, found in joins}) == 1 else None
+        self._interface = _lasting(named[0], joins[0][1]) if len({found for _, found in joins}) == 1 else None
         self._strict = strict
         sock = open_socket(wanted[0].family)
         try:
@@ -621,6 +621,12 @@ def _read_groups(
             "use a Receiver for each, and ReceiverSet([...]) to receive on all"
         )
     return [group.replace(port=port) for group in read for port in ports]
+
+
+def _lasting(named: InterfaceLike | None, found: tuple[Interface, ...]) -> InterfaceLike | None:
+    """What names an interface later on, when an index may be gone: with the name that the interface has now."""
+    is_index = isinstance(named, Interface | SupportsIndex) or named == str(found[0].index)
+    return found[0] if is_index else named
 
 
 def _configure(
