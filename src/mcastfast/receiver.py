@@ -51,7 +51,7 @@ class ReceiverStats(NamedTuple):
     because the socket's buffer was full (SO_MEMINFO, Linux; 0 elsewhere; it also counts what a socket filter or a bad
     checksum removed) or, with engine="packet", the ring was (PACKET_STATISTICS). kernel_drops_exact: False where the
     kernel counts a train of datagrams as one, and for the packet engine, which cannot tell what is lost of this host's
-    own multicast and of unicast: that comes by a socket beside the ring, and receive_buffer= is its size. overrun:
+    own multicast, unicast and broadcast: they come by a socket beside the ring, of receive_buffer= bytes. overrun:
     received, and lost since the memory of background= was used up. truncated: longer than max_datagram.
     control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
     here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one
@@ -88,9 +88,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     source-specific (RFC 4607).
 
     bind: "group" binds the group address, so that nothing else arrives; "any" binds the wildcard address, also takes
-    unicast to the port, and adds "destination" to the metadata, by which it filters; "auto" is "group" for one group
-    where that separates it from others, else "any". Either way only this receiver's groups are delivered, whatever
-    others joined.
+    unicast and broadcast to the port, and adds "destination" to the metadata, by which it filters; "auto" is "group"
+    for one group where that separates it from others, else "any". Either way no group but this receiver's is
+    delivered, whatever others joined.
 
     metadata: any of "destination" (address and interface), "timestamp" (kernel, nanoseconds), "hardware_timestamp" (the
     network device's; KernelTimestampWarning where a device gives none, and the kernel's in its place), "drops", "hops"
@@ -116,9 +116,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     and when the block that is next is kept, BufferError says so. max_memory bounds the copies; what describes a block
     in place takes up to about half as much as the block. The ring listens to the one interface of the groups that it
     is opened with or, with bind="any" or interface="all", to all. It takes what the link shows: neither the firewall
-    nor rp_filter keep anything out, and what comes in fragments is counted and left out. This host's own multicast and
-    unicast to the port come by a socket and are copied. recv_batch_into shows no more than max_datagram bytes of a
-    datagram. background=, coalesce= and busy_poll= do not go with it.
+    nor rp_filter keep anything out, and what comes in fragments is counted and left out. This host's own multicast, and
+    unicast and broadcast to the port, come by a socket and are copied. recv_batch_into shows no more than max_datagram
+    bytes of a datagram. background=, coalesce= and busy_poll= do not go with it.
 
     coalesce: whether datagrams of one size from one source may cross the kernel together, as a train, which is cheaper
     by an order of magnitude (UDP_GRO, udp(7), Linux). Batches look the same, but the datagrams of a train share a
