@@ -149,6 +149,9 @@ PIECES = st.sampled_from(
 @example("239.1.2.3:²", True)
 @example("239.1.2.\u0663:5000", True)
 @example("\ud800", True)
+@example("239.1.2.3:5000#\n", True)
+@example("239.1.2.3:5000?\n", True)
+@example("239.1.2.3:5000/\n", True)
 def test_any_text_is_a_group_or_a_value_error_that_names_it(text: str, strict: bool) -> None:
     complaint = None
     try:

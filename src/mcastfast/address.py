@@ -372,11 +372,11 @@ def _refuse_url_parts(rest: str) -> None:
         names = [setting.partition("=")[0] for setting in query.split("&")]
         known = dict.fromkeys(_QUERY_KEYWORDS[name] for name in names if name in _QUERY_KEYWORDS)
         remedy = f"pass {' and '.join(known)}" if known else "leave it out, and pass settings as keywords"
-        raise ValueError(f"the query '?{query}' in the text is not read; {remedy}")
+        raise ValueError(f"the query {'?' + query!r} in the text is not read; {remedy}")
     if hash_mark:
-        raise ValueError(f"the fragment '#{fragment}' in the text is not read; leave it out")
+        raise ValueError(f"the fragment {'#' + fragment!r} in the text is not read; leave it out")
     if slash:
-        raise ValueError(f"the path '/{path}' in the text is not read; leave it out (a group is one address)")
+        raise ValueError(f"the path {'/' + path!r} in the text is not read; leave it out (a group is one address)")
 
 
 def _split_port(target: str) -> tuple[str, int | None]:
