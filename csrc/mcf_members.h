@@ -58,8 +58,8 @@ static inline int mcf_is_multicast(const uint8_t address[16])
     return memcmp(address, mapped, sizeof mapped) ? address[0] == 0xff : (address[12] & 0xf0) == 0xe0;
 }
 
-/* True when a datagram that the socket got is not for a group of others only: unicast, or what a member of a set
- * without sources has joined; always without a set. */
+/* True when a datagram that the socket got is not for a group of others only: unicast, broadcast, or what a member of a
+ * set without sources has joined; always without a set. */
 static inline int mcf_members_pass(mcf_members *members, const uint8_t destination[16], uint32_t interface_index)
 {
     static const uint8_t any[16];

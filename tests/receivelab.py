@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Interface
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import netlab
@@ -113,6 +114,11 @@ def is_joined(link: netlab.Link, group: str) -> bool:
     return False
 
 
+def broadcasts(link: netlab.Link) -> list[str]:
+    """The addresses of all hosts on a link of IPv4, whatever its network, and on this network."""
+    return ["255.255.255.255", str(IPv4Interface(f"{link.ipv4}/24").network.broadcast_address)]
+
+
 class Source:
     """A plain sender behind a link: one socket for each family, multicast by this link only."""
 
@@ -121,13 +127,14 @@ class Source:
         with link.namespace:
             self._sockets = {family.number: plain_socket(family.number) for family in FAMILIES}
         ipv4, ipv6 = self._sockets[socket.AF_INET], self._sockets[socket.AF_INET6]
+        ipv4.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         ipv4.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, netlab.egress(link))
         ipv6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, link.index)
         ipv4.bind((link.ipv4, 0))
         ipv6.bind((link.ipv6, 0))
 
     def send(self, host: str, *payloads: bytes, port: int = PORT) -> None:
-        """Send to a group, or to a host."""
+        """Send to a group, to a host, or to all on the link."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         for payload in payloads:
             self._sockets[family].sendto(payload, (host, port))

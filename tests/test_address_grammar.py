@@ -7,13 +7,13 @@ import pickle
 import string
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcastfast.address import Group, IPAddress, parse_address, to_mapped
+from mcastfast.address import Group, InterfaceLike, IPAddress, parse_address, to_mapped
 
 EVERYTHING = {
     "239.1.2.3": ("239.1.2.3", None, None, []),
@@ -149,6 +149,9 @@ PIECES = st.sampled_from(
 @example("239.1.2.3:²", True)
 @example("239.1.2.\u0663:5000", True)
 @example("\ud800", True)
+@example("239.1.2.3:5000#\n", True)
+@example("239.1.2.3:5000?\n", True)
+@example("239.1.2.3:5000/\n", True)
 def test_any_text_is_a_group_or_a_value_error_that_names_it(text: str, strict: bool) -> None:
     complaint = None
     try:
@@ -180,15 +183,38 @@ class Port(IntEnum):
 
 @pytest.mark.parametrize(
     ("keyword", "kept"),
-    [("eth0", "eth0"), (2, "2"), (IPv4Address("10.0.0.5"), "10.0.0.5"), (FakeInterface("eth0", 2), "eth0")],
+    [
+        ("eth0", "eth0"),
+        (2, "2"),
+        (IPv4Address("10.0.0.5"), "10.0.0.5"),
+        (IPv4Interface("10.0.0.5/24"), "10.0.0.5"),
+        ("10.0.0.5/24", "10.0.0.5"),
+        ("FD00::5", "FD00::5"),
+        ("FD00::5/64", "fd00::5"),
+        (IPv6Address("fe80::1%eth0"), "eth0"),
+        (IPv6Interface("fe80::1%eth0/64"), "eth0"),
+        ("fe80::1%eth0", "eth0"),
+        ("fe80::1%2", "2"),
+        ("fe80::1%tun@0", "fe80::1"),
+        (FakeInterface("eth0", 2), "eth0"),
+        (FakeInterface("Feed #1", 2), "2"),
+    ],
 )
-def test_an_interface_keyword_is_kept_by_its_name_or_digits(keyword: str | int | FakeInterface, kept: str) -> None:
-    assert Group.parse("239.1.2.3", interface=keyword).interface == kept
+def test_an_interface_keyword_is_kept_as_what_a_text_can_hold(keyword: InterfaceLike, kept: str) -> None:
+    for group in ("239.1.2.3:5000", "[ff15::1]:5000"):
+        parsed = Group.parse(group, interface=keyword)
+        assert parsed.interface == kept
+        assert Group.parse(str(parsed), interface=keyword) == parsed
 
 
 @pytest.mark.parametrize("text", ["239.1.2.3%eth0", "239.1.2.3%2"])
 def test_an_interface_in_the_text_agrees_with_an_interface_of_that_name_or_index(text: str) -> None:
     assert Group.parse(text, interface=FakeInterface("eth0", 2)) == Group.parse(text)
+
+
+@pytest.mark.parametrize("text", ["[ff15::1%eth0]", "[ff15::1%fe80::1]"])
+def test_an_interface_in_the_text_agrees_with_an_address_that_has_that_zone_or_no_other(text: str) -> None:
+    assert Group.parse(text, interface="fe80::1%eth0") == Group.parse(text)
 
 
 def test_a_port_may_be_any_integer_type() -> None:

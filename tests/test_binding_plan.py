@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from netlab import connect, namespaces
-from receivelab import FAMILIES, PORT, V4, V6, Family, at, family_name
+from receivelab import FAMILIES, PORT, V4, V6, Family, at, family_name, receive, sources
 
 from mcastfast import Group, Receiver
-from mcastfast.binding import Binding, plan_binding
+from mcastfast.binding import Binding, plan_binding, plan_ring_binding
 from mcastfast.errors import Platform, UnsupportedError
 from mcastfast.interface import Interface
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netlab import Link
+    from netlab import Lan, Link
 
 ETH0, ETH1 = Interface("eth0", 2), Interface("eth1", 3)
 SO_BINDTOIFINDEX = 62
@@ -57,6 +57,32 @@ def test_each_mode_binds_what_it_promises(wanted: Any, auto: Binding, group: Bin
             plan_binding("group", planned, platform=linux)
     else:
         assert plan_binding("group", planned, platform=linux) == (auto if group == "as auto" else group)
+
+
+@families
+def test_all_interfaces_are_planned_for_where_there_is_one(family: Family) -> None:
+    """The next may come, and the join be repeated."""
+    group = Group.parse(family.group).address
+    one = joins((family.group, (ETH0,)))
+    linux = Platform.LINUX
+    assert plan_binding("auto", one, wants_all=True, platform=linux) == (Binding(group) if family is V4 else ANY)
+    assert plan_binding("group", one, wants_all=True, platform=linux) == plan_binding("group", one, platform=linux)
+    assert plan_ring_binding("auto", one).ring_interface == ETH0
+    assert plan_ring_binding("auto", one, wants_all=True) == ANY
+
+
+@pytest.mark.parametrize("chosen", ["socket", pytest.param("packet", marks=pytest.mark.needs("packet_socket"))])
+@families
+def test_a_receiver_on_all_interfaces_hears_one_that_comes_later(lan: Lan, family: Family, chosen: str) -> None:
+    near, far = lan
+    with near.namespace, Receiver(family.group, port=PORT, interface="all", engine=chosen) as receiver:
+        assert receiver.interface
+        _, new_far = connect(near.namespace, far.namespace, subnet=2)
+        receiver.join(family.group)
+        with sources(far, new_far) as opened:
+            for source in opened:
+                source.send(family.group, b"by each")
+                assert receive(receiver, 1) == [b"by each"]
 
 
 @pytest.fixture

@@ -1,11 +1,24 @@
-"""Unicast to the port: delivered by bind="any", never by bind="group"; all-hosts and broadcast traffic stays away."""
+"""Unicast and broadcast to the port: delivered by bind="any", never by bind="group"; all-hosts groups stay away."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from receivelab import FAMILIES, PORT, TIMEOUT, V4, Family, at, drain, exchange, family_name, member, sources
+from receivelab import (
+    FAMILIES,
+    PORT,
+    TIMEOUT,
+    V4,
+    Family,
+    at,
+    broadcasts,
+    drain,
+    exchange,
+    family_name,
+    member,
+    sources,
+)
 
 from mcastfast import Receiver
 
@@ -48,6 +61,36 @@ def test_unicast_to_the_port_does_not_reach_a_bound_group(family: Family, engine
     ):
         assert receiver.address[:2] == (family.group, PORT)
         exchange(observer, (source, family.address(link), b"unicast"), (source, family.group, b"group"))
+        assert drain(receiver) == [b"group"]
+
+
+def test_broadcast_to_the_port_is_delivered_by_any(engine: str, lan: Lan) -> None:
+    """By its address one to this network alone is not told from unicast, so that both are as that is."""
+    link = lan.receiver
+    with (
+        sources(lan.sender) as (source,),
+        link.namespace,
+        Receiver(at(V4.group, link), bind="any", engine=engine) as receiver,
+    ):
+        for address in broadcasts(link):
+            source.send(address, b"broadcast")
+            (datagram,) = receiver.recv_batch(TIMEOUT)
+            assert bytes(datagram) == b"broadcast"
+            assert datagram.destination == (address, PORT)
+        assert receiver.stats.foreign == 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "group"])
+def test_broadcast_to_the_port_does_not_reach_a_bound_group(engine: str, lan: Lan, mode: str) -> None:
+    link = lan.receiver
+    with (
+        sources(lan.sender) as (source,),
+        link.namespace,
+        Receiver(at(V4.group, link), bind=mode, engine=engine) as receiver,
+        member(link.namespace, (V4.group, link.index)) as observer,
+    ):
+        broadcast = [(source, address, b"broadcast") for address in broadcasts(link)]
+        exchange(observer, *broadcast, (source, V4.group, b"group"))
         assert drain(receiver) == [b"group"]
 
 

@@ -358,7 +358,7 @@ class Mixing:
 def hear_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Linux' way, unless it is told otherwise."""
     monkeypatch.setattr(options, "MULTICAST_ALL", options.Option("nothing", ()))
-    monkeypatch.setattr("mcastfast.receiver.plan_binding", lambda *_: Binding())
+    monkeypatch.setattr("mcastfast.receiver.plan_binding", lambda *_, **__: Binding())
 
 
 def have_another_version(monkeypatch: pytest.MonkeyPatch) -> None:

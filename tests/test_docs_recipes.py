@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import time
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -16,6 +17,8 @@ from receivelab import TIMEOUT, V4, Worker, at, is_joined
 from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netlab import Link
 
 pytestmark = pytest.mark.needs("namespaces")
@@ -36,7 +39,12 @@ def recipe(heading: str, number: int = 0) -> str:
     return examples[number]
 
 
-@pytest.mark.parametrize("options", [{}, {"coalesce": True, "batch_size": 3}, {"background": "8 MiB"}], ids=str)
+receivers = pytest.mark.parametrize(
+    "options", [{}, {"coalesce": True, "batch_size": 3}, {"background": "8 MiB"}], ids=str
+)
+
+
+@receivers
 def test_an_event_loop_gets_every_datagram_and_can_be_cancelled(loopback: Link, options: dict[str, Any]) -> None:
     """With batches that are smaller than a train most of it waits in the receiver."""
     names: dict[str, Any] = {}
@@ -58,6 +66,62 @@ def test_an_event_loop_gets_every_datagram_and_can_be_cancelled(loopback: Link, 
 
     with Receiver(at(V4.group, loopback), **options) as receiver, Sender(at(V4.group, loopback)) as sender:
         assert asyncio.run(run()) == payloads
+
+
+class Queue(asyncio.Queue[bytes]):
+    """One that tells when somebody waits for room in it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.is_waited_for = asyncio.Event()
+
+    async def put(self, item: bytes) -> None:
+        if self.full():
+            self.is_waited_for.set()
+        await super().put(item)
+
+
+@receivers
+def test_an_event_loop_is_not_called_while_its_queue_is_full(
+    loopback: Link, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would never sleep: what nobody receives keeps the descriptor readable."""
+    names: dict[str, Any] = {}
+    exec(recipe("Event loops"), names)
+    payloads = [bytes([number]) * 50 for number in range(100)]
+
+    async def run() -> None:
+        calls = 0
+        loop = asyncio.get_running_loop()
+        add_reader = loop.add_reader
+
+        def add_counting_reader(descriptor: int, callback: Callable[[], None]) -> None:
+            def call() -> None:
+                nonlocal calls
+                calls += 1
+                callback()
+
+            add_reader(descriptor, call)
+
+        monkeypatch.setattr(loop, "add_reader", add_counting_reader)
+        queue = Queue(10)
+        task = asyncio.create_task(names["receive"](receiver, queue))
+        async with asyncio.timeout(TIMEOUT):
+            sender.send_batch(payloads)
+            await queue.is_waited_for.wait()
+            sender.send_batch(payloads)
+            assert select.select([receiver], [], [], TIMEOUT)[0]
+            before = calls
+            for _ in range(100):  # turns of the loop
+                await asyncio.sleep(0)
+            assert calls == before
+            assert [await queue.get() for _ in payloads * 2] == payloads * 2
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with Receiver(at(V4.group, loopback), **options) as receiver, Sender(at(V4.group, loopback)) as sender:
+        asyncio.run(run())
 
 
 def test_an_event_loop_keeps_the_rate_of_a_sender(loopback: Link) -> None:

@@ -53,10 +53,10 @@ def multihomed(isolated: None) -> Iterator[tuple[Link, Link]]:
             yield first, second
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_each_way_to_name_an_interface_finds_it(link: Link, family: int) -> None:
+def ways_to_name(link: Link) -> list[InterfaceLike]:
+    """All of them; the interface itself is one."""
     itself = next(interface for interface in interfaces() if interface.name == link.name)
-    ways: list[InterfaceLike] = [
+    return [
         link.name,
         link.index,
         str(link.index),
@@ -69,11 +69,27 @@ def test_each_way_to_name_an_interface_finds_it(link: Link, family: int) -> None
         f"{link.link_local}%{link.index}",
         ip_address(link.ipv4),
         ip_address(link.ipv6),
-        itself.addresses[0],
+        ip_address(f"{link.link_local}%{link.name}"),
+        *itself.addresses,
     ]
-    for way in ways:
-        assert resolve_interface(way, family) == itself, way
-        assert resolve_interfaces(way, family) == (itself,), way
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_way_to_name_an_interface_finds_it(link: Link, family: int) -> None:
+    for way in ways_to_name(link):
+        (found,) = resolve_interfaces(way, family)
+        assert found == resolve_interface(way, family), way
+        assert (found.name, found.index) == (link.name, link.index), way
+
+
+@pytest.mark.parametrize("group", ["239.1.2.3:5000", "[ff15::77]:5000"])
+def test_each_way_to_name_an_interface_opens_by_it_and_joins_and_leaves(link: Link, group: str) -> None:
+    for way in ways_to_name(link):
+        with Sender(group, interface=way) as sender, Receiver(group, interface=way) as receiver:
+            assert sender.interface, way
+            receiver.leave(group, interface=way)
+            receiver.join(group, interface=way)
+            assert [each.index for each in (sender.interface, *receiver.interfaces)] == [link.index] * 2, way
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -135,6 +151,25 @@ def test_an_interface_is_the_one_of_its_index_though_another_has_its_name_by_now
     rename(second, first.name)
     assert opened("239.1.2.3:5000", before) == [first.index] * 4
     assert opened("239.1.2.3:5000", before.name) == [second.index] * 4
+
+
+@pytest.mark.parametrize("name", ["tun@0", "Feed#1", "[0]"])
+def test_an_interface_whose_name_no_group_text_can_hold_is_named_by_itself(link: Link, name: str) -> None:
+    rename(link, name)
+    assert opened("239.1.2.3:5000", resolve_interface(link.index, socket.AF_INET)) == [link.index] * 4
+    with Receiver("239.1.2.3:5000", interface=link.index) as receiver:
+        assert receiver.interface
+        assert receiver.interface.name == name
+        receiver.leave("239.1.2.3", interface=receiver.interface)
+        assert not receiver.memberships
+
+
+def test_an_interface_whose_index_is_gone_is_the_one_that_has_its_name_now(link: Link) -> None:
+    """As one that was deleted and made again has; an index alone says nothing of it."""
+    gone = resolve_interface(link.name, socket.AF_INET)._replace(index=9999)
+    assert resolve_interface(gone, socket.AF_INET).index == link.index
+    with pytest.raises(ValueError, match="unknown interface 9999: "):
+        resolve_interface(gone.index, socket.AF_INET)
 
 
 def test_of_two_memberships_an_index_means_the_one_of_that_index(link: Link) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from packetlab import METADATA, Frames, families, needs_packet, packet_receiver, send_train, shown_until
-from receivelab import TIMEOUT, V4, V6, Family, at, sources
+from receivelab import TIMEOUT, V4, V6, Family, at, broadcasts, sources
 
 from mcastfast import Receiver
 
@@ -124,14 +124,13 @@ def test_of_this_host_over_loopback(loopback: Link, family: Family) -> None:
 
 
 @families
-@pytest.mark.parametrize(
-    ("bind", "expected"), [("auto", [b"unicast", END]), ("any", [b"unicast", END]), ("group", [END])]
-)
-def test_unicast_to_the_port_comes_unless_the_group_is_bound(
-    lan: Lan, family: Family, bind: str, expected: list[bytes]
-) -> None:
+@pytest.mark.parametrize("bind", ["auto", "any", "group"])
+def test_unicast_and_broadcast_to_the_port_come_unless_the_group_is_bound(lan: Lan, family: Family, bind: str) -> None:
+    hosts = [family.address(lan.receiver), *(broadcasts(lan.receiver) if family is V4 else [])]
+    expected = [END, *([] if bind == "group" else map(str.encode, hosts))]
     with packet_receiver(family.group, lan.receiver, bind=bind) as ring, sources(lan.sender) as (source,):
-        source.send(family.address(lan.receiver), b"unicast")
+        for host in hosts:
+            source.send(host, host.encode())
         source.send(family.group, END)
         received: list[bytes] = []
         while len(received) < len(expected):

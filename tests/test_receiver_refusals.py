@@ -31,7 +31,7 @@ from receivelab import (
 
 from mcastfast import Receiver
 from mcastfast.errors import sysctl
-from mcastfast.interface import interfaces, resolve_interfaces
+from mcastfast.interface import InterfaceLike, interfaces, resolve_interface, resolve_interfaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -300,11 +300,15 @@ def _made(namespace: Namespace, name: str) -> int:
     return int(index)
 
 
-def test_a_group_is_joined_again_on_an_interface_that_was_deleted_and_came_back(lan: Lan) -> None:
+@pytest.mark.parametrize("way", ["name", "index", "digits", "interface", "address"])
+def test_a_group_is_joined_again_on_an_interface_that_was_deleted_and_came_back(lan: Lan, way: str) -> None:
     namespace = lan.receiver.namespace
     with namespace:
         index = _made(namespace, "again")
-        with Receiver("239.1.2.3%again:5000") as receiver:
+        itself = resolve_interface(index, socket.AF_INET)
+        ways: dict[str, InterfaceLike] = {"name": "again", "index": index, "digits": str(index)}
+        ways |= {"interface": itself, "address": "10.99.1.1"}
+        with Receiver("239.1.2.3:5000", interface=ways[way]) as receiver:
             namespace.ip.link("del", index=index)
             renewed = _made(namespace, "again")
             assert [joined.interface.index for joined in receiver.memberships] == [index]

@@ -35,8 +35,8 @@ int mcf_bpf_members(mcf_bpf_program *program, int family, uint16_t port, const m
                     int level);
 
 /* The program for the plain UDP socket that holds the memberships: it keeps what no packet socket is shown, the copies
- * of this host's own multicast (dev_loopback_xmit in the kernel), and unicast. So each datagram comes once, by one of
- * the two. */
+ * of this host's own multicast (dev_loopback_xmit in the kernel), unicast and broadcast. So each datagram comes once,
+ * by one of the two. */
 void mcf_bpf_companion(mcf_bpf_program *program, int family);
 
 /* Takes away the socket's program. Returns 0 or -errno. */

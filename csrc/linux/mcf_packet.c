@@ -1,5 +1,5 @@
-/* Reading the packet ring in batches. What no packet socket is shown, this host's own multicast and unicast, comes by
- * the companion, a plain socket (mcf_bpf_companion).
+/* Reading the packet ring in batches. What no packet socket is shown, this host's own multicast, unicast and broadcast,
+ * comes by the companion, a plain socket (mcf_bpf_companion).
  *
  * A batch lies in one block. The part of a block that did not fit a batch, or a train, is carried: the next receive
  * goes on there. */

@@ -220,7 +220,7 @@ cdef class ReceiverCore(Gate):
             mcf_set_patience(self.io.fd, 0)
 
     def _set_filter(self, entries):
-        """Delivers only these (16-byte group, interface index) pairs, and unicast."""
+        """Delivers only these (16-byte group, interface index) pairs, and what is no multicast."""
         members = [(group, index, True, ()) for group, index in entries]
         cdef list sources = []
         cdef uint32_t count = <uint32_t>len(members)

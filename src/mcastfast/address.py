@@ -19,7 +19,7 @@ from __future__ import annotations
 import operator
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self, SupportsIndex, TypeAlias
 
@@ -97,9 +97,9 @@ class Group(_GroupFields):
     ) -> Group:
         """Return the group to join that a text (or an address, or a Group) and keywords describe together.
 
-        What stands in the text and as a keyword must agree. An interface agrees when the text is its name, its index or
-        its address as written; a keyword's interface is kept as its name, or as index digits, for show: Sender and
-        Receiver look up the keyword itself. source= takes one source or several.
+        What stands in the text and as a keyword must agree. An interface agrees when the text is its name, its index,
+        its address or the zone of that; a keyword's interface is kept as what a text can hold of these, for show:
+        Sender and Receiver look up the keyword itself. source= takes one source or several.
 
         strict refuses what cannot work: an any-source join in the source-specific range, an identifier there that
         RFC 4607 rules out, and IPv6's reserved scope 0, which hosts drop (RFC 4291, 2.7). strict=False allows these.
@@ -291,7 +291,7 @@ def _merge_port(group: Group, port: SupportsIndex) -> Group:
 
 def _merge_interface(group: Group, interface: InterfaceLike) -> Group:
     if isinstance(interface, (str, IPv4Address, IPv6Address)):
-        spellings = [str(interface.ip if isinstance(interface, (IPv4Interface, IPv6Interface)) else interface)]
+        spellings = [str(interface), *_address_spellings(str(interface))]
     elif isinstance(getattr(interface, "name", None), str):
         spellings = [str(getattr(interface, key)) for key in ("name", "index") if hasattr(interface, key)]
     elif isinstance(interface, SupportsIndex) and not isinstance(interface, bool):
@@ -303,10 +303,19 @@ def _merge_interface(group: Group, interface: InterfaceLike) -> Group:
         kind = type(interface).__name__
         raise TypeError(f"interface is a name, an index, an address or an Interface, not {kind}{several}")
     if group.interface is None:
-        return group.replace(interface=spellings[0])
+        return group.replace(interface=next(filter(_can_be_written, spellings), spellings[0]))
     if group.interface not in spellings:
         raise _conflict("interface", group.interface, spellings[0])
     return group
+
+
+def _address_spellings(text: str) -> list[str]:
+    """What else may stand for an interface's address: its zone, which is the interface, and itself without prefix."""
+    try:
+        address, _, zone = str(ip_interface(text)).partition("/")[0].partition("%")
+    except ValueError:
+        return []
+    return [zone, address] if zone else [address]
 
 
 def _merge_sources(group: Group, source: AddressLike | Iterable[AddressLike]) -> Group:
@@ -363,11 +372,11 @@ def _refuse_url_parts(rest: str) -> None:
         names = [setting.partition("=")[0] for setting in query.split("&")]
         known = dict.fromkeys(_QUERY_KEYWORDS[name] for name in names if name in _QUERY_KEYWORDS)
         remedy = f"pass {' and '.join(known)}" if known else "leave it out, and pass settings as keywords"
-        raise ValueError(f"the query '?{query}' in the text is not read; {remedy}")
+        raise ValueError(f"the query {'?' + query!r} in the text is not read; {remedy}")
     if hash_mark:
-        raise ValueError(f"the fragment '#{fragment}' in the text is not read; leave it out")
+        raise ValueError(f"the fragment {'#' + fragment!r} in the text is not read; leave it out")
     if slash:
-        raise ValueError(f"the path '/{path}' in the text is not read; leave it out (a group is one address)")
+        raise ValueError(f"the path {'/' + path!r} in the text is not read; leave it out (a group is one address)")
 
 
 def _split_port(target: str) -> tuple[str, int | None]:
@@ -430,9 +439,13 @@ def _check_interface(interface: str) -> None:
         raise TypeError(f"interface is a text, not {type(interface).__name__}; Group.parse() takes indexes and others")
     if not interface:
         raise ValueError("interface is empty; write its name, index or address, or leave it out")
-    # Spaces inside are for Windows, where names are like "Ethernet 2".
-    if not interface.isprintable() or interface != interface.strip() or not set(interface).isdisjoint("[]@%/?#"):
+    if not _can_be_written(interface):
         raise ValueError(f"interface {interface!r} has characters that no group text can hold; give its index")
+
+
+def _can_be_written(interface: str) -> bool:
+    # Spaces inside are for Windows, where names are like "Ethernet 2".
+    return interface.isprintable() and interface == interface.strip() and set(interface).isdisjoint("[]@%/?#")
 
 
 def _check_source(source: IPAddress, group: IPAddress) -> None:

@@ -76,23 +76,29 @@ class Binding(NamedTuple):
                 )
 
 
-def plan_ring_binding(mode: str, joins: list[tuple[Group, tuple[Interface, ...]]]) -> Binding:
+def plan_ring_binding(
+    mode: str, joins: list[tuple[Group, tuple[Interface, ...]]], *, wants_all: bool = False
+) -> Binding:
     """The same for a packet ring, to which the socket brings what the link does not show.
 
     "auto" takes any group, on the interface of these joins if they have one: a ring that listens to all interfaces
     costs every packet of the host.
     """
-    binding = plan_binding("any" if mode == "auto" else mode, joins)
+    binding = plan_binding("any" if mode == "auto" else mode, joins, wants_all=wants_all)
     interfaces = {interface.index: interface for _, found in joins for interface in found}
-    if mode == "any" or len(interfaces) != 1:
+    if not binding.interface and (mode == "any" or wants_all or len(interfaces) != 1):
         return binding._replace(filters=True)
     return binding._replace(filters=True, ring_interface=next(iter(interfaces.values())))
 
 
 def plan_binding(
-    mode: str, joins: list[tuple[Group, tuple[Interface, ...]]], *, platform: Platform = CURRENT
+    mode: str,
+    joins: list[tuple[Group, tuple[Interface, ...]]],
+    *,
+    wants_all: bool = False,
+    platform: Platform = CURRENT,
 ) -> Binding:
-    """What bind= means for these joins.
+    """What bind= means for these joins; `wants_all`: further interfaces may come, however many there are now.
 
     Raises ValueError for an unknown mode, and where "group" cannot be had for them; UnsupportedError where it cannot be
     had at all.
@@ -111,7 +117,8 @@ def plan_binding(
             )
         mode = "any"
     if mode == "auto":
-        mode = "group" if len(groups) == 1 and not (needs_interface and len(interfaces) > 1) else "any"
+        is_separated = not needs_interface or (len(interfaces) == 1 and not wants_all)
+        mode = "group" if len(groups) == 1 and is_separated else "any"
     if mode == "any":
         return Binding(filters=True)
     if len(groups) > 1:

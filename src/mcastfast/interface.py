@@ -114,10 +114,11 @@ def resolve_interface(
 ) -> Interface:
     """The one interface that `value` means, fit for multicast of `family` (AF_INET or AF_INET6).
 
-    `value` is an Interface (the one that has its index now), an index, an address of the interface (of either family,
-    with or without prefix; a zone decides where several have it), or text: a name, an alternative name, an index or an
-    address, tried in this order, so that an interface called "7" is found by its name. None stands for the interface
-    that the route to `destination` leads to.
+    `value` is an Interface (the one that has its index now or, if none has, its name: a tunnel, say, that was deleted
+    and made again), an index, an address of the interface (of either family, with or without prefix; a zone decides
+    where several have it), or text: a name, an alternative name, an index or an address, tried in this order, so that
+    an interface called "7" is found by its name. None stands for the interface that the route to `destination` leads
+    to.
 
     Raises ValueError for what is not an interface of this host, naming those that are, for an interface that lacks
     multicast (loopback never does) or an address of the family, and for "all". Raises OSError: ENETDOWN for an
@@ -191,7 +192,7 @@ def pick_interfaces(value: InterfaceLike, found: Sequence[Interface]) -> list[In
 
 
 def _named(value: InterfaceLike, found: tuple[Interface, ...]) -> Interface:
-    matches = pick_interfaces(value, found) or _matching_address(value, found)
+    matches = pick_interfaces(value, found) or _matching_address(value, found) or _made_again(value, found)
     if not matches:
         shown = repr(value) if isinstance(value, str) else str(value)
         known_as = f" of index {value.index}" if isinstance(value, Interface) else ""
@@ -235,6 +236,10 @@ def _matching_address(value: InterfaceLike, found: Sequence[Interface]) -> list[
         if any(own.packed == address.packed for own in interface.addresses)
         and zone in (None, interface.name, str(interface.index))
     ]
+
+
+def _made_again(value: InterfaceLike, found: Sequence[Interface]) -> list[Interface]:
+    return [interface for interface in found if isinstance(value, Interface) and interface.name == value.name]
 
 
 def _routed(destination: IPv4Address | IPv6Address, family: int, found: tuple[Interface, ...]) -> Interface:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, SupportsIndex, TypeAlias
 
 from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_mapped
@@ -51,7 +51,7 @@ class ReceiverStats(NamedTuple):
     because the socket's buffer was full (SO_MEMINFO, Linux; 0 elsewhere; it also counts what a socket filter or a bad
     checksum removed) or, with engine="packet", the ring was (PACKET_STATISTICS). kernel_drops_exact: False where the
     kernel counts a train of datagrams as one, and for the packet engine, which cannot tell what is lost of this host's
-    own multicast and of unicast: that comes by a socket beside the ring, and receive_buffer= is its size. overrun:
+    own multicast, unicast and broadcast: they come by a socket beside the ring, of receive_buffer= bytes. overrun:
     received, and lost since the memory of background= was used up. truncated: longer than max_datagram.
     control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
     here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one
@@ -88,9 +88,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     source-specific (RFC 4607).
 
     bind: "group" binds the group address, so that nothing else arrives; "any" binds the wildcard address, also takes
-    unicast to the port, and adds "destination" to the metadata, by which it filters; "auto" is "group" for one group
-    where that separates it from others, else "any". Either way only this receiver's groups are delivered, whatever
-    others joined.
+    unicast and broadcast to the port, and adds "destination" to the metadata, by which it filters; "auto" is "group"
+    for one group where that separates it from others, else "any". Either way no group but this receiver's is
+    delivered, whatever others joined.
 
     metadata: any of "destination" (address and interface), "timestamp" (kernel, nanoseconds), "hardware_timestamp" (the
     network device's; KernelTimestampWarning where a device gives none, and the kernel's in its place), "drops", "hops"
@@ -115,10 +115,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     A batch that is kept keeps its block of the ring; when fewer than a quarter are free datagrams are copied instead,
     and when the block that is next is kept, BufferError says so. max_memory bounds the copies; what describes a block
     in place takes up to about half as much as the block. The ring listens to the one interface of the groups that it
-    is opened with or, with bind="any", to all. It takes what the link shows: neither the firewall nor rp_filter keep
-    anything out, and what comes in fragments is counted and left out. This host's own multicast and unicast to the port
-    come by a socket and are copied. recv_batch_into shows no more than max_datagram bytes of a datagram.
-    background=, coalesce= and busy_poll= do not go with it.
+    is opened with or, with bind="any" or interface="all", to all. It takes what the link shows: neither the firewall
+    nor rp_filter keep anything out, and what comes in fragments is counted and left out. This host's own multicast, and
+    unicast and broadcast to the port, come by a socket and are copied. recv_batch_into shows no more than max_datagram
+    bytes of a datagram. background=, coalesce= and busy_poll= do not go with it.
 
     coalesce: whether datagrams of one size from one source may cross the kernel together, as a train, which is cheaper
     by an order of magnitude (UDP_GRO, udp(7), Linux). Batches look the same, but the datagrams of a train share a
@@ -208,14 +208,14 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             busy_poll=busy_poll,
             ring=ring,
         )
-        binding = (plan_ring_binding if reception.ring else plan_binding)(bind, joins)
+        binding = (plan_ring_binding if reception.ring else plan_binding)(bind, joins, wants_all=ALL in named)
         if binding.filters:
             reception = reception.filtering()
         reception.equip(self, wanted[0].family)  # refuses a receiver that is set up already
         self._reception = reception
         self._binding = binding
         self._wants_hardware_timestamps = "hardware_timestamp" in self._reception.metadata
-        self._interface = named[0] if len({found for _, found in joins}) == 1 else None
+        self._interface = _lasting(named[0], joins[0][1]) if len({found for _, found in joins}) == 1 else None
         self._strict = strict
         sock = open_socket(wanted[0].family)
         try:
@@ -621,6 +621,12 @@ def _read_groups(
             "use a Receiver for each, and ReceiverSet([...]) to receive on all"
         )
     return [group.replace(port=port) for group in read for port in ports]
+
+
+def _lasting(named: InterfaceLike | None, found: tuple[Interface, ...]) -> InterfaceLike | None:
+    """What names an interface later on, when an index may be gone: with the name that the interface has now."""
+    is_index = isinstance(named, Interface | SupportsIndex) or named == str(found[0].index)
+    return found[0] if is_index else named
 
 
 def _configure(

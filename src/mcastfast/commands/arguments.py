@@ -75,8 +75,8 @@ def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) 
         "--bind",
         choices=BIND_MODES,
         default="auto",
-        help='what the socket binds: the group, so that nothing else arrives; "any" also takes unicast to the port '
-        "(default: auto, the group where there is one)",
+        help='what the socket binds: the group, so that nothing else arrives; "any" also takes unicast and broadcast '
+        "to the port (default: auto, the group where there is one)",
     )
     parser.add_argument(
         "--no-strict",
