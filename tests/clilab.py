@@ -9,13 +9,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Iterator
 
     from netlab import Namespace
+
+T = TypeVar("T")
 
 COMMAND = (sys.executable, "-m", "mcastfast")
 TIMEOUT = 20.0
@@ -25,6 +27,17 @@ TIMEOUT = 20.0
 def _text(octets: bytes) -> str:
     """What was written as text, whatever the system ends its lines with."""
     return octets.decode().replace(os.linesep, "\n")
+
+
+def _insist(start: Callable[[], T]) -> T:
+    """Start a process. Wine refuses to at times while the machine is busy, with ERROR_INTERNAL_ERROR."""
+    for _ in range(4):
+        try:
+            return start()
+        except OSError as error:
+            if getattr(error, "winerror", 0) != 1359:
+                raise
+    return start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,9 @@ def run(namespace: Namespace | None, *args: str, stdin: bytes | None = None) -> 
     """Run a command to its end; without a namespace in that of the tests. stdin: what a pipe brings, None: nothing."""
     given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     with namespace or contextlib.nullcontext():
-        done = subprocess.run([*COMMAND, *args], **given, capture_output=True, timeout=TIMEOUT, check=False)
+        done = _insist(
+            lambda: subprocess.run([*COMMAND, *args], **given, capture_output=True, timeout=TIMEOUT, check=False)
+        )
     result = Result(done.returncode, done.stdout, _text(done.stderr))
     assert "Traceback" not in result.stderr, result.stderr
     return result
@@ -81,8 +96,9 @@ class Running:
 @contextlib.contextmanager
 def running(namespace: Namespace, *args: str, until: str = "", stdin: int = subprocess.DEVNULL) -> Iterator[Running]:
     """A command that runs, from when it has written a line that matches `until`; killed in the end if it still does."""
+    pipe = subprocess.PIPE
     with namespace:
-        process = subprocess.Popen([*COMMAND, *args], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = _insist(lambda: subprocess.Popen([*COMMAND, *args], stdin=stdin, stdout=pipe, stderr=pipe))
     with process:
         try:
             command = Running(process)
