@@ -293,13 +293,13 @@ mcf_socket mcf_background_ready(const mcf_background *background)
 
 /* Its life */
 
-/* A queue that never fills before the memory is used up, within reason: batches of one arena lie apart only where a
- * call brought something else as well. */
+/* A queue that never fills before the memory is used up, within reason: batches of one arena lie apart, and do not
+ * become one, only where a call brought something else as well, which takes a row, too. */
 static size_t entries_for(const mcf_receiver *receiver, const mcf_shape *shape)
 {
-    uint64_t rows = mcf_pool_most(receiver->pool) * shape->rows;
+    uint64_t most = mcf_pool_most(receiver->pool) * ((shape->rows + 1) / 2);
     size_t entries = LEAST_ENTRIES;
-    while (entries <= rows / 2 && entries < MOST_ENTRIES)
+    while (entries <= most && entries < MOST_ENTRIES)
         entries *= 2;
     return entries;
 }

@@ -50,6 +50,7 @@ LINUX_ONLY = {
     "test_cli_errors.py::test_hints_stand_below_*": "net.ipv4.igmp_max_memberships",
     "test_cli_errors.py::test_nobody_reading_*": "EPIPE",
     "test_cli_errors.py::test_the_installed_command_*": "an installed script",
+    "test_cli_errors.py::test_wrong_usage_*more than this*": "how much memory the machine has",
     "test_cli_errors.py::test_wrong_usage_*one group*": "a socket that is bound to a group",
     "test_cli_listings.py": "lo, veth pairs, /proc/net/igmp",
     "test_cli_options.py::test_bind_decides_*": "a socket that is bound to a group",

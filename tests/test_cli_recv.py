@@ -13,12 +13,15 @@ import pytest
 from clilab import TIMEOUT, is_in, run, running
 from netlab import connect, wait_until
 
-from mcastfast import Sender, interfaces
+from mcastfast import Receiver, Sender, interfaces
+from mcastfast.cli import main
 from mcastfast.commands.silence import count_reverse_path_drops
 
 if TYPE_CHECKING:
     from clilab import Running
-    from netlab import Lan, Lan3
+    from netlab import Lan, Lan3, Link
+
+    from mcastfast import Batch
 
 pytestmark = pytest.mark.needs("namespaces")
 
@@ -305,7 +308,7 @@ def test_no_line_is_cut_by_a_signal(lan: Lan, monkeypatch: pytest.MonkeyPatch, u
 
 
 def test_duration_ends_the_write_to_a_reader_that_stalls(lan: Lan) -> None:
-    args = ("recv", GROUP, "-i", lan.receiver.name, "-o", "-", "-t", "0.5")
+    args = ("recv", GROUP, "-i", lan.receiver.name, "-o", "-", "-t", "2")
     with running(lan.receiver.namespace, *args, until="joined") as command:
         send(lan, [bytes(1400)] * 100)
         assert command.process.wait(TIMEOUT) == 0  # nobody has read the pipe
@@ -349,7 +352,47 @@ def test_what_is_in_memory_and_finds_no_reader_is_told(lan: Lan) -> None:
     assert 0 <= len(result.stdout) - written * 1400 < 64 * 1400  # of the batch in hand a part came
 
 
-def test_a_signal_that_is_ignored_stays_so(lan: Lan) -> None:
+def test_what_is_in_memory_when_a_named_pipe_has_no_reader_is_told(lan: Lan, tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    args = ("recv", GROUP, "-i", lan.receiver.name, "--background", "16M", "-o", str(path))
+    with running(lan.receiver.namespace, *args) as command:
+        wait_until(is_in(command, "wait_for_partner"))
+        send(lan, PAYLOADS)
+        wait_until(lambda: queued(command) == 0)
+        result = command.finish(signal.SIGINT)
+    assert re.search(r"^received 100 datagrams, .*\n.*, not written 100\n", result.stderr, re.MULTILINE)
+    assert result.code == 0
+
+
+@pytest.mark.parametrize("args", [("recv", "-o", "-"), ("relay",)], ids=lambda args: args[0])
+def test_second_signal_gives_up_what_is_in_memory(
+    loopback: Link, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In the middle of a receive, as where a command is between two writes."""
+    recv_batch, turns = Receiver.recv_batch, 0
+
+    def signal_twice(receiver: Receiver, timeout: float | None = None) -> Batch:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            with Sender(GROUP, interface="lo") as sender:
+                sender.send_batch([b"x"] * 20)
+            wait_until(lambda: receiver.stats.datagrams == 20)
+        elif turns in (2, 4):
+            signal.raise_signal(signal.SIGINT)
+        return recv_batch(receiver, timeout)
+
+    monkeypatch.setattr(Receiver, "recv_batch", signal_twice, raising=False)
+    command, *options = args
+    target = ["239.1.2.4:5001", "-O", "lo"] if command == "relay" else []
+    assert main([command, GROUP, *target, "-i", "lo", "--background", "16M", "--batch-size", "5", *options]) == 0
+    shown = capfd.readouterr().err
+    assert re.search(r"^received 20 datagrams, 20 B in ", shown, re.MULTILINE)
+    assert re.search(r", not (written|sent) 5$", shown, re.MULTILINE)
+
+
+def test_signal_that_is_ignored_stays_so(lan: Lan) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what it starts inherits that, as from a shell's `&`
     try:
         with running(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, until="joined") as command:

@@ -15,7 +15,7 @@ from mcastfast.options import RECEIVE_BUFFER
 if TYPE_CHECKING:
     import argparse
     import socket
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mcastfast.commands.progress import Progress
     from mcastfast.commands.stopping import Stop
@@ -108,6 +108,17 @@ class Intake:
             del batch  # or it would hold its memory while the next is awaited
             progress.tick(active=True)
         self._wanted = self._taken
+
+    def pass_on(self, work: Callable[[Batch], object], stop: Stop, progress: Progress) -> int:
+        """Give all batches to `work`, and say how many datagrams it did not get since a second signal gave them up."""
+        try:
+            for batch in self.batches(stop, progress):
+                work(batch)
+        except KeyboardInterrupt:
+            if not stop.requested:
+                raise
+            return sum(map(len, self.batches(stop, progress)))
+        return 0
 
     @property
     def received(self) -> Flow:

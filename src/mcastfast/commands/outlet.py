@@ -52,7 +52,7 @@ class Outlet:
         pending: Sequence[bytes] | Batch = payloads
         deadline: float | None = None
         while pending:
-            if self.unsent:  # the end has come, and what came before has found no way out
+            if self.unsent and stop.now:  # what came before has found no way out
                 self.unsent += len(pending)
                 return
             try:

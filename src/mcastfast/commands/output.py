@@ -53,10 +53,10 @@ def reopen_stdout(*, is_text: bool) -> IO[Any]:
     The process' own is not that under PYTHONUNBUFFERED: what a pipe takes but a part of, since a signal came, is cut.
     """
     sys.stdout.flush()
+    descriptor = sys.stdout.fileno()
     if not is_text:
-        return open(sys.stdout.fileno(), "wb", closefd=False)
-    encoding, errors = sys.stdout.encoding, sys.stdout.errors
-    return open(sys.stdout.fileno(), "w", encoding=encoding, errors=errors, closefd=False)
+        return open(descriptor, "wb", closefd=False)
+    return open(descriptor, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False)
 
 
 def settle_standard_streams() -> None:

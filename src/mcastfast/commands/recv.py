@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import os
+import stat
 import sys
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ Rate and losses go to standard error: live on a terminal, else a line a second.
                      for a second after the end, as where nobody reads it
 Counts of what an option brings are shown where they are not 0.
 Ctrl-C ends it with a summary and exit code 0. What is in memory then is written
-first; a second Ctrl-C gives it up.
+first; a second Ctrl-C gives that up.
 The summary's rates are those from the first batch to the last, without what the
 first one brought.
 
@@ -115,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
         intake = Intake.of(receiver, args)
         progress = stack.enter_context(Progress(lambda: _sample(intake, output), display))
         stop.end_after(args.duration)
-        for batch in intake.batches(stop, progress):
-            if output:
-                output.write(batch)
+        left = intake.pass_on(output.write if output else len, stop, progress)
+        if output:
+            output.unwritten += left
     if not (args.quiet or receiver.stats.datagrams):
         lines = explain_silence(
             receiver,
@@ -130,19 +131,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Output:
-    """Where the data goes; `unwritten` counts the datagrams that were not, or not whole."""
+    """Where the data goes (None: nowhere); `unwritten` counts the datagrams that were not, or not whole."""
 
-    def __init__(self, kind: Callable[[IO[Any]], Writer], stream: IO[Any], stop: Stop) -> None:
+    def __init__(self, kind: Callable[[IO[Any]], Writer], stream: IO[Any] | None, stop: Stop) -> None:
         self.unwritten = 0
-        self._writer = kind(stream)
         self._stream = stream
+        self._writer = kind(stream) if stream else None
+        self._has_reader = stream is not None and not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
         self._stop = stop
 
     def write(self, batch: Batch) -> None:
         """Write a batch, unless its reader keeps that, or one before, from its end when the command's has come."""
-        if self.unwritten:
+        if self.unwritten or self._writer is None or self._stream is None:
             self.unwritten += len(batch)
-        elif not self._stop.finish(partial(self._writer.write, batch)):
+        elif not self._stop.finish(partial(self._writer.write, batch), patiently=not self._has_reader):
             self.unwritten = len(batch)
             forget(self._stream)
 
@@ -160,10 +162,9 @@ def _choose_writer(args: argparse.Namespace) -> type[HexWriter | JsonWriter | Pa
     return PayloadWriter if args.output is not None else None
 
 
-def _open_output(args: argparse.Namespace, stack: contextlib.ExitStack, stop: Stop) -> IO[Any]:
-    """The stream that was asked for; a named pipe is waited for until somebody reads it, or `stop`."""
+def _open_output(args: argparse.Namespace, stack: contextlib.ExitStack, stop: Stop) -> IO[Any] | None:
+    """The stream that was asked for; a named pipe is waited for until somebody reads it, or `stop`: then None."""
     if args.output in (None, "-"):
         return stack.enter_context(reopen_stdout(is_text=args.output is None))
-    nowhere: IO[Any] = io.BytesIO()
-    file = stop.interruptibly(lambda: Path(args.output).open("wb"), nowhere)  # noqa: SIM115 # the stack closes it
-    return stack.enter_context(file)
+    file = stop.interruptibly(lambda: Path(args.output).open("wb"), None)  # noqa: SIM115 # the stack closes it
+    return stack.enter_context(file) if file else None

@@ -42,7 +42,8 @@ Payloads pass unchanged and in order; source address and TTL become new.
                       listens at a unicast TO
   not sent            received, but the way out did not take it for a second
                       after the end
-Ctrl-C ends it with a summary and exit code 0, after what is in memory then.
+Ctrl-C ends it with a summary and exit code 0. What is in memory then is sent
+first; a second Ctrl-C gives that up.
 The summary's rates are those from the first batch to the last, without what the
 first one brought.
 
@@ -96,8 +97,8 @@ def run(args: argparse.Namespace) -> int:
         intake = Intake.of(receiver, args)
         progress = stack.enter_context(Progress(lambda: _sample(intake, outlet), choose_display(quiet=args.quiet)))
         stop.end_after(args.duration)
-        for batch in intake.batches(stop, progress):
-            outlet.send(batch, stop, progress, grace=GRACE)
+        if intake.pass_on(lambda batch: outlet.send(batch, stop, progress, grace=GRACE), stop, progress):
+            outlet.unsent = intake.received.datagrams - sender.stats.datagrams - outlet.oversize
     return 0
 
 

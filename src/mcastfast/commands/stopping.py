@@ -88,19 +88,22 @@ class Stop:
         finally:
             self._interruptible = False
 
-    def finish(self, work: Callable[[], object]) -> bool:
-        """Do `work`, which may block for ever; False where the end has come and gave it GRACE seconds in vain."""
+    def finish(self, work: Callable[[], object], *, patiently: bool = False) -> bool:
+        """Do `work`, which may block for ever; False where the end has come and gave it GRACE seconds in vain.
+
+        patiently: it may slow down, but does not block, and only a second signal gives it up.
+        """
         try:
-            self._finishing = True
-            if self.requested:
+            self._finishing = not patiently
+            if self._finishing and self.requested:
                 self._set_alarm(GRACE)
-            elif self._end is not None:
+            elif self._finishing and self._end is not None:
                 self._set_alarm(max(self._end - time.monotonic(), 0) + GRACE)
             work()
         except KeyboardInterrupt:
             return False
         finally:
             self._finishing = False
-            if self.requested or self._end is not None:
+            if not patiently and (self.requested or self._end is not None):
                 self._set_alarm(0)
         return True

@@ -137,7 +137,7 @@ class _Names:
         self._missing_until: dict[int, float] = {}
 
     def find(self, index: int) -> str:
-        """The interface's name, its number where it is gone."""
+        """The interface's name when it was first asked for, its number where there is none."""
         if index not in self._names and self._missing_until.get(index, 0.0) <= (now := monotonic()):
             self._names = {interface.index: interface.name for interface in interfaces()}
             self._missing_until[index] = now + 1.0
