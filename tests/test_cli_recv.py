@@ -352,7 +352,7 @@ def test_what_is_in_memory_and_finds_no_reader_is_told(lan: Lan) -> None:
     assert 0 <= len(result.stdout) - written * 1400 < 64 * 1400  # of the batch in hand a part came
 
 
-def test_what_is_in_memory_when_a_named_pipe_has_no_reader_is_told(lan: Lan, tmp_path: Path) -> None:
+def test_signal_while_a_named_pipe_has_no_reader_tells_what_is_in_memory(lan: Lan, tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     args = ("recv", GROUP, "-i", lan.receiver.name, "--background", "16M", "-o", str(path))
