@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,9 @@ from mcastfast.interface import Interface
 from mcastfast.options import Option
 from mcastfast.packing import Egress, MembershipRequest, PathMtu, SocketMemory
 from mcastfast.requests import INDEPENDENT_REQUESTS, SPECIFIC_REQUESTS, Action, request_option
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 LINUX, WINDOWS, MACOS = Platform.LINUX, Platform.WINDOWS, Platform.MACOS
 POINTER = struct.calcsize("P")  # 8 but on 32-bit systems
@@ -361,21 +364,29 @@ def test_each_system_gets_the_form_of_request_that_it_knows_best(
     assert place.level == (0 if version == 4 else 41)
 
 
+def stand_in_for_set_option(
+    monkeypatch: pytest.MonkeyPatch, caller: ModuleType, holder: ModuleType, platform: Platform, refusals: list[int]
+) -> list[bytes]:
+    """Answer what `caller` asks of sockets as on a platform: the first times with these errors; what it asked."""
+    asked: list[bytes] = []
+
+    def answer(_: object, option: Option[Any], value: object, **__: object) -> None:
+        asked.append(option.pack(value, IPV4, platform))
+        if len(asked) <= len(refusals):
+            raise OSError(refusals[len(asked) - 1], "refused")
+
+    monkeypatch.setattr(caller, "CURRENT", platform)
+    monkeypatch.setattr(holder, "set_option", answer)
+    return asked
+
+
 @pytest.mark.parametrize("refusals", [[], [errno.EADDRNOTAVAIL], [errno.EADDRNOTAVAIL, errno.EINVAL], [errno.EINVAL]])
 @pytest.mark.parametrize("platform", Platform)
 def test_windows_names_an_interface_by_its_index_where_it_does_not_take_the_address(
     monkeypatch: pytest.MonkeyPatch, platform: Platform, refusals: list[int]
 ) -> None:
     """Where the index is not taken either, the error is that of the address."""
-    asked: list[bytes] = []
-
-    def answer(_: object, option: Option[MembershipRequest], value: MembershipRequest, **__: object) -> None:
-        asked.append(option.pack(value, IPV4, platform))
-        if len(asked) <= len(refusals):
-            raise OSError(refusals[len(asked) - 1], "refused")
-
-    monkeypatch.setattr(requests, "CURRENT", platform)
-    monkeypatch.setattr(requests, "set_option", answer)
+    asked = stand_in_for_set_option(monkeypatch, requests, requests, platform, refusals)
     error = None
     with socket.socket() as sock:
         try:
@@ -397,15 +408,7 @@ def test_an_address_to_send_from_never_chooses_the_interface(
     monkeypatch: pytest.MonkeyPatch, platform: Platform, interface: Interface, refusals: list[int]
 ) -> None:
     """Windows has the index, or where it does not take that the interface's own address."""
-    asked: list[bytes] = []
-
-    def answer(_: object, option: Option[Egress], value: Egress) -> None:
-        asked.append(option.pack(value, IPV4, platform))
-        if len(asked) <= len(refusals):
-            raise OSError(refusals[len(asked) - 1], "refused")
-
-    monkeypatch.setattr(sender, "CURRENT", platform)
-    monkeypatch.setattr(options, "set_option", answer)
+    asked = stand_in_for_set_option(monkeypatch, sender, options, platform, refusals)
     error = None
     with socket.socket(IPV4, socket.SOCK_DGRAM) as sock:
         try:

@@ -225,7 +225,7 @@ static int fetch(mcf_receiver *receiver, trains *state, mcf_arena *arena, int wa
 }
 
 /* Writes into the rows after the first what is the same for all datagrams of a message. From locals: a compiler that
- * must fear that a row overwrites them handles one after the other, at twice what the datagram costs the kernel. */
+ * must fear that a row overwrites them fills one after the other, a seventh of what a datagram of 64 bytes costs. */
 static void repeat(const mcf_receiver *receiver, mcf_arena *arena, uint32_t row, uint32_t count)
 {
     uint32_t metadata = receiver->metadata;
