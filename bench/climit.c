@@ -20,7 +20,7 @@
 
 enum {
     SLOTS = 64,
-    TRAIN_SLOTS = 8,
+    TRAIN_SLOTS = 4,
     TRAIN_SLOT_SIZE = 65536,
     CONTROL_SIZE = 256,
     LARGEST_TRAIN = 65507, /* bytes of payload in one IPv4 datagram */
