@@ -33,7 +33,7 @@ _METHOD = """\
 
 Whatever is compared is measured together: round after round every contestant has one turn, in an order that is
 shuffled each time. A cost is the median of the turns, a ratio the median of the ratios within each round. What takes
-long has one turn: ten seconds of stalls, five of pacing, three of idleness, and one search for each rate. The C
+long has one turn: ten seconds of stalls, five each of pacing and idleness, and one search for each rate. The C
 programs make the same system calls on the same sockets; they set up everything once and parse nothing. Peers run in
 interpreters of their own, from PyPI, with their defaults but for the receive buffer, which is the same for all, and
 for spead2 a pool of memory and a longer queue (4,096 heaps; 262,144 where the program stalls).
