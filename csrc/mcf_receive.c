@@ -170,7 +170,7 @@ static int wait_for_more(mcf_receiver *receiver, int64_t deadline)
 {
     if (receiver->engine->wait)
         return receiver->engine->wait(receiver, deadline);
-    return mcf_wait(mcf_polled(receiver), MCF_READABLE, receiver->wake, deadline);
+    return mcf_wait(mcf_polled(receiver), MCF_READABLE, receiver->wake, deadline, receiver->looks);
 }
 
 /* Watches the socket before sleeping. Returns as the engine's receive, 0 when it is time to sleep, -ECANCELED when

@@ -54,7 +54,7 @@ static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t
         settle(sender, doubts);
         if (deadline == MCF_DO_NOT_WAIT)
             return -EAGAIN;
-        int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline);
+        int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline, 0);
         return ready > 0 ? 0 : ready < 0 ? ready : -ETIMEDOUT;
     }
     if (error == -ENOBUFS) { /* never an answer of the network: what was tried is lost */
@@ -74,7 +74,7 @@ enum { LOOK_EVERY = 100000000 }; /* nanoseconds */
 static int look(mcf_sender *sender, int64_t now)
 {
     sender->looked = now;
-    return mcf_wait(-1, 0, sender->wake, MCF_DO_NOT_WAIT);
+    return mcf_wait(-1, 0, sender->wake, MCF_DO_NOT_WAIT, 0);
 }
 
 int mcf_sender_look(mcf_sender *sender)

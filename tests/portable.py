@@ -153,6 +153,7 @@ LINUX_ONLY = {
     "test_receiver_memory.py::test_huge_pages_*": "/proc/self/smaps",
     "test_receiver_memory.py::test_a_refusal_leaves_*": "RLIMIT_MEMLOCK",
     "test_receiver_memory.py::test_a_limit_on_locked_*": "RLIMIT_MEMLOCK",
+    "test_receiver_looks.py": "poll(2), by a preloaded library",
     "test_receiver_signals.py": "pthread_kill(3), SIGUSR1",
     "test_receiver_spin.py::test_a_thread_of_its_own_*": "threads as /proc shows them",
     "test_receiver_spin.py::test_it_runs_*": "threads as /proc shows them",

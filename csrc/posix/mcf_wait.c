@@ -7,9 +7,10 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-/* A signal whose handler ran in another thread, or in this one just before poll, interrupts nothing: whoever waits
- * longer looks around so often. Milliseconds. */
-enum { LOOK_EVERY = 500 };
+/* A signal whose handler ran in another thread, or in this one just before poll, interrupts nothing: whoever waits so
+ * many milliseconds looks around, and again after twice as long each time, up to so many times as long. To wake up an
+ * idle program twice a second takes processor time, and somebody's battery. */
+enum { FIRST_LOOK = 500, MOST_DOUBLINGS = 4 };
 
 int mcf_set_patience(mcf_socket fd, int milliseconds)
 {
@@ -18,13 +19,14 @@ int mcf_set_patience(mcf_socket fd, int milliseconds)
 }
 
 /* Returns how many are ready, or as mcf_end_wait, or -errno. */
-static int poll_until(struct pollfd *polled, nfds_t count, int64_t deadline)
+static int poll_until(struct pollfd *polled, nfds_t count, int64_t deadline, uint32_t looks)
 {
-    int ready = poll(polled, count, mcf_milliseconds_until(deadline, LOOK_EVERY));
+    int look = FIRST_LOOK << (looks < MOST_DOUBLINGS ? looks : MOST_DOUBLINGS);
+    int ready = poll(polled, count, mcf_milliseconds_until(deadline, look));
     return ready < 0 ? -errno : ready ? ready : mcf_end_wait(deadline);
 }
 
-int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline)
+int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t looks)
 {
     short wanted = 0;
     if (events & MCF_READABLE)
@@ -32,7 +34,7 @@ int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline)
     if (events & MCF_WRITABLE)
         wanted |= POLLOUT;
     struct pollfd polled[2] = {{.fd = (int)fd, .events = wanted}, {.fd = (int)wake, .events = POLLIN}};
-    int ready = poll_until(polled, 2, deadline);
+    int ready = poll_until(polled, 2, deadline, looks);
     if (ready > 0 && polled[1].revents)
         return -ECANCELED;
     return ready > 0 ? 1 : ready;
@@ -44,13 +46,13 @@ size_t mcf_wait_many_size(void)
 }
 
 int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
-                  int64_t deadline)
+                  int64_t deadline, uint32_t looks)
 {
     struct pollfd *polled = scratch;
     for (uint32_t i = 0; i < count; i++)
         polled[i] = (struct pollfd){.fd = (int)fds[i], .events = POLLIN};
     polled[count] = (struct pollfd){.fd = (int)wake, .events = POLLIN};
-    int found = poll_until(polled, count + 1, deadline);
+    int found = poll_until(polled, count + 1, deadline, looks);
     if (found > 0 && polled[count].revents)
         return -ECANCELED;
     for (uint32_t i = 0; i < count; i++)

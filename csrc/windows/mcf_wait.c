@@ -29,8 +29,9 @@ static int poll_until(WSAPOLLFD *polled, ULONG count, int64_t deadline)
     return ready ? ready : mcf_end_wait(deadline);
 }
 
-int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline)
+int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t looks)
 {
+    (void)looks;
     WSAPOLLFD polled[2];
     ULONG count = 0;
     SHORT wanted = 0;
@@ -55,8 +56,9 @@ size_t mcf_wait_many_size(void)
 }
 
 int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
-                  int64_t deadline)
+                  int64_t deadline, uint32_t looks)
 {
+    (void)looks;
     WSAPOLLFD *polled = scratch;
     for (uint32_t i = 0; i < count; i++)
         polled[i] = (WSAPOLLFD){.fd = (SOCKET)fds[i], .events = POLLRDNORM};

@@ -151,6 +151,7 @@ cdef extern from "mcf.h" nogil:
         uint32_t last_asked
         uint32_t last_count
         int64_t sleeps_at
+        uint32_t looks
         uint32_t last_drops
         mcf_counter batches
         mcf_counter datagrams
@@ -180,7 +181,7 @@ cdef extern from "mcf.h" nogil:
         pass
     int mcf_background_start(mcf_background **background, mcf_receiver *receiver, int64_t delay,
                              const mcf_thread_options *options)
-    int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, mcf_range *got)
+    int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, uint32_t looks, mcf_range *got)
     mcf_socket mcf_background_ready(const mcf_background *background)
     void mcf_background_stop(mcf_background *background)
     void mcf_background_abandon(mcf_background *background)
@@ -242,7 +243,7 @@ cdef extern from "mcf.h" nogil:
     int mcf_set_patience(mcf_socket fd, int milliseconds)
     size_t mcf_wait_many_size()
     int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
-                      int64_t deadline)
+                      int64_t deadline, uint32_t looks)
     mcf_socket mcf_wake_new()
     void mcf_wake_signal(mcf_socket wake)
     int mcf_wake_reset(mcf_socket wake)

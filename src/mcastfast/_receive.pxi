@@ -328,13 +328,13 @@ cdef class ReceiverCore(Gate):
         return mcf_receive(&self.io, deadline, got) if into == NULL else mcf_receive_into(&self.io, into, deadline, got)
 
     @cython.final
-    cdef int _take_from_thread(self, mcf_arena *into, int64_t deadline, mcf_range *got) noexcept nogil:
+    cdef int _take_from_thread(self, mcf_arena *into, int64_t deadline, uint32_t looks, mcf_range *got) noexcept nogil:
         """The same of what the thread has received."""
         cdef mcf_range taken
         cdef int used
         if into == NULL:
-            return mcf_background_take(self.background, self.io.batch_size, deadline, got)
-        used = mcf_background_take(self.background, into.rows, deadline, &taken)
+            return mcf_background_take(self.background, self.io.batch_size, deadline, looks, got)
+        used = mcf_background_take(self.background, into.rows, deadline, looks, &taken)
         if used > 0:
             mcf_counter_add(&self.io.truncated, mcf_range_copy(&taken, into, got))
             mcf_arena_release(taken.arena)
@@ -345,12 +345,13 @@ cdef class ReceiverCore(Gate):
         """The same, with the GIL if it need not wait, and again after signals. The lock is held on entry and, without
         an exception, on return."""
         cdef int used = -EINTR
+        cdef uint32_t looks = 0
         cdef int64_t before
         if self.background == NULL:
             self.io.sleeps_at = 0
         if self._takes_at_once(deadline):
             if self.background != NULL:
-                used = self._take_from_thread(into, MCF_DO_NOT_WAIT, got)
+                used = self._take_from_thread(into, MCF_DO_NOT_WAIT, 0, got)
                 self._note_kept(1, got.data_size if used > 0 and into != NULL else 0)
             else:
                 before = mcf_counter_get(&self.io.bytes)
@@ -362,11 +363,13 @@ cdef class ReceiverCore(Gate):
             self.kept = 0
             with nogil:
                 if self.background == NULL:
+                    self.io.looks = looks
                     used = self._take_once(into, deadline, got)
                 else:
-                    used = self._take_from_thread(into, deadline, got)
+                    used = self._take_from_thread(into, deadline, looks, got)
             if used == -EINTR:
                 used = self._run_signal_handlers()
+                looks += 1
         if self.background == NULL:  # else it is the thread that knows
             self.is_behind = (used > 0 and got.rows > 1
                               and (self.io.carried > 0 or self.io.last_count >= self.io.last_asked))

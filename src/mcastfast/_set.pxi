@@ -127,7 +127,7 @@ cdef class ReceiverSet(Gate):
         self._keep(still_open)
         return 0
 
-    cdef int _wait(self, int64_t deadline) except? -1:
+    cdef int _wait(self, int64_t deadline, uint32_t looks) except? -1:
         """mcf_wait_many over all members. Their locks and the set's are held meanwhile: close() waits until a
         descriptor is no longer looked at, and wakes this set for it. -ECANCELED: woken, or something is closed."""
         cdef list members = self.members  # close() may replace the list
@@ -138,7 +138,7 @@ cdef class ReceiverSet(Gate):
         cdef uint32_t index
         cdef uint32_t carried = 0
         cdef bint may_be_there = deadline == MCF_DO_NOT_WAIT
-        cdef bint looks
+        cdef bint looks_first
         cdef int found = -ECANCELED
         if not self._try_enter():
             return -ECANCELED
@@ -154,14 +154,14 @@ cdef class ReceiverSet(Gate):
             if carried:
                 deadline = MCF_DO_NOT_WAIT
             found = 0
-            looks = (may_be_there or carried) and self._may_keep_gil()
-            if looks:
-                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, MCF_DO_NOT_WAIT)
+            looks_first = (may_be_there or carried) and self._may_keep_gil()
+            if looks_first:
+                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, MCF_DO_NOT_WAIT, 0)
                 self._note_kept(count, 0)
-            if found == 0 and not (looks and deadline == MCF_DO_NOT_WAIT):
+            if found == 0 and not (looks_first and deadline == MCF_DO_NOT_WAIT):
                 self.kept = 0
                 with nogil:
-                    found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline)
+                    found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, deadline, looks)
             if found == -ECANCELED:
                 mcf_wake_reset(self.wake)
         for index in range(entered):
@@ -182,6 +182,7 @@ cdef class ReceiverSet(Gate):
 
         Much of it is Python's work, so the lock is held in _wait only, and `busy` keeps other threads out.
         """
+        cdef uint32_t looks = 0
         while True:
             if not _is_open(self):
                 result[0] = -ECANCELED
@@ -189,14 +190,15 @@ cdef class ReceiverSet(Gate):
             if not self._become_busy():
                 self._refuse("recv_batch")
             try:
-                pair = self._turn(deadline, result)
+                pair = self._turn(deadline, looks, result)
             finally:
                 self._become_idle()
             if pair is not None or result[0] != -EINTR:
                 return pair
+            looks += 1
             PyErr_CheckSignals()
 
-    cdef object _turn(self, int64_t deadline, int *result):
+    cdef object _turn(self, int64_t deadline, uint32_t looks, int *result):
         """The next batch of this round or, when the round is over, of a new one."""
         cdef ReceiverCore member
         cdef Batch batch
@@ -224,7 +226,7 @@ cdef class ReceiverSet(Gate):
                 else:
                     result[0] = -ETIMEDOUT if 0 < deadline <= mcf_clock() else -EINTR
                 return None
-            found = self._wait(deadline)
+            found = self._wait(deadline, looks)
             asked = found > 0
             if found < 0 and found != -ECANCELED:
                 result[0] = found
