@@ -26,7 +26,7 @@ enum {
     FRAME_SIZE = 2048, /* the least unit of a block; packets take what they need */
     PATIENCE_MS = 1000,
     IGNORE_OUTGOING = 23, /* PACKET_IGNORE_OUTGOING, since Linux 4.20 */
-    AHEAD = 6,            /* packets to fetch before their turn, as if they were as long as this one */
+    AHEAD = 16,           /* packets to fetch before their turn, as if they were as long as this one */
     HEADERS = 128,        /* bytes */
     LINE = 64,
 };
