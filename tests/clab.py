@@ -78,7 +78,7 @@ def build_shim(name: str, folder: Path) -> str:
     return target
 
 
-def run_preloaded(shim: str, program: str, *arguments: str) -> str:
+def run_preloaded(shim: str, program: str, *arguments: str, **variables: str) -> str:
     """What a Python program with this library says. What the sanitized run preloads stays, and comes first."""
     preloaded = [text for text in (os.environ.get("LD_PRELOAD"), shim) if text]
     result = subprocess.run(
@@ -87,7 +87,7 @@ def run_preloaded(shim: str, program: str, *arguments: str) -> str:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "LD_PRELOAD": ":".join(preloaded)},
+        env={**os.environ, **variables, "LD_PRELOAD": ":".join(preloaded)},
     )
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
     return result.stdout

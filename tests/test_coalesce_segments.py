@@ -6,12 +6,10 @@ import fcntl
 import os
 import socket
 import struct
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from clab import build_shim, run_preloaded
 from receivelab import FAMILIES, PORT, TIMEOUT, Family, at, family_name
 
 from mcastfast import Receiver
@@ -106,12 +104,7 @@ with Receiver(group, coalesce=True, batch_size=batch_size, max_memory=4_000_000,
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of the library that cuts trains smaller."""
-    target = str(tmp_path_factory.mktemp("shim") / "tiny_segments.so")
-    source = str(Path(__file__).parent / "c" / "tiny_segments.c")
-    flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    environment = {name: text for name, text in os.environ.items() if name != "LD_PRELOAD"}
-    subprocess.run(["cc", *flags, "-o", target, source, "-ldl"], check=True, timeout=60, env=environment)
-    return target
+    return build_shim("tiny_segments", tmp_path_factory.mktemp("shim"))
 
 
 @pytest.mark.needs("cc")
@@ -121,13 +114,5 @@ def test_a_train_of_thousands_passes_through_many_batches_and_few_arenas(
     loopback: Link, shim: str, family: Family, size: int, batch_size: int
 ) -> None:
     """As kernels gave them that did not limit how many datagrams a device's train may have."""
-    preloaded = [text for text in (os.environ.get("LD_PRELOAD"), shim) if text]
-    result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, at(family.group, loopback), str(size), str(batch_size)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "LD_PRELOAD": ":".join(preloaded), "SEGMENT": str(size)},
-    )
-    assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
+    arguments = (at(family.group, loopback), str(size), str(batch_size))
+    assert run_preloaded(shim, PROGRAM, *arguments, SEGMENT=str(size)) == "ok\n"

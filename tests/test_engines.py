@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clab import build_shim, run_preloaded
 from receivelab import FAMILIES, Family, at, family_name
 
 from mcastfast import ENGINES
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6", "cc")
 
-SHIM = Path(__file__).parent / "c" / "count_calls.c"
 COUNT = 64
 """Datagrams that are there at once: a batch."""
 
@@ -73,28 +69,14 @@ families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of the library that counts."""
-    target = str(tmp_path_factory.mktemp("shim") / "count_calls.so")
-    flags = ["-std=c11", "-O1", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    environment = {name: text for name, text in os.environ.items() if name != "LD_PRELOAD"}
-    subprocess.run(["cc", *flags, "-o", target, str(SHIM), "-ldl"], check=True, timeout=60, env=environment)
-    return target
+    return build_shim("count_calls", tmp_path_factory.mktemp("shim"))
 
 
 def calls_made(shim: str, program: str, group: str, chosen: str | None, **options: Any) -> dict[str, int]:
-    """The calls that the program's calls() counted. What the sanitized run preloads stays, and comes first."""
-    preloaded = [text for text in (os.environ.get("LD_PRELOAD"), shim) if text]
+    """The calls that the program's calls() counted."""
     if chosen is not None:
         options["engine"] = chosen
-    result = subprocess.run(
-        [sys.executable, "-c", PRELUDE + program, group, json.dumps(options)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "LD_PRELOAD": ":".join(preloaded)},
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    counted: dict[str, int] = json.loads(result.stdout)
+    counted: dict[str, int] = json.loads(run_preloaded(shim, PRELUDE + program, group, json.dumps(options)))
     return counted
 
 
