@@ -68,7 +68,7 @@ typedef struct mcf_receiver {
     uint32_t last_count;      /* and those that it brought: the engine says */
     uint8_t is_busy;          /* datagrams come at intervals below the socket's patience */
     int64_t sleeps_at;        /* until when this wait watches the socket, 0 = it is new: the owner may say so */
-    uint32_t looks;           /* of this wait so far, as mcf_wait: the owner says */
+    uint32_t looks;           /* of this wait, as mcf_wait: likewise */
 
     uint8_t discards; /* what the next call brings is for nobody */
     mcf_counter batches, datagrams, bytes, truncated, control_truncated, foreign, overrun;

@@ -43,7 +43,7 @@ print(json.dumps(seen))
 @pytest.mark.parametrize("call", ["recv_batch", "recv_batch_into", "iteration", "set"])
 @pytest.mark.parametrize(
     "options",
-    [{"engine": "socket"}, {"engine": "portable"}, {"coalesce": True}, {"background": "16 MiB"}],
+    [{"engine": "socket"}, {"engine": "portable"}, {"coalesce": True}, {"background": "16 MiB"}, {"spin": 0.02}],
     ids=json.dumps,
 )
 def test_an_idle_wait_wakes_up_the_seldomer_the_longer_it_lasts(

@@ -349,6 +349,7 @@ cdef class ReceiverCore(Gate):
         cdef int64_t before
         if self.background == NULL:
             self.io.sleeps_at = 0
+            self.io.looks = 0
         if self._takes_at_once(deadline):
             if self.background != NULL:
                 used = self._take_from_thread(into, MCF_DO_NOT_WAIT, 0, got)
@@ -363,7 +364,6 @@ cdef class ReceiverCore(Gate):
             self.kept = 0
             with nogil:
                 if self.background == NULL:
-                    self.io.looks = looks
                     used = self._take_once(into, deadline, got)
                 else:
                     used = self._take_from_thread(into, deadline, looks, got)
