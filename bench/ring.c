@@ -106,7 +106,7 @@ static int walk(const struct ring *ring, const struct tpacket_block_desc *block)
         const struct tpacket3_hdr *packet = (const struct tpacket3_hdr *)at;
         const struct iphdr *ip = (const struct iphdr *)(at + packet->tp_net);
         const struct udphdr *udp = (const struct udphdr *)((const unsigned char *)ip + 4 * ip->ihl);
-        for (unsigned line = 0; line <= HEADERS; line += LINE)
+        for (unsigned line = 0; line <= HEADERS && i + AHEAD < block->hdr.bh1.num_pkts; line += LINE)
             __builtin_prefetch(at + AHEAD * packet->tp_next_offset + line);
         if (udp->dest == ring->port)
             received += (int)((ntohs(udp->len) - sizeof *udp + ring->size - 1) / ring->size);

@@ -252,7 +252,7 @@ int mcf_ring_has_next(const mcf_ring *ring)
         return 0;
     const uint8_t *packet = block_of(ring, ring->next) + header->offset_to_first_pkt;
     uint32_t size = mcf_ring_header(packet)->tp_next_offset;
-    for (int i = 0; i < MCF_RING_AHEAD; i++, packet += size)
+    for (uint32_t i = 0; i < MCF_RING_AHEAD && i < header->num_pkts; i++, packet += size)
         mcf_ring_prefetch(packet);
     return 1;
 }

@@ -80,8 +80,10 @@ static inline const uint8_t *mcf_ring_virtual(const uint8_t *packet, uint32_t ma
 static inline void mcf_ring_advance(mcf_ring_cursor *cursor)
 {
     uint32_t size = mcf_ring_header(cursor->at)->tp_next_offset;
-    /* Packets of a stream are mostly of one size, and so lie this far apart. */
-    mcf_ring_prefetch(cursor->at + (size_t)MCF_RING_AHEAD * size);
+    /* Packets of a stream are mostly of one size, and so lie this far apart. Into the next block the kernel may be
+     * writing. */
+    if (cursor->left > MCF_RING_AHEAD)
+        mcf_ring_prefetch(cursor->at + (size_t)MCF_RING_AHEAD * size);
     cursor->at += size;
     cursor->left--;
 }
