@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import monotonic, sleep
+from time import clock_gettime_ns, monotonic, sleep
 from typing import TYPE_CHECKING
 
 from bench import spead
@@ -105,8 +105,9 @@ class Listener:
 
     def processor(self) -> int:
         """Return the nanoseconds of its processor time, without asking it: to answer would take some."""
-        tasks = Path(f"/proc/{self._process.pid}/task").iterdir()
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+        return clock_gettime_ns(
+            ~self._process.pid << 3 | 2
+        )  # its clock, by the number that clock_getcpuclockid(3) gives
 
     def take(self, *, rate: float, count: int, segments: int = 1) -> Outcome:
         """Offer so many datagrams at that rate, and wait until the consumer has them, or gets no more."""
