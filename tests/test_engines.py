@@ -227,6 +227,34 @@ with Receiver(group, **options) as receiver:
     assert made == {"recvmmsg": 1} | LOOKING.get(receive, {})
 
 
+@families
+def test_a_long_train_that_came_alone_is_no_reason_to_look_for_more(
+    loopback: netlab.Link, shim: str, family: Family
+) -> None:
+    """As one would be that brought all that there was room for."""
+    program = """
+train = [bytes(1400)] * 46
+
+def receive_each():
+    received = 0
+    for _ in range(6):
+        sender.send_batch(train)
+        batch = receiver.recv_batch()  # the last is kept meanwhile
+        received += len(batch)
+        try:
+            receiver.recv_batch(0.001)
+        except TimeoutError:
+            pass
+    return received
+
+with Receiver(group, coalesce=True, receive_buffer=1 << 20) as receiver, Sender(group, segment=True) as sender:
+    receive_each()
+    calls(6 * 46, receive_each)
+"""
+    made = calls_made(shim, program, at(family.group, loopback), None)
+    assert (made["recvmmsg"], made["poll"]) == (6, 6)
+
+
 @pytest.mark.needs("packet_socket")
 @families
 @pytest.mark.parametrize("spin", [0.0, 1.0])

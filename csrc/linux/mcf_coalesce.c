@@ -163,7 +163,10 @@ static int room(const mcf_receiver *receiver, const mcf_arena *arena)
     }
     if (!rows || data < state->place)
         return MCF_ROOM_NONE;
-    int is_ample = mcf_is_ample(receiver, rows, arena->rows) && mcf_is_ample(receiver, data, arena->data_size);
+    /* A call with room for one message does not see whether more are there, and the next would be in vain. */
+    int sees_more = receiver->fills_up || data >= 2 * (size_t)state->place;
+    int is_ample =
+        sees_more && mcf_is_ample(receiver, rows, arena->rows) && mcf_is_ample(receiver, data, arena->data_size);
     return is_ample ? MCF_ROOM_AMPLE : MCF_ROOM_SOME;
 }
 
