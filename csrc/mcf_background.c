@@ -138,7 +138,7 @@ static int make_do(mcf_background *background, mcf_range *got)
 {
     mcf_receiver *receiver = background->receiver;
     if (!receiver->carried) {
-        int ready = mcf_wait(receiver->fd, MCF_READABLE, receiver->wake, MCF_UNTIL_READY, 0);
+        int ready = mcf_wait(receiver->fd, MCF_READABLE, receiver->wake, MCF_UNTIL_READY, &receiver->looks);
         if (ready < 0)
             return ready;
     }
@@ -161,7 +161,7 @@ static int gather(mcf_background *background)
         return 0;
     if (receiver->last_asked && receiver->last_count >= receiver->last_asked)
         return 0;
-    int ready = mcf_wait(receiver->fd, MCF_READABLE, receiver->wake, MCF_UNTIL_READY, 0);
+    int ready = mcf_wait(receiver->fd, MCF_READABLE, receiver->wake, MCF_UNTIL_READY, &receiver->looks);
     receiver->singles = 0; /* time passes: there may be more than one */
     return ready < 0 ? ready : mcf_rest(receiver->wake, mcf_clock() + background->delay);
 }
@@ -270,7 +270,7 @@ static int take_error(mcf_background *background)
     return error;
 }
 
-int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, uint32_t looks, mcf_range *got)
+int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, uint32_t *looks, mcf_range *got)
 {
     *got = (mcf_range){0};
     for (;;) {

@@ -19,7 +19,7 @@ int mcf_background_start(mcf_background **background, mcf_receiver *receiver, in
 /* Takes a batch of up to `most` datagrams; *got holds a reference to its arena. Results as mcf_receive. An error that
  * the thread met comes once, in its place between the datagrams, while the thread goes on. `looks` as mcf_wait. One
  * thread at a time. */
-int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, uint32_t looks, mcf_range *got);
+int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, uint32_t *looks, mcf_range *got);
 
 /* Readable from when there is a batch, or an error, to take, until the call that takes the last returns; rarely, when
  * that was faster than the thread could say that there is one, until the call after it. */

@@ -165,14 +165,12 @@ static int may_wait_inside(const mcf_receiver *receiver, int64_t deadline)
     return deadline < 0 || deadline - mcf_clock() > 2 * MCF_PATIENCE_MS * (int64_t)1000000;
 }
 
-/* Waits until there is something to receive. Returns as mcf_wait, and counts the looks. */
+/* Waits until there is something to receive. Returns as mcf_wait. */
 static int wait_for_more(mcf_receiver *receiver, int64_t deadline)
 {
     if (receiver->engine->wait)
         return receiver->engine->wait(receiver, deadline);
-    int ready = mcf_wait(mcf_polled(receiver), MCF_READABLE, receiver->wake, deadline, receiver->looks);
-    receiver->looks += ready == -EINTR;
-    return ready;
+    return mcf_wait(mcf_polled(receiver), MCF_READABLE, receiver->wake, deadline, &receiver->looks);
 }
 
 /* Watches the socket before sleeping. Returns as the engine's receive, 0 when it is time to sleep, -ECANCELED when

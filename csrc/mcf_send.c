@@ -51,10 +51,11 @@ static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t
     /* Before waiting too: while a report is queued, poll calls the socket ready. */
     count_late(sender);
     if (error == 0) {
+        uint32_t looks = 0;
         settle(sender, doubts);
         if (deadline == MCF_DO_NOT_WAIT)
             return -EAGAIN;
-        int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline, 0);
+        int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline, &looks);
         return ready > 0 ? 0 : ready < 0 ? ready : -ETIMEDOUT;
     }
     if (error == -ENOBUFS) { /* never an answer of the network: what was tried is lost */
@@ -73,8 +74,9 @@ enum { LOOK_EVERY = 100000000 }; /* nanoseconds */
 /* -ECANCELED when woken, else 0. */
 static int look(mcf_sender *sender, int64_t now)
 {
+    uint32_t looks = 0;
     sender->looked = now;
-    return mcf_wait(-1, 0, sender->wake, MCF_DO_NOT_WAIT, 0);
+    return mcf_wait(-1, 0, sender->wake, MCF_DO_NOT_WAIT, &looks);
 }
 
 int mcf_sender_look(mcf_sender *sender)

@@ -28,9 +28,9 @@ enum { MCF_PATIENCE_MS = 10 };
 int mcf_set_patience(mcf_socket fd, int milliseconds);
 
 /* Waits until the socket is ready or in error. Returns 1, 0 at the deadline, -ECANCELED when woken, -EINTR after a
- * signal and now and then, for whoever handles signals to look; `looks` is how often that was so in this wait. Any
- * thread. */
-int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t looks);
+ * signal and now and then, for whoever handles signals to look: the seldomer the more often that was so, which *looks
+ * counts, 0 where the wait begins. Any thread. */
+int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t *looks);
 
 /* For backends: how long one call may wait for this deadline, rounded up so that it never returns before, but not
  * longer than `look` milliseconds, after which the caller looks around. Milliseconds, -1 = for ever. */
@@ -63,7 +63,7 @@ int mcf_pause(mcf_socket wake, int64_t until);
  * or as for mcf_wait. `scratch` has room for count + 1 elements of mcf_wait_many_size() bytes. */
 size_t mcf_wait_many_size(void);
 int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
-                  int64_t deadline, uint32_t looks);
+                  int64_t deadline, uint32_t *looks);
 
 /* A descriptor that, once signalled, wakes every call that waits on it, for good. < 0 is -errno. The maker frees it.
  * Only its lower 32 bits are for others, select(2) and its kin. */

@@ -8,8 +8,8 @@
 #include <sys/time.h>
 
 /* A signal whose handler ran in another thread, or in this one just before poll, interrupts nothing: whoever waits so
- * many milliseconds looks around, and again after twice as long each time, up to so many times as long. To wake up an
- * idle program twice a second takes processor time, and somebody's battery. */
+ * many milliseconds looks around, and again after twice as long, as often as it may double. To wake up an idle program
+ * twice a second takes processor time, and somebody's battery. */
 enum { FIRST_LOOK = 500, MOST_DOUBLINGS = 4 };
 
 int mcf_set_patience(mcf_socket fd, int milliseconds)
@@ -19,14 +19,18 @@ int mcf_set_patience(mcf_socket fd, int milliseconds)
 }
 
 /* Returns how many are ready, or as mcf_end_wait, or -errno. */
-static int poll_until(struct pollfd *polled, nfds_t count, int64_t deadline, uint32_t looks)
+static int poll_until(struct pollfd *polled, nfds_t count, int64_t deadline, uint32_t *looks)
 {
-    int look = FIRST_LOOK << (looks < MOST_DOUBLINGS ? looks : MOST_DOUBLINGS);
+    int look = FIRST_LOOK << (*looks < MOST_DOUBLINGS ? *looks : MOST_DOUBLINGS);
     int ready = poll(polled, count, mcf_milliseconds_until(deadline, look));
-    return ready < 0 ? -errno : ready ? ready : mcf_end_wait(deadline);
+    if (ready)
+        return ready < 0 ? -errno : ready;
+    int end = mcf_end_wait(deadline);
+    *looks += end ? 1 : 0;
+    return end;
 }
 
-int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t looks)
+int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t *looks)
 {
     short wanted = 0;
     if (events & MCF_READABLE)
@@ -46,7 +50,7 @@ size_t mcf_wait_many_size(void)
 }
 
 int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
-                  int64_t deadline, uint32_t looks)
+                  int64_t deadline, uint32_t *looks)
 {
     struct pollfd *polled = scratch;
     for (uint32_t i = 0; i < count; i++)

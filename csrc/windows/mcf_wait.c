@@ -29,7 +29,7 @@ static int poll_until(WSAPOLLFD *polled, ULONG count, int64_t deadline)
     return ready ? ready : mcf_end_wait(deadline);
 }
 
-int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t looks)
+int mcf_wait(mcf_socket fd, int events, mcf_socket wake, int64_t deadline, uint32_t *looks)
 {
     (void)looks;
     WSAPOLLFD polled[2];
@@ -56,7 +56,7 @@ size_t mcf_wait_many_size(void)
 }
 
 int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
-                  int64_t deadline, uint32_t looks)
+                  int64_t deadline, uint32_t *looks)
 {
     (void)looks;
     WSAPOLLFD *polled = scratch;

@@ -181,7 +181,8 @@ cdef extern from "mcf.h" nogil:
         pass
     int mcf_background_start(mcf_background **background, mcf_receiver *receiver, int64_t delay,
                              const mcf_thread_options *options)
-    int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, uint32_t looks, mcf_range *got)
+    int mcf_background_take(mcf_background *background, uint32_t most, int64_t deadline, uint32_t *looks,
+                            mcf_range *got)
     mcf_socket mcf_background_ready(const mcf_background *background)
     void mcf_background_stop(mcf_background *background)
     void mcf_background_abandon(mcf_background *background)
@@ -243,7 +244,7 @@ cdef extern from "mcf.h" nogil:
     int mcf_set_patience(mcf_socket fd, int milliseconds)
     size_t mcf_wait_many_size()
     int mcf_wait_many(const mcf_socket *fds, uint32_t count, uint8_t *ready, void *scratch, mcf_socket wake,
-                      int64_t deadline, uint32_t looks)
+                      int64_t deadline, uint32_t *looks)
     mcf_socket mcf_wake_new()
     void mcf_wake_signal(mcf_socket wake)
     int mcf_wake_reset(mcf_socket wake)

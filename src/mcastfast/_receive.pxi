@@ -328,7 +328,8 @@ cdef class ReceiverCore(Gate):
         return mcf_receive(&self.io, deadline, got) if into == NULL else mcf_receive_into(&self.io, into, deadline, got)
 
     @cython.final
-    cdef int _take_from_thread(self, mcf_arena *into, int64_t deadline, uint32_t looks, mcf_range *got) noexcept nogil:
+    cdef int _take_from_thread(self, mcf_arena *into, int64_t deadline, uint32_t *looks,
+                               mcf_range *got) noexcept nogil:
         """The same of what the thread has received."""
         cdef mcf_range taken
         cdef int used
@@ -352,7 +353,7 @@ cdef class ReceiverCore(Gate):
             self.io.looks = 0
         if self._takes_at_once(deadline):
             if self.background != NULL:
-                used = self._take_from_thread(into, MCF_DO_NOT_WAIT, 0, got)
+                used = self._take_from_thread(into, MCF_DO_NOT_WAIT, &looks, got)
                 self._note_kept(1, got.data_size if used > 0 and into != NULL else 0)
             else:
                 before = mcf_counter_get(&self.io.bytes)
@@ -366,10 +367,9 @@ cdef class ReceiverCore(Gate):
                 if self.background == NULL:
                     used = self._take_once(into, deadline, got)
                 else:
-                    used = self._take_from_thread(into, deadline, looks, got)
+                    used = self._take_from_thread(into, deadline, &looks, got)
             if used == -EINTR:
                 used = self._run_signal_handlers()
-                looks += 1
         if self.background == NULL:  # else it is the thread that knows
             self.is_behind = (used > 0 and got.rows > 1
                               and (self.io.carried > 0 or self.io.last_count >= self.io.last_asked))

@@ -127,7 +127,7 @@ cdef class ReceiverSet(Gate):
         self._keep(still_open)
         return 0
 
-    cdef int _wait(self, int64_t deadline, uint32_t looks) except? -1:
+    cdef int _wait(self, int64_t deadline, uint32_t *looks) except? -1:
         """mcf_wait_many over all members. Their locks and the set's are held meanwhile: close() waits until a
         descriptor is no longer looked at, and wakes this set for it. -ECANCELED: woken, or something is closed."""
         cdef list members = self.members  # close() may replace the list
@@ -156,7 +156,7 @@ cdef class ReceiverSet(Gate):
             found = 0
             looks_first = (may_be_there or carried) and self._may_keep_gil()
             if looks_first:
-                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, MCF_DO_NOT_WAIT, 0)
+                found = mcf_wait_many(self.fds, count, self.flags, self.scratch, self.wake, MCF_DO_NOT_WAIT, looks)
                 self._note_kept(count, 0)
             if found == 0 and not (looks_first and deadline == MCF_DO_NOT_WAIT):
                 self.kept = 0
@@ -190,15 +190,14 @@ cdef class ReceiverSet(Gate):
             if not self._become_busy():
                 self._refuse("recv_batch")
             try:
-                pair = self._turn(deadline, looks, result)
+                pair = self._turn(deadline, &looks, result)
             finally:
                 self._become_idle()
             if pair is not None or result[0] != -EINTR:
                 return pair
-            looks += 1
             PyErr_CheckSignals()
 
-    cdef object _turn(self, int64_t deadline, uint32_t looks, int *result):
+    cdef object _turn(self, int64_t deadline, uint32_t *looks, int *result):
         """The next batch of this round or, when the round is over, of a new one."""
         cdef ReceiverCore member
         cdef Batch batch

@@ -356,12 +356,13 @@ static void a_pipe_wakes_until_it_is_reset(void)
 {
     mcf_socket wake = mcf_wake_new();
     CHECK(wake > 0 && !mcf_wake_reset(wake));
+    uint32_t looks = 0;
     struct pollfd polled = {.fd = (int)wake, .events = POLLIN};
     CHECK(fcntl((int)wake, F_GETFD) & FD_CLOEXEC && fcntl((int)(wake >> 32), F_GETFD) & FD_CLOEXEC);
-    CHECK(poll(&polled, 1, 0) == 0 && mcf_wait(-1, 0, wake, MCF_DO_NOT_WAIT, 0) == 0);
+    CHECK(poll(&polled, 1, 0) == 0 && mcf_wait(-1, 0, wake, MCF_DO_NOT_WAIT, &looks) == 0);
     for (int i = 0; i < 100000; i++) /* more than a pipe holds */
         mcf_wake_signal(wake);
-    CHECK(poll(&polled, 1, 0) == 1 && mcf_wait(-1, 0, wake, MCF_NO_DEADLINE, 0) == -ECANCELED);
+    CHECK(poll(&polled, 1, 0) == 1 && mcf_wait(-1, 0, wake, MCF_NO_DEADLINE, &looks) == -ECANCELED);
     CHECK(mcf_rest(wake, mcf_clock() + 1000 * (int64_t)MS) == -ECANCELED);
     CHECK(mcf_pause(wake, mcf_clock() + 1000 * (int64_t)MS) == -ECANCELED);
     CHECK(mcf_wake_reset(wake) && !mcf_wake_reset(wake));

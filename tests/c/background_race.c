@@ -42,6 +42,7 @@ typedef struct {
 
 static mcf_receiver receiver;
 static mcf_background *background;
+static uint32_t looks;
 static atomic_int done;
 static _Atomic uint64_t sent;
 static _Atomic(held_batch *) held[HELD];
@@ -168,11 +169,11 @@ static int is_ready(int timeout)
 static int take_ready(uint32_t most, mcf_range *range)
 {
     CHECK(is_ready(PATIENCE_MS) == 1);
-    int used = mcf_background_take(background, most, MCF_DO_NOT_WAIT, 0, range);
+    int used = mcf_background_take(background, most, MCF_DO_NOT_WAIT, &looks, range);
     if (used)
         return used;
     CHECK(is_ready(PATIENCE_MS) == 1);
-    return mcf_background_take(background, most, MCF_DO_NOT_WAIT, 0, range);
+    return mcf_background_take(background, most, MCF_DO_NOT_WAIT, &looks, range);
 }
 
 /* One batch of at most so many; *next is the least number that it may begin with. NULL for an error of the socket. */
@@ -180,8 +181,8 @@ static held_batch *take(uint32_t most, uint64_t *next)
 {
     held_batch *batch = malloc(sizeof *batch);
     int64_t deadline = mcf_clock() + PATIENCE_MS * (int64_t)1000000;
-    int used =
-        most % 2 ? take_ready(most, &batch->range) : mcf_background_take(background, most, deadline, 0, &batch->range);
+    int used = most % 2 ? take_ready(most, &batch->range)
+                        : mcf_background_take(background, most, deadline, &looks, &batch->range);
     CHECK(used == 1 || used == -ECONNREFUSED);
     if (used < 0) {
         free(batch);
@@ -414,7 +415,7 @@ static void fill_queue(const mcf_engine *engine, int lies_apart)
         }
         int64_t taken = 0;
         mcf_range got;
-        while (mcf_background_take(background, 100, MCF_DO_NOT_WAIT, 0, &got) == 1) {
+        while (mcf_background_take(background, 100, MCF_DO_NOT_WAIT, &looks, &got) == 1) {
             taken += got.rows;
             mcf_arena_release(got.arena);
         }

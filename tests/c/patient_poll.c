@@ -1,5 +1,6 @@
 /* Preloaded: a poll that would wait for some time does not, and says that nothing came. `waited` has for how long each
- * would have, in milliseconds; the last that there is room for is interrupted by SIGINT. */
+ * would have, in milliseconds; the last that there is room for is interrupted by SIGINT, and the first `signals` by
+ * SIGUSR1. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -9,7 +10,7 @@
 
 enum { MOST_WAITS = 7 };
 
-int waits, waited[MOST_WAITS];
+int waits, waited[MOST_WAITS], signals;
 
 int poll(struct pollfd *polled, nfds_t count, int timeout)
 {
@@ -20,9 +21,9 @@ int poll(struct pollfd *polled, nfds_t count, int timeout)
     if (ready || timeout <= 0 || waits == MOST_WAITS)
         return ready;
     waited[waits++] = timeout;
-    if (waits < MOST_WAITS)
+    if (waits > signals && waits < MOST_WAITS)
         return 0;
-    raise(SIGINT);
+    raise(waits > signals ? SIGINT : SIGUSR1);
     errno = EINTR;
     return -1;
 }

@@ -216,10 +216,11 @@ static void check_reports(void)
 static void check_wake(void)
 {
     mcf_socket wake = mcf_wake_new();
+    uint32_t looks = 0;
     CHECK(wake >= 0 && !mcf_wake_reset(wake));
     for (int signal = 0; signal < 3; signal++)
         mcf_wake_signal(wake);
-    CHECK(mcf_wait(wake, MCF_READABLE, -1, MCF_NO_DEADLINE, 0) == 1);
+    CHECK(mcf_wait(wake, MCF_READABLE, -1, MCF_NO_DEADLINE, &looks) == 1);
     CHECK(mcf_wake_reset(wake) && !mcf_wake_reset(wake));
     mcf_wake_free(wake);
 }
