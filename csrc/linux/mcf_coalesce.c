@@ -163,10 +163,7 @@ static int room(const mcf_receiver *receiver, const mcf_arena *arena)
     }
     if (!rows || data < state->place)
         return MCF_ROOM_NONE;
-    /* A call with room for one message does not see whether more are there, and the next would be in vain. */
-    int sees_more = receiver->fills_up || data >= 2 * (size_t)state->place;
-    int is_ample =
-        sees_more && mcf_is_ample(receiver, rows, arena->rows) && mcf_is_ample(receiver, data, arena->data_size);
+    int is_ample = mcf_is_ample(receiver, rows, arena->rows) && mcf_is_ample(receiver, data, arena->data_size);
     return is_ample ? MCF_ROOM_AMPLE : MCF_ROOM_SOME;
 }
 
@@ -201,8 +198,8 @@ static uint32_t how_many(const trains *state, const mcf_arena *arena)
 /* Receives messages behind what is used of the arena. Returns how many, or as the engine's receive. */
 static int fetch(mcf_receiver *receiver, trains *state, mcf_arena *arena, int wait)
 {
-    receiver->last_asked = how_many(state, arena);
-    uint32_t count = receiver->asks_for_one ? 1 : receiver->last_asked;
+    uint32_t most = how_many(state, arena), count = receiver->asks_for_one ? 1 : most;
+    receiver->last_asked = most > 1 ? most : 2; /* that there was room for one, and one came, does not mean more */
     uint32_t place = state->place;
     for (uint32_t i = 0; i < count; i++) {
         struct msghdr *header = &state->messages[i].msg_hdr;
