@@ -16,7 +16,6 @@ import importlib.util
 import json
 import logging
 import os
-import resource
 import signal
 import socket
 import struct
@@ -67,10 +66,9 @@ class Order:
 
 @dataclass(slots=True)
 class State:
-    """What came of it so far. processor: nanoseconds of processor time; counted: losses that the receiver knows of."""
+    """What came of it so far. counted: losses that the receiver knows of."""
 
     received: int = 0
-    processor: int = 0
     counted: int | None = None
     percentiles: dict[str, float] = field(default_factory=dict)
 
@@ -91,10 +89,8 @@ class Consumer:
         self.received += 1
 
     def state(self) -> State:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
         return State(
             received=self.count(),
-            processor=round((usage.ru_utime + usage.ru_stime) * 1e9),
             counted=self.losses() if self.losses else None,
             percentiles=percentiles(self.latencies),
         )

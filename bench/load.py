@@ -105,13 +105,12 @@ class Listener:
 
     def processor(self) -> int:
         """Return the nanoseconds of its processor time, without asking it: to answer would take some."""
-        return clock_gettime_ns(
-            ~self._process.pid << 3 | 2
-        )  # its clock, by the number that clock_getcpuclockid(3) gives
+        its_clock = ~self._process.pid << 3 | 2  # as clock_getcpuclockid(3) numbers it
+        return clock_gettime_ns(its_clock)
 
     def take(self, *, rate: float, count: int, segments: int = 1) -> Outcome:
         """Offer so many datagrams at that rate, and wait until the consumer has them, or gets no more."""
-        before = self.state(anew=True)
+        before, began = self.state(anew=True), self.processor()
         size, header = SIZE, ""
         if self.way == "spead2":
             size, header = SIZE + spead.HEADER, bytes(spead.packets(1, SIZE))[: spead.HEADER].hex()
@@ -138,7 +137,7 @@ class Listener:
             offered=offered,
             received=after.received - before.received,
             rate=offered / elapsed * 1e9,
-            processor=after.processor - before.processor,
+            processor=self.processor() - began,
             counted=counted,
             percentiles=after.percentiles,
         )
