@@ -19,9 +19,9 @@ static inline int64_t mcf_counter_settled(mcf_counter *counter)
 {
     return atomic_load_explicit(&counter->value, memory_order_acquire);
 }
-static inline int64_t mcf_counter_add(mcf_counter *counter, int64_t amount)
+static inline void mcf_counter_add(mcf_counter *counter, int64_t amount)
 {
-    return atomic_fetch_add_explicit(&counter->value, amount, memory_order_acq_rel) + amount;
+    atomic_fetch_add_explicit(&counter->value, amount, memory_order_acq_rel);
 }
 /* Cheaper, for a counter that only one thread changes. */
 static inline void mcf_counter_bump(mcf_counter *counter, int64_t amount)

@@ -5,7 +5,6 @@
 
 #include <assert.h>
 #include <dlfcn.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
@@ -132,7 +131,7 @@ static int take(mcf_receiver *receiver, const vectors *found, mcf_arena *arena, 
     message *messages = found->messages + start;
     ssize_t received = find_call(&receive_symbol)((int)receiver->fd, messages, count, MSG_DONTWAIT);
     if (received < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     mcf_members_adopt(&receiver->filter);
     for (uint32_t i = 0; i < (uint32_t)received; i++) {
         struct msghdr header = {
@@ -195,7 +194,7 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
         return mcf_posix_send_one(sender, payloads->data, payloads->length);
     ssize_t sent = find_call(&send_symbol)((int)sender->fd, (message *)sender->vectors + first, run, MSG_DONTWAIT);
     if (sent < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     return (int)sent;
 }
 

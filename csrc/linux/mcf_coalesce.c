@@ -5,12 +5,12 @@
  * came lately, places lie close together, and what a longer message has beyond its place lands in the overflow, from
  * where its datagrams are copied. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <netinet/udp.h>
 #include <string.h>
 #include <sys/uio.h>
 
 #include "linux/mcf_linux.h"
+#include "posix/mcf_posix.h"
 #include "posix/mcf_tally.h"
 
 enum {
@@ -210,7 +210,7 @@ static int fetch(mcf_receiver *receiver, trains *state, mcf_arena *arena, int wa
     }
     int received = recvmmsg((int)receiver->fd, state->messages, count, wait ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
     if (received < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     if (mcf_is_phantom(&state->messages[0].msg_hdr, state->messages[0].msg_len)) {
         state->messages[0].msg_hdr.msg_namelen = mcf_name_size(receiver->family);
         return 0;

@@ -1,7 +1,6 @@
 /* The "socket" engine of Linux: recvmmsg(2) and sendmmsg(2) over vectors that are set up once. */
 #define _GNU_SOURCE
 #include <assert.h>
-#include <errno.h>
 #include <sys/uio.h>
 
 #include "linux/mcf_linux.h"
@@ -71,7 +70,7 @@ static int receive_one(mcf_receiver *receiver, mcf_arena *arena, int wait, mcf_r
     ssize_t length = recvfrom((int)receiver->fd, arena->data + arena->used_data, arena->max_datagram,
                               MSG_TRUNC | (wait ? 0 : MSG_DONTWAIT), &name.any, &header.msg_namelen);
     if (length < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     if (mcf_is_phantom(&header, (size_t)length))
         return 0;
     if ((size_t)length > arena->max_datagram) {
@@ -96,7 +95,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     aim(receiver, &found, arena);
     int received = recvmmsg((int)receiver->fd, messages, count, wait ? MSG_WAITFORONE : MSG_DONTWAIT, NULL);
     if (received < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     if (mcf_is_phantom(&messages->msg_hdr, messages->msg_len)) {
         messages->msg_hdr.msg_namelen = mcf_name_size(receiver->family);
         messages->msg_hdr.msg_controllen = (socklen_t)mcf_control_size(receiver->metadata, receiver->family);
@@ -143,7 +142,7 @@ static int send_plain(mcf_sender *sender, uint32_t first, uint32_t count)
         return error;
     int sent = sendmmsg((int)sender->fd, messages, count, MSG_DONTWAIT);
     if (sent < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     return sent;
 }
 

@@ -85,8 +85,8 @@ static void drop_block(mcf_receiver *receiver, packets *state)
 /* The packets that found no room since this was last asked. */
 static int64_t new_losses(const packets *state)
 {
-    uint64_t lost = 0, stops = 0;
-    return state->ring && !mcf_ring_losses(state->ring, &lost, &stops) ? (int64_t)lost : 0;
+    uint64_t lost = 0;
+    return state->ring && !mcf_ring_losses(state->ring, &lost) ? (int64_t)lost : 0;
 }
 
 static void retire(mcf_receiver *receiver)
@@ -132,11 +132,6 @@ static int receive_companion(mcf_receiver *receiver, packets *state, mcf_arena *
     return used;
 }
 
-static int is_group(int family, const uint8_t address[16])
-{
-    return family == MCF_IPV6 ? address[0] == 0xff : address[12] >> 4 == 0xe;
-}
-
 /* How many datagrams the last `left` bytes of a packet are. */
 static uint32_t count_datagrams(const mcf_frame_datagram *datagram, uint32_t left)
 {
@@ -168,7 +163,7 @@ static int is_for_member(const mcf_receiver *receiver, packets *state, const mcf
     if (found->destination_port != state->port)
         return 0; /* the filter cannot see the port of every packet */
     if (!is_accepted(state, packet, found)) {
-        if (verdict == MCF_FRAME_DATAGRAM && is_group(receiver->family, found->destination)) /* else the companion's */
+        if (verdict == MCF_FRAME_DATAGRAM && mcf_is_multicast(found->destination)) /* else the companion's */
             *others += count_datagrams(found, found->length);
         return 0;
     }

@@ -286,7 +286,7 @@ int mcf_ring_is_scarce(const mcf_ring *ring)
     return (ring->blocks - mcf_ring_held(ring)) * (uint64_t)4 < ring->blocks;
 }
 
-int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost, uint64_t *stops)
+int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost)
 {
     struct tpacket_stats_v3 seen;
     socklen_t size = sizeof seen;
@@ -295,7 +295,6 @@ int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost, uint64_t *stops)
     if (getsockopt(ring->fd, SOL_PACKET, PACKET_STATISTICS, &seen, &size))
         return -errno;
     *lost += seen.tp_drops;
-    *stops += seen.tp_freeze_q_cnt;
     return 0;
 }
 

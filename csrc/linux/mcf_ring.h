@@ -83,9 +83,9 @@ uint32_t mcf_ring_held(const mcf_ring *ring);
 /* True when fewer than a quarter of the blocks are left: what comes now is better copied and released. Any thread. */
 int mcf_ring_is_scarce(const mcf_ring *ring);
 
-/* Adds the packets that found no room since the last call (PACKET_STATISTICS, which starts again at each), and the
- * times the ring stood still. Trains count as one. Any thread. Returns 0 or -errno. */
-int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost, uint64_t *stops);
+/* Adds the packets that found no room since the last call (PACKET_STATISTICS, which starts again at each). Trains count
+ * as one. Any thread. Returns 0 or -errno. */
+int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost);
 
 /* The error that the socket is in, once: 0, or -ENETDOWN after the device went down, unless it is up again: the kernel
  * has gone on then. A ring of all devices does not have it. */

@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include "linux/mcf_linux.h"
+#include "posix/mcf_posix.h"
 
 struct mcf_trains {
     size_t last_size;  /* of the segments of the first train of the last call */
@@ -218,11 +219,6 @@ static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
     return taken;
 }
 
-static int refusal(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-}
-
 int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains)
 {
     size_t left = sender->staging_size;
@@ -233,7 +229,7 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_
         (void)join(sender, first, length, sender->staging, left, &whole);
         int gone = whole.iov_len ? send_kept(sender, trains, first, length, count, &whole) : 0;
         if (gone)
-            return gone > 0 ? gone : refusal();
+            return gone > 0 ? gone : mcf_posix_failure();
     }
     uint32_t number = 0;
     for (uint32_t at = 0; at < count && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
@@ -251,7 +247,7 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_
     else /* costs a little less */
         sent = sendmsg((int)sender->fd, &trains->messages->msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1;
     if (sent < 0)
-        return refusal();
+        return mcf_posix_failure();
     mcf_counter_bump(&sender->trains, sent);
     int gone = 0;
     for (int i = 0; i < sent; i++)

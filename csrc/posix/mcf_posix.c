@@ -3,8 +3,6 @@
 #define _DARWIN_C_SOURCE
 #include "posix/mcf_posix.h"
 
-#include <errno.h>
-
 enum { CONTROL_SPACE = 256 };
 
 /* Each call says with MSG_DONTWAIT whether it waits, and an error of the network is told once. */
@@ -49,7 +47,7 @@ int mcf_posix_take(mcf_receiver *receiver, mcf_arena *arena, int wait, mcf_tally
     };
     ssize_t length = recvmsg((int)receiver->fd, &header, wait ? 0 : MSG_DONTWAIT);
     if (length < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     if (mcf_is_phantom(&header, (size_t)length))
         return 0;
     mcf_members_adopt(&receiver->filter); /* now: what came after a join must not meet the set before it */
@@ -77,7 +75,7 @@ static void prepare_send(mcf_sender *sender)
 int mcf_posix_send_one(mcf_sender *sender, const void *data, size_t length)
 {
     if (send((int)sender->fd, data, length, MSG_DONTWAIT) < 0)
-        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
+        return mcf_posix_failure();
     return 1;
 }
 

@@ -37,7 +37,7 @@ cdef extern from "mcf.h" nogil:
         pass
     int64_t mcf_counter_get(mcf_counter *counter)
     int64_t mcf_counter_settled(mcf_counter *counter)
-    int64_t mcf_counter_add(mcf_counter *counter, int64_t amount)
+    void mcf_counter_add(mcf_counter *counter, int64_t amount)
     void mcf_counter_bump(mcf_counter *counter, int64_t amount)
 
     ctypedef struct mcf_switch:
