@@ -28,6 +28,11 @@ int mcf_system_set_processors(pthread_t thread, const uint32_t *cpus, uint32_t c
     return error;
 }
 
+int mcf_system_priority(int wanted)
+{
+    return wanted;
+}
+
 void mcf_system_prefer_huge(void *memory, size_t size)
 {
     /* Where the kernel has no huge pages it says so, and small ones serve. */

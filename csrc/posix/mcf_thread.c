@@ -35,7 +35,7 @@ static void *begin(void *argument)
 
 static int set_priority(pthread_attr_t *attributes, int priority)
 {
-    struct sched_param wanted = {.sched_priority = priority};
+    struct sched_param wanted = {.sched_priority = mcf_system_priority(priority)};
     int error = pthread_attr_setinheritsched(attributes, PTHREAD_EXPLICIT_SCHED);
     if (!error)
         error = pthread_attr_setschedpolicy(attributes, SCHED_FIFO);

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 15  # bytes: pthread_setname_np(3)
 _LONGEST_DELAY = 10.0
-_HIGHEST_PRIORITY = 99  # of SCHED_FIFO on Linux, so that a wrong number is wrong everywhere
+_HIGHEST_PRIORITY = 99  # of SCHED_FIFO on Linux
 _HIGHEST_PROCESSOR = 2**16 - 1
 
 
@@ -28,8 +28,9 @@ class Background(NamedTuple):
     size: bytes, or text such as "256 MiB", of memory for what nobody has taken yet and for batches that are held; what
     comes when it is used up is lost, and counted in stats.overrun. cpus: processors that the thread may run on, None
     for those of the process (on Windows of one group of 64). name: what top, ps and debuggers show, up to 15 bytes.
-    priority: real-time (SCHED_FIFO, 1 to 99, sched(7)), which needs CAP_SYS_NICE or a limit on RLIMIT_RTPRIO; 0 for
-    none; not on Windows (UnsupportedError). delay: seconds that the thread lets pass for more once a datagram came:
+    priority: real-time (SCHED_FIFO, 1 to 99, sched(7)), which on Linux needs CAP_SYS_NICE or a limit on RLIMIT_RTPRIO;
+    macOS has 16 above those of other threads, and takes more for 16; 0 for none; not on Windows (UnsupportedError).
+    delay: seconds that the thread lets pass for more once a datagram came:
     fewer wake-ups for that much latency. Availability: Linux, Windows; macOS without cpus.
     """
 
@@ -47,13 +48,10 @@ class Background(NamedTuple):
             raise TypeError(f"background: name={self.name!r} is not text")
         if "\0" in self.name or not 1 <= _octets(self.name) <= _LONGEST_NAME:
             raise ValueError(f"background: name={self.name!r} is not 1 to {_LONGEST_NAME} bytes of text")
-        highest = _HIGHEST_PRIORITY
-        if sys.platform != "win32":
-            highest = os.sched_get_priority_max(os.SCHED_FIFO)
         if not hasattr(self.priority, "__index__"):
             raise TypeError(f"background: priority={self.priority!r} is not a whole number")
-        if not 0 <= operator.index(self.priority) <= highest:
-            raise ValueError(f"background: priority={self.priority!r} is not in 0 to {highest}")
+        if not 0 <= operator.index(self.priority) <= _HIGHEST_PRIORITY:
+            raise ValueError(f"background: priority={self.priority!r} is not in 0 to {_HIGHEST_PRIORITY}")
         if self.priority and sys.platform == "win32":
             raise UnsupportedError(
                 f"background: priority={self.priority!r} is not available on {CURRENT}, which has no SCHED_FIFO: raise "
