@@ -71,7 +71,8 @@ static void post(const mcf_receiver *receiver, posts *state, mcf_arena *arena, u
 {
     slot *self = &state->slots[row];
     WSAMSG *message = &self->message;
-    memset(self, 0, offsetof(slot, control)); /* the name too, lest what a receive leaves unwritten be read */
+    /* Lest what a cut datagram leaves unwritten be read: the name, and the first control message. */
+    memset(self, 0, offsetof(slot, control) + sizeof self->control.alignment);
     self->place = (WSABUF){arena->max_datagram, (char *)arena->data + (size_t)row * arena->slot_size};
     *message = (WSAMSG){
         .name = &self->name.any,

@@ -37,13 +37,13 @@ static int set_processors(HANDLE handle, const mcf_thread_options *options)
     return SetThreadGroupAffinity(handle, &affinity, NULL) ? 0 : -EINVAL;
 }
 
-/* For debuggers; since Windows 10 1607, so it is looked for. */
+/* For debuggers; since Windows 10 1607, whose kernel32.dll has it not yet. */
 static void set_name(HANDLE handle, const char *name)
 {
     union {
         FARPROC found;
         HRESULT(WINAPI *call)(HANDLE, PCWSTR);
-    } describe = {.found = GetProcAddress(GetModuleHandleW(L"kernel32.dll"), "SetThreadDescription")};
+    } describe = {.found = GetProcAddress(GetModuleHandleW(L"kernelbase.dll"), "SetThreadDescription")};
     WCHAR wide[MCF_THREAD_NAME];
     char cut[MCF_THREAD_NAME] = {0};
     for (size_t at = 0; at + 1 < sizeof cut && name[at]; at++)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from mcastfast import __version__
 from mcastfast.commands import bench, groups, interfaces, recv, relay, selftest, send
 from mcastfast.commands.arguments import HelpFormatter
-from mcastfast.commands.output import print_error, settle_standard_streams
+from mcastfast.commands.output import is_of_a_broken_pipe, print_error, settle_standard_streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     _replace_closed_streams()
     try:
         return _run(argv)
-    except BrokenPipeError:
-        return DONE
     except KeyboardInterrupt:
         print_error("interrupted")
         return FAILED
@@ -100,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report_exception(error)
         return USAGE
     except (OSError, NotImplementedError, BufferError, MemoryError) as error:
+        if is_of_a_broken_pipe(error):
+            return DONE
         _report_exception(error)
         return FAILED
     finally:

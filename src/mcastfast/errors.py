@@ -269,6 +269,11 @@ _HINTS = (
         "(Linux: `ip link set dev NAME txqueuelen N`; its drops: `tc -s qdisc`). Receivers on this host may have it "
         "all the same, by loopback.",
     ),
+    _Hint(
+        "send", "ENOBUFS", "macos",
+        "Or it is queued, and the device asks for a pause: macOS does not tell which. The socket is writable again "
+        "when there is room.",
+    ),
     # Threads: sched(7), pthread_create(3)
     _Hint(
         "start", "EPERM", "linux",

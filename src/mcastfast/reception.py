@@ -207,8 +207,16 @@ def plan_reception(
 
 
 def available(metadata: Iterable[str]) -> tuple[str, ...]:
-    """Those of these names that can be asked for on this system."""
-    return tuple(name for name in metadata if _METADATA[name].supported(socket.AF_INET))
+    """Those of these names that can be asked for on this system: Windows Server 2022 is said to refuse some."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return tuple(name for name in metadata if _is_granted(probe, _METADATA[name]))
+
+
+def _is_granted(probe: socket.socket, option: options.Option[bool]) -> bool:
+    with suppress(OSError, UnsupportedError):
+        options.set_option(probe, option, True)
+        return True
+    return False
 
 
 def _names(keyword: str, given: Iterable[str], known: Mapping[str, object]) -> frozenset[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from mcastfast.errors import CURRENT, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,6 +69,13 @@ def settle_standard_streams() -> None:
             stream.flush()
         except OSError:
             forget(stream)
+
+
+def is_of_a_broken_pipe(error: Exception) -> bool:
+    """Whether it is what a write ends in that nobody reads; the C library of Windows calls that EINVAL."""
+    if CURRENT is Platform.WINDOWS and error.args == (errno.EINVAL, os.strerror(errno.EINVAL)):  # ours name the call
+        return True
+    return isinstance(error, BrokenPipeError)
 
 
 def forget(stream: IO[Any]) -> None:

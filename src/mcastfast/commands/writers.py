@@ -70,11 +70,11 @@ class JsonWriter:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+        self._tells_drops = "drops" in available(self.metadata)
 
     def write(self, batch: Batch) -> None:
         """Write them."""
-        tells_drops = "drops" in available(self.metadata)
-        for datagram, dropped in zip(batch, batch.dropped if tells_drops else bytes(len(batch)), strict=True):
+        for datagram, dropped in zip(batch, batch.dropped if self._tells_drops else bytes(len(batch)), strict=True):
             self._stream.write(json.dumps(_as_object(datagram, dropped)) + "\n")
         self._stream.flush()
 
