@@ -16,6 +16,7 @@ from mcastfast import Receiver, interfaces
 from mcastfast.commands import bench_sender
 from mcastfast.commands.bench_methods import METHODS, open_socket
 from mcastfast.commands.bench_runs import Live
+from mcastfast.commands.loopback import Loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,7 @@ def test_table_stands_on_standard_output_and_the_live_rate_beside(namespace: Nam
 def test_no_datagram_has_a_hop_left(namespace: Namespace) -> None:
     group = "239.255.1.2:20000"
     with namespace:
-        lo = bench_sender.find_loopback()
+        lo = Loopback.find(4).interface
         with Receiver(group, interface=lo, metadata=["hops"]) as receiver:
             with bench_sender.open_sender(group, "auto") as sender:
                 sender.send(b"x")
@@ -74,8 +75,9 @@ def test_no_datagram_has_a_hop_left(namespace: Namespace) -> None:
 def test_sender_that_would_leave_the_host_is_refused_before_it_sends(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
     with lan.sender.namespace:
         (veth,) = (interface for interface in interfaces() if interface.name == lan.sender.name)
-        monkeypatch.setattr(bench_sender, "find_loopback", lambda: veth)
-        with pytest.raises(OSError, match=r"which is not loopback: nothing was sent"):
+        address = next(address.ip for address in veth.addresses if address.version == 4)
+        monkeypatch.setattr(Loopback, "find", lambda _: Loopback(veth, address))
+        with pytest.raises(OSError, match=r"not loopback, nothing was sent"):
             bench_sender.open_sender("239.255.1.2:20000", "auto")
 
 
@@ -113,7 +115,7 @@ def test_live_run_knows_what_is_missing() -> None:
 def test_every_method_receives_everything_and_no_more_than_asked_for(namespace: Namespace, method: object) -> None:
     group = "239.255.1.2:20000"
     with namespace:
-        taker = method.make(open_socket(group, bench_sender.find_loopback()), 100, "auto")  # type: ignore[attr-defined]
+        taker = method.make(open_socket(group, Loopback.find(4).interface), 100, "auto")  # type: ignore[attr-defined]
         with bench_sender.open_sender(group, "auto") as sender:
             sender.send_batch([bytes(100)] * 70)
     try:

@@ -18,9 +18,11 @@ import mcastfast
 from mcastfast import ENGINES, Batch, Receiver, ReceiverSet, Sender, interfaces, options
 from mcastfast.binding import Binding
 from mcastfast.cli import main
+from mcastfast.commands import loopback as loopback_module
 from mcastfast.commands import selftest, selftest_checks, selftest_lab, selftest_process, selftest_traffic
+from mcastfast.commands.loopback import Loopback, PinnedSender
 from mcastfast.commands.selftest_checks import Check, plan
-from mcastfast.commands.selftest_lab import Lab, Loopback, PinnedSender
+from mcastfast.commands.selftest_lab import Lab
 from mcastfast.commands.selftest_machine import anonymous, wine_version
 from mcastfast.commands.selftest_process import CheckProcess, Outcome, State, make
 from mcastfast.errors import CURRENT, Platform
@@ -144,7 +146,7 @@ def test_what_the_socket_says_decides_whether_a_sender_is_refused(
     loopback: Link, monkeypatch: pytest.MonkeyPatch, option: options.Option[Any], told: object
 ) -> None:
     monkeypatch.setattr(
-        selftest_lab, "get_option", lambda sock, asked: told if asked is option else options.get_option(sock, asked)
+        loopback_module, "get_option", lambda sock, asked: told if asked is option else options.get_option(sock, asked)
     )
     with pytest.raises(OSError, match="not loopback, nothing was sent"):
         PinnedSender("239.255.1.2", Loopback.find(4), port=20000)

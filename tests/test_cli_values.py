@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         ("64k", 65536),
         ("8M", 8 << 20),
         ("8MiB", 8 << 20),
+        ("8 MB", 8_000_000),
+        ("64kB", 64_000),
         ("1.5k", 1536),
         ("1G", 1 << 30),
         ("4G", 4 << 30),
     ],
 )
-def test_sizes_are_binary(text: str, value: int) -> None:
+def test_sizes_are_binary_unless_their_unit_is_not(text: str, value: int) -> None:
     assert arguments.size(text) == value
 
 

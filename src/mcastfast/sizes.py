@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from contextlib import suppress
-from fractions import Fraction
 from typing import TypeAlias
 
 Size: TypeAlias = int | str
@@ -43,7 +42,9 @@ def parse_octets(size: Size, *, what: str) -> int:
             raise ValueError(
                 f'{what}={size!r} is not a size: write bytes, or text like "256 MiB" ({", ".join(_UNITS)})'
             )
-        return int(Fraction(match[1]) * _UNITS[match[2]])
+        whole, _, part = match[1].replace("_", "").partition(".")
+        octets: int = int(whole + part) * _UNITS[match[2]] // 10 ** len(part)
+        return octets
     if isinstance(size, bool) or not hasattr(size, "__index__"):
         raise TypeError(f'{what}={size!r} is not a size: give bytes as a whole number, or text like "256 MiB"')
     return operator.index(size)

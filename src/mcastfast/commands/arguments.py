@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mcastfast import ENGINES
 from mcastfast.binding import BIND_MODES
 from mcastfast.rate import COUNTS, Rate
-from mcastfast.sizes import MOST_DIGITS
+from mcastfast.sizes import MOST_DIGITS, parse_octets
 
 if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_BINARY = {"": "B", "K": "KiB", "M": "MiB", "G": "GiB"}
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_SIZE = re.compile(_NUMBER + r"([kmg]?)(?:i?b)?", re.IGNORECASE)
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -91,7 +88,10 @@ def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) 
         help="receive buffer to ask the kernel for (default: 8M, or as much as it grants)",
     )
     parser.add_argument(
-        "--batch-size", type=count, default=64, metavar="N", help="datagrams a system call (default: %(default)s)"
+        "--batch-size",
+        type=count,
+        metavar="N",
+        help="datagrams to take at once (default: 64; 1024 with --background and in a packet ring)",
     )
     parser.add_argument(
         "--max-datagram",
@@ -180,9 +180,15 @@ def seconds(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes, such as 1316, 64K or 8M, where K is 1024. How much is too much is for whoever needs it to say."""
-    match = _SIZE.fullmatch(text)
-    number = int(Fraction(match[1]) * _BINARY[match[2].lower()]) if match and len(match[1]) <= MOST_DIGITS else 0
+    """Bytes, such as 1316, 64K or 8M, where K is 1024, or with a unit, such as 8MB or 8MiB.
+
+    How much is too much is for whoever needs it to say.
+    """
+    match = re.fullmatch(r"([0-9.]+)([KMG]?)", text, re.IGNORECASE)
+    try:
+        number = parse_octets(f"{match[1]}{_BINARY[match[2].upper()]}" if match else text, what="size")
+    except ValueError:
+        number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 1316, 64K or 8M")
     return number

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import BufferClampedWarning, Receiver
 from mcastfast.options import Option, Row, set_option
@@ -35,13 +35,6 @@ def open_socket(group: str, interface: Interface) -> socket.socket:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BufferClampedWarning)
         return Receiver(group, interface=interface, receive_buffer=BUFFER).detach()
-
-
-class Taker(Protocol):
-    """Receives from a socket in one of the ways."""
-
-    def take(self, most: int) -> int:
-        """Receive up to `most` and BATCH datagrams; how many, 0 where none came within PATIENCE."""
 
 
 class Batches:

@@ -14,7 +14,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Self
 
 from mcastfast.commands.bench_methods import BATCH, METHODS, Method, open_socket
-from mcastfast.commands.bench_sender import find_loopback, open_sender
+from mcastfast.commands.bench_sender import open_sender
+from mcastfast.commands.loopback import Loopback
 from mcastfast.commands.progress import Flow, Progress, Sample
 from mcastfast.options import MEMORY, RECEIVE_BUFFER, get_option
 
@@ -115,7 +116,7 @@ def run_lives(setting: Setting, display: Callable[[], Display | None], stop: Sto
 
 def _run_live(method: Method, setting: Setting, process: SenderProcess, display: Display | None, stop: Stop) -> Live:
     """Receive what the process sends, to the last datagram."""
-    sock = open_socket(setting.group, find_loopback())
+    sock = open_socket(setting.group, Loopback.find(4).interface)
     received = 0
 
     def sample() -> Sample:
@@ -167,7 +168,7 @@ class Drains:
 
 def run_drains(setting: Setting, stop: Stop) -> Drains:
     """Send the same datagrams to a socket of each method at once; then drain one after the other, in shuffled order."""
-    interface = find_loopback()
+    interface = Loopback.find(4).interface
     with contextlib.ExitStack() as stack:
         sender = stack.enter_context(open_sender(setting.group, setting.engine))
         sockets = [open_socket(setting.group, interface) for _ in METHODS]

@@ -8,11 +8,9 @@ input.
 from __future__ import annotations
 
 import json
-import socket
 import sys
-from ipaddress import ip_address
 
-from mcastfast import TTL, Interface, Sender, interfaces
+from mcastfast.commands.loopback import Loopback, PinnedSender
 from mcastfast.commands.outlet import Outlet
 from mcastfast.commands.progress import Progress, Sample
 from mcastfast.commands.stopping import PATIENCE, Stop
@@ -20,25 +18,9 @@ from mcastfast.commands.stopping import PATIENCE, Stop
 BATCH = 64
 
 
-def find_loopback() -> Interface:
-    """The loopback interface that carries IPv4; OSError where there is none."""
-    for interface in interfaces():
-        if interface.is_loopback and interface.is_up and interface.supports(socket.AF_INET):
-            return interface
-    raise OSError("no loopback interface is up with an IPv4 address: ip link set dev lo up")
-
-
-def open_sender(group: str, engine: str) -> Sender:
-    """A sender to the group whose datagrams do not leave the host.
-
-    The interface is pinned and the TTL is 0; and before anything is sent the system's own answer is checked, that it
-    sends from a loopback address. OSError otherwise.
-    """
-    sender = Sender(group, interface=find_loopback(), ttl=TTL.HOST, segment=False, timeout=PATIENCE, engine=engine)
-    if not (sender.interface and sender.interface.is_loopback and ip_address(sender.address[0]).is_loopback):
-        sender.close()
-        raise OSError(f"{sender} would send from {sender.address[0]}, which is not loopback: nothing was sent")
-    return sender
+def open_sender(group: str, engine: str) -> PinnedSender:
+    """A sender to the group whose datagrams do not leave the host."""
+    return PinnedSender(group, Loopback.find(4), segment=False, timeout=PATIENCE, engine=engine)
 
 
 def send_at_full_rate(outlet: Outlet, size: int, duration: float, count: int | None) -> int:

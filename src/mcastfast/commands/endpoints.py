@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from mcastfast import TTL, Receiver, Sender, interfaces
+from mcastfast import Receiver, Sender, interfaces
 from mcastfast.buffers import set_buffer
 from mcastfast.commands.intake import open_bound, open_groups
+from mcastfast.commands.outlet import open_group
 from mcastfast.commands.stopping import PATIENCE
 from mcastfast.interface import listing
 from mcastfast.options import (
@@ -107,7 +108,10 @@ def open_sender(text: str, args: argparse.Namespace) -> Sender:
     """A sender to a group, or to one host; keywords as the options say."""
     unicast = parse_unicast(text)
     if unicast is None:
-        return _open_group_sender(text, args)
+        try:
+            return open_group(text, args, interface=args.out_interface, send_buffer=args.send_buffer)
+        except (OSError, ValueError) as error:
+            raise _reworded(error, _WAY_OUT) from None
     for option, value in (("--out-interface", args.out_interface), ("--loopback", args.loopback)):
         if value is not None:
             raise ValueError(f"{option} goes with a multicast group, and {text} is unicast")
@@ -125,25 +129,6 @@ def open_sender(text: str, args: argparse.Namespace) -> Sender:
     except BaseException:
         sock.close()
         raise
-
-
-def _open_group_sender(text: str, args: argparse.Namespace) -> Sender:
-    try:
-        return Sender(
-            text,
-            interface=args.out_interface,
-            local=args.local,
-            ttl=TTL.SUBNET if args.ttl is None else args.ttl,
-            loopback=args.loopback,
-            fragment=not args.no_fragment,
-            send_buffer=args.send_buffer,
-            segment=args.segment,
-            timeout=PATIENCE,
-            engine=args.engine,
-            strict=not args.no_strict,
-        )
-    except (OSError, ValueError) as error:
-        raise _reworded(error, _WAY_OUT) from None
 
 
 def _reworded(error: Exception, words: dict[str, str]) -> Exception:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_BUFFER = 8 * 2**20
 """Bytes of receive buffer to ask for: a display that pauses for a moment must not lose data."""
 
+_MOST_COPIED = 64
+"""Datagrams, of the last that a count wants: each has max_datagram bytes."""
+
 
 def open_groups(
     groups: Iterable[str],
@@ -71,14 +74,12 @@ def open_bound(sock: socket.socket, args: argparse.Namespace) -> Receiver:
 
 @dataclass(slots=True)
 class Intake:
-    """A receiver, what it was opened with, and after how many datagrams to end (None: never).
+    """A receiver, whether it was opened with a thread, and after how many datagrams to end (None: never).
 
     With a thread that receives (`has_thread`) datagrams wait in memory: what counts as received is what came out of it.
     """
 
     receiver: Receiver
-    batch_size: int
-    max_datagram: int
     has_thread: bool
     count: int | None
     _taken: int = field(default=0, init=False)
@@ -88,7 +89,7 @@ class Intake:
     @classmethod
     def of(cls, receiver: Receiver, args: argparse.Namespace) -> Self:
         """As the options say."""
-        return cls(receiver, args.batch_size, args.max_datagram, args.background is not None, args.count)
+        return cls(receiver, args.background is not None, args.count)
 
     def batches(self, stop: Stop, progress: Progress) -> Iterator[Batch]:
         """Yield batches until `stop` or the count ends it, with exactly `count` datagrams; keep `progress` moving.
@@ -157,11 +158,12 @@ class Intake:
 
     def _receive(self, timeout: float) -> Batch:
         """Up to as many datagrams as the count still wants; those beyond stay where they are."""
-        most = self.batch_size if self.count is None else self.count - self._taken
-        if most >= self.batch_size:
-            return self.receiver.recv_batch(timeout)
-        batch = Batch(bytearray(most * self.max_datagram), max_datagram=self.max_datagram)
-        self.receiver.recv_batch_into(batch, timeout)
+        receiver = self.receiver
+        most = receiver.batch_size if self.count is None else self.count - self._taken
+        if most >= receiver.batch_size:
+            return receiver.recv_batch(timeout)
+        batch = Batch(bytearray(min(most, _MOST_COPIED) * receiver.max_datagram), max_datagram=receiver.max_datagram)
+        receiver.recv_batch_into(batch, timeout)
         return batch
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import time
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mcastfast import TTL, Sender
 from mcastfast.commands.payloads import LARGEST
+from mcastfast.commands.progress import Flow
+from mcastfast.commands.stopping import PATIENCE
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
-    from mcastfast import Batch, Sender
+    from mcastfast import Batch
     from mcastfast.commands.progress import Progress
     from mcastfast.commands.stopping import Stop
 
@@ -20,6 +24,26 @@ _PAUSE = 0.001
 """Seconds, in which a device sends some of what is queued."""
 _OWN_WAIT = 0.002
 """Seconds: the end of a wait is left to the sender, which is exact."""
+
+
+def open_group(
+    text: str, args: argparse.Namespace, *, interface: str | None, send_buffer: int | None, **further: Any
+) -> Sender:
+    """A sender to a group, as the options say; `further` keywords of Sender that only one command has."""
+    return Sender(
+        text,
+        interface=interface,
+        local=args.local,
+        ttl=TTL.SUBNET if args.ttl is None else args.ttl,
+        loopback=args.loopback,
+        fragment=not args.no_fragment,
+        send_buffer=send_buffer,
+        segment=args.segment,
+        timeout=PATIENCE,
+        engine=args.engine,
+        strict=not args.no_strict,
+        **further,
+    )
 
 
 class Outlet:
@@ -76,6 +100,13 @@ class Outlet:
                     self.unsent += len(pending)
                     return
 
+    @property
+    def sent(self) -> Flow:
+        """What was sent, as the progress shows it."""
+        stats = self.sender.stats
+        return Flow("sent", stats.datagrams, stats.bytes)
+
+    @property
     def losses(self) -> tuple[tuple[str, int], ...]:
         """What did not go out as it came, as the progress shows it."""
         oversize = (("oversize", self.oversize),) if self._skip_oversize else ()

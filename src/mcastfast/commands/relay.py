@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from mcastfast import interfaces
-from mcastfast.address import unmapped
 from mcastfast.commands import arguments
 from mcastfast.commands.endpoints import open_receiver, open_sender
 from mcastfast.commands.intake import Intake, describe_joins
 from mcastfast.commands.outlet import Outlet
-from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
+from mcastfast.commands.progress import Progress, Sample, announce, choose_display
 from mcastfast.commands.stopping import GRACE, Stop
+from mcastfast.sockets import host_of
 
 if TYPE_CHECKING:
     import argparse
+    from ipaddress import IPv4Address, IPv6Address
 
     from mcastfast import Receiver, Sender
     from mcastfast.commands.arguments import Subparsers
-    from mcastfast.sockets import SocketAddress
 
 _LARGEST_DATAGRAM = 65535
 
@@ -95,7 +94,12 @@ def run(args: argparse.Namespace) -> int:
         outlet = Outlet(sender, skip_oversize=True)
         announce(f"{describe_joins(receiver)}\nsending to {sender}", quiet=args.quiet)
         intake = Intake.of(receiver, args)
-        progress = stack.enter_context(Progress(lambda: _sample(intake, outlet), choose_display(quiet=args.quiet)))
+        progress = stack.enter_context(
+            Progress(
+                lambda: Sample((intake.received, outlet.sent), intake.losses + outlet.losses),
+                choose_display(quiet=args.quiet),
+            )
+        )
         stop.end_after(args.duration)
         if intake.pass_on(lambda batch: outlet.send(batch, stop, progress, grace=GRACE), stop, progress):
             outlet.unsent = intake.received.datagrams - sender.stats.datagrams - outlet.oversize
@@ -107,7 +111,7 @@ def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
     port = sender.destination[1]
     if port != receiver.address[1]:
         return
-    target, own = _host(sender.destination), _host(receiver.address)
+    target, own = host_of(sender.destination), host_of(receiver.address)
     joined = {membership.group for membership in receiver.memberships if membership.interface == sender.interface}
     if target in joined or (target, sender.destination[3:]) == (own, receiver.address[3:]):
         raise ValueError(f"FROM and TO are the same, {target} port {port}: the relay would feed itself")
@@ -120,18 +124,8 @@ def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
         )
 
 
-def _host(address: SocketAddress) -> IPv4Address | IPv6Address:
-    """Of a socket address; IPv4 also where an IPv6 socket has it."""
-    return unmapped(ip_address(address[0]))
-
-
 def _is_here(host: IPv4Address | IPv6Address, zone: int = 0) -> bool:
     """Whether what is sent there comes to this host: to loopback, or to an address of an interface."""
     return host.is_loopback or any(
         host == own.ip for interface in interfaces() if zone in (0, interface.index) for own in interface.addresses
     )
-
-
-def _sample(intake: Intake, outlet: Outlet) -> Sample:
-    sent = outlet.sender.stats
-    return Sample((intake.received, Flow("sent", sent.datagrams, sent.bytes)), intake.losses + outlet.losses())

@@ -14,12 +14,11 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import ENGINES, UnsupportedError, __version__
+from mcastfast.commands.loopback import Loopback, PinnedSender
 from mcastfast.commands.selftest_lab import (
     PATIENCE,
     CheckError,
     Lab,
-    Loopback,
-    PinnedSender,
     make_payloads,
     random_groups,
 )
@@ -127,7 +126,7 @@ def reaches_plain_socket(version: int) -> None:
         loopback = Loopback.find(version)
     except UnsupportedError as error:
         if version == 4:
-            raise CheckError(f"{error}: switch it on (Linux: ip link set dev lo up)") from None
+            raise CheckError(str(error)) from None
         raise
     group, port = random_groups(version)[0], loopback.free_port()
     (payload,) = make_payloads(100)

@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mcastfast import TTL, Sender
 from mcastfast.commands import arguments
-from mcastfast.commands.outlet import Outlet
+from mcastfast.commands.outlet import Outlet, open_group
 from mcastfast.commands.payloads import Generated, Lines, Pieces, check_size
-from mcastfast.commands.progress import Flow, Progress, Sample, announce, choose_display
-from mcastfast.commands.stopping import PATIENCE, Stop
+from mcastfast.commands.progress import Progress, Sample, announce, choose_display
+from mcastfast.commands.stopping import Stop
 
 if TYPE_CHECKING:
     import argparse
@@ -99,29 +98,24 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         sender = stack.enter_context(
-            Sender(
+            open_group(
                 args.group,
-                port=args.port,
+                args,
                 interface=args.interface,
-                local=args.local,
-                ttl=TTL.SUBNET if args.ttl is None else args.ttl,
-                loopback=args.loopback,
-                fragment=not args.no_fragment,
                 send_buffer=args.buffer,
-                segment=args.segment,
+                port=args.port,
                 rate=args.rate,
                 burst=args.burst,
                 rate_counts=args.rate_counts,
-                timeout=PATIENCE,
-                engine=args.engine,
-                strict=not args.no_strict,
             )
         )
         outlet = Outlet(sender)
         check_size(args.size, outlet.largest)
         payloads, what = _open_payloads(args, stack, stop)
         announce(f"sending {what} to {sender}", quiet=args.quiet)
-        progress = stack.enter_context(Progress(lambda: _sample(outlet), choose_display(quiet=args.quiet)))
+        progress = stack.enter_context(
+            Progress(lambda: Sample((outlet.sent,), outlet.losses), choose_display(quiet=args.quiet))
+        )
         stop.end_after(args.duration)
         _send(outlet, payloads, _at_once(args, outlet.largest), stop, progress, args.count)
     return 0
@@ -188,8 +182,3 @@ def _standard_input() -> io.BufferedReader:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "standard input is closed: name a FILE")
     return cast("io.BufferedReader", sys.stdin.buffer)
-
-
-def _sample(outlet: Outlet) -> Sample:
-    stats = outlet.sender.stats
-    return Sample((Flow("sent", stats.datagrams, stats.bytes),), outlet.losses())
