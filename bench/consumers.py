@@ -185,7 +185,7 @@ def _mcastfast(engine: str, *, each: bool = False, **arguments: Any) -> Callable
 
         def losses() -> int:
             stats = receiver.stats
-            return stats.kernel_drops + getattr(stats, "overrun", 0)
+            return stats.kernel_drops + stats.overrun
 
         consumer.losses = losses
         _say_ready()

@@ -289,40 +289,6 @@ def test_one_source_that_the_system_has_dropped_takes_no_other_with_it(recorder:
     assert table.memberships == joined((1, FilterMode.INCLUDE, (B,)))
 
 
-@pytest.mark.parametrize(
-    ("group", "source", "text"),
-    [
-        (G, IPv6Address("fd00::1"), "source fd00::1 is IPv6, group 239.1.2.3 is IPv4"),
-        (G, IPv4Address("239.1.1.1"), "source 239.1.1.1 is not the address of a host"),
-        (G, IPv4Address("0.0.0.0"), "source 0.0.0.0 is not the address of a host"),
-        (IPv6Address("ff15::1"), IPv6Address("fd00::1"), "group ff15::1 is IPv6, the socket is not"),
-    ],
-)
-@pytest.mark.parametrize("call", ["join", "leave", "block", "unblock"])
-def test_address_that_cannot_be_meant_is_a_value_error(
-    recorder: Recorder,
-    table: Memberships,
-    call: str,
-    group: IPv4Address | IPv6Address,
-    source: IPv4Address | IPv6Address,
-    text: str,
-) -> None:
-    with pytest.raises(ValueError, match=text):
-        getattr(table, call)(group, [source], [ETH[1]])
-    assert recorder.log == []
-
-
-def test_zone_of_a_source_is_the_interface() -> None:
-    class IPv6Recorder(Recorder):
-        family = socket.AF_INET6
-
-    table = Memberships(IPv6Recorder())
-    table.join(IPv6Address("ff35::1"), [IPv6Address("fe80::7%eth1")], [ETH[1]])
-    assert table.memberships[0].sources == (IPv6Address("fe80::7"),)
-    table.leave(IPv6Address("ff35::1"), [IPv6Address("fe80::7")])
-    assert table.memberships == ()
-
-
 def test_call_waits_for_the_one_before_and_sees_what_it_did() -> None:
     class Slow(Recorder):
         def __init__(self) -> None:

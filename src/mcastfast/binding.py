@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mcastfast import options
 from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 from mcastfast.scope import Scope
-from mcastfast.sockets import bound_address
+from mcastfast.sockets import host_of
 
 if TYPE_CHECKING:
     from mcastfast.address import Group, IPAddress
@@ -41,7 +41,7 @@ class Binding(NamedTuple):
     @classmethod
     def of(cls, sock: socket.socket) -> Binding:
         """What a socket that somebody else bound never hears more than; Windows binds unicast and hears groups too."""
-        address = bound_address(sock)
+        address = host_of(sock.getsockname())
         return cls() if address.is_unspecified or CURRENT not in _BINDING_GROUPS else cls(group=address)
 
     def bind(self, sock: socket.socket, port: int) -> None:

@@ -73,7 +73,7 @@ def host_memberships() -> tuple[HostMembership, ...]:
     """
     if CURRENT is not Platform.LINUX:
         raise UnsupportedError(
-            f"host_memberships() reads Linux' /proc/net, which {CURRENT} does not have: ask the system's own tool "
+            f"groups are read from Linux' /proc/net, which {CURRENT} does not have: ask the system's own tool "
             "(macOS: netstat -g; Windows: netsh interface ip show joins)"
         )
     filters = list(parse_mcfilter(_read("mcfilter"), IPv4Address))

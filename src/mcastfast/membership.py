@@ -173,8 +173,9 @@ class Memberships:
     time, also while another is blocked in a receive. There is no close(): the kernel ends memberships with the last
     holder of the socket.
 
-    ValueError: a source that is not unicast or of the other family, none where one is needed. OSError: an illegal step,
-    with the codes of this module's table, or what the system answers, with a note where cause and remedy are known.
+    Addresses are those of a Group, of the family of the socket. ValueError: no source where one is needed. OSError: an
+    illegal step, with the codes of this module's table, or what the system answers, with a note where cause and remedy
+    are known.
     """
 
     def __init__(self, sock: SocketLike) -> None:
@@ -213,7 +214,7 @@ class Memberships:
         listed in `skipped`; what fails on every interface is an OSError with the code of the first. A limit of the
         socket is no interface's refusal: beyond it all that the call has joined is left again, and it is an OSError.
         """
-        sources = self._checked(group, sources)
+        sources = tuple(sources)
         plans = [_plan(Action.JOIN, group, sources, interface) for interface in interfaces]
         with self._lock:
             if not skip_refusals:
@@ -270,7 +271,7 @@ class Memberships:
     def _change(
         self, action: Action, group: IPAddress, sources: Iterable[IPAddress], interfaces: Iterable[Interface] | None
     ) -> None:
-        sources = self._checked(group, sources)
+        sources = tuple(sources)
         with self._lock:
             if interfaces is None:
                 interfaces = [joined.interface for joined in self._table.values() if joined.group == group]
@@ -307,19 +308,6 @@ class Memberships:
                 reason=f"an IPv6 socket has one list of sources for a group, whatever the interface, and this makes "
                 f"{listed}: use a Receiver for each interface, and ReceiverSet([...]) to receive on all",
             )
-
-    def _checked(self, group: IPAddress, sources: Iterable[IPAddress]) -> tuple[IPAddress, ...]:
-        """The sources without zones, since the interface stands for those."""
-        if (group.version == 4) != (self._sock.family == socket.AF_INET):
-            raise ValueError(f"group {group} is IPv{group.version}, the socket is not")
-        checked = []
-        for source in sources:
-            if source.version != group.version:
-                raise ValueError(f"source {source} is IPv{source.version}, group {group} is IPv{group.version}")
-            if source.is_multicast or source.is_unspecified:
-                raise ValueError(f"source {source} is not the address of a host")
-            checked.append(type(source)(source.packed))
-        return tuple(checked)
 
     def _is_made(self, step: Step) -> bool:
         """Whether a join has happened already."""

@@ -6,19 +6,19 @@ import errno
 import operator
 import socket
 from contextlib import suppress
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
 from mcastfast._core import SenderCore, system_error
-from mcastfast.address import AddressLike, Group, IPAddress, parse_address, unmapped
+from mcastfast.address import AddressLike, Group, IPAddress, parse_address
 from mcastfast.buffers import read_buffer, set_buffer
 from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
 from mcastfast.interface import Interface, InterfaceLike, first_given, interfaces, listing, resolve_interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.rate import Pace, RateLike, read_pace
 from mcastfast.scope import TTL, Scope
-from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, open_socket
+from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, host_of, open_socket
 from mcastfast.switches import check_optional_switches, check_switches
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class Sender(SocketHolder, SenderCore):
         return error
 
     def _has_lost_its_address(self) -> bool:
-        own = unmapped(ip_address(self._address[0].partition("%")[0]))
+        own = host_of(self._address)
         if own.is_loopback:  # of 127.0.0.0/8 one is listed
             return False
         with suppress(OSError):  # what the send met is to be told, whatever else fails

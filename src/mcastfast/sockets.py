@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Self, TypeAlias
 
 from mcastfast._core import Gate, begin_socket, end_socket
+from mcastfast.address import unmapped
 from mcastfast.errors import Operation, os_error
 from mcastfast.options import V6ONLY, set_option
 
@@ -53,9 +54,9 @@ def bound_port(sock: socket.socket) -> int:
     return port
 
 
-def bound_address(sock: socket.socket) -> IPv4Address | IPv6Address:
-    """The address that a socket is bound to, without its scope."""
-    return ip_address(sock.getsockname()[0].partition("%")[0])
+def host_of(address: SocketAddress) -> IPv4Address | IPv6Address:
+    """The host of a socket address, without its scope; IPv4 also where an IPv6 socket has it."""
+    return unmapped(ip_address(address[0]))
 
 
 def let_go(sock: socket.socket) -> None:
@@ -101,8 +102,8 @@ class SocketHolder(Gate):
     def close(self) -> None:
         """Close the socket. A second close does nothing.
 
-        A call that another thread is blocked in raises OSError(EBADF), an iteration ends. Batches stay valid. The
-        kernel leaves the groups when no other process holds the socket.
+        A call that another thread is blocked in raises OSError(EBADF). The iteration over a receiver ends, its batches
+        stay valid, and the kernel leaves its groups when no other process holds the socket.
         """
         is_closed_here = self._ends_by("close")
         self._end()
@@ -110,7 +111,7 @@ class SocketHolder(Gate):
             self._socket.close()
 
     def detach(self) -> socket.socket:
-        """Give the socket back, its memberships with it, and be closed. OSError(EBADF): closed before."""
+        """Give the socket back, as it is, and be closed. OSError(EBADF): closed before."""
         if not self._ends_by(object()):
             raise OSError(errno.EBADF, f"detach of {self}: it is closed")
         try:

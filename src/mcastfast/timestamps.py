@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mcastfast._core import interface_stamps
 from mcastfast.interface import Interface, interfaces
 from mcastfast.options import BOUND_DEVICE, get_option
-from mcastfast.sockets import bound_address
+from mcastfast.sockets import host_of
 
 if TYPE_CHECKING:
     import socket
@@ -21,14 +21,14 @@ class KernelTimestampWarning(RuntimeWarning):
     """Datagrams from an interface carry the kernel's timestamps though the device's were asked for; says why."""
 
 
-def warn_of_kernel_timestamps(interfaces: Iterable[Interface], *, stacklevel: int = 2) -> None:
-    """A KernelTimestampWarning, `stacklevel` frames up, for each interface that does not stamp every datagram."""
+def warn_of_kernel_timestamps(interfaces: Iterable[Interface]) -> None:
+    """A KernelTimestampWarning, for who called the caller, of each interface that does not stamp every datagram."""
     for interface in interfaces:
         if reason := _obstacle(interface):
             warnings.warn(
                 f'metadata "hardware_timestamp": {interface} {reason}; its datagrams carry the kernel\'s timestamps',
                 KernelTimestampWarning,
-                stacklevel=stacklevel + 1,
+                stacklevel=3,
             )
 
 
@@ -42,7 +42,7 @@ def arrival_interfaces(sock: socket.socket) -> tuple[Interface, ...]:
     if device := get_option(sock, BOUND_DEVICE):
         return tuple(interface for interface in up if interface.name == device)
     outward = [interface for interface in up if not interface.is_loopback]
-    if bound_address(sock).is_loopback or not outward:
+    if host_of(sock.getsockname()).is_loopback or not outward:
         return tuple(interface for interface in up if interface.is_loopback)
     return tuple(outward)
 
