@@ -194,6 +194,13 @@ static int watch(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int64_
     return slice_end == until ? 0 : -EINTR;
 }
 
+/* Whoever waits elsewhere calls when the socket is readable, as it is for reports, too, that the socket was not known
+ * to queue. After 2, 4, 8 ... calls that found nothing it is worth a look, and costs who polls nothing to speak of. */
+static int may_be_called_in_vain(const mcf_receiver *receiver)
+{
+    return receiver->empty_looks > 1 && !(receiver->empty_looks & (receiver->empty_looks - 1));
+}
+
 static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int64_t deadline, mcf_range *got)
 {
     if (arena->filler != receiver->id)
@@ -223,13 +230,15 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int6
         receiver->is_busy = used > 0 && got->rows;
         if (used == 0) {
             receiver->last_count = 0;
+            receiver->empty_looks++;
             /* Readable, and yet nothing: poll and its kin say so until an error report that is queued is taken. */
-            if (receiver->queues_errors || (wait_first && !wait_inside))
+            if (receiver->queues_errors || (wait_first && !wait_inside) || may_be_called_in_vain(receiver))
                 mcf_collect_errors(receiver->fd);
             if (!may_wait)
                 return 0;
         } else {
             receiver->sleeps_at = 0;
+            receiver->empty_looks = 0;
             if (!is_carried)
                 learn(receiver, (uint32_t)used, got->rows);
             if (got->rows) {

@@ -69,6 +69,7 @@ typedef struct mcf_receiver {
     uint8_t is_busy;          /* datagrams come at intervals below the socket's patience */
     int64_t sleeps_at;        /* until when this wait watches the socket, 0 = it is new: the owner may say so */
     uint32_t looks;           /* of this wait, as mcf_wait: likewise */
+    uint32_t empty_looks;     /* receives in a row that found nothing */
 
     uint8_t discards; /* what the next call brings is for nobody */
     mcf_counter batches, datagrams, bytes, truncated, control_truncated, foreign, overrun;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import selectors
+import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,28 @@ def test_an_error_report_is_taken_by_whoever_finds_nothing(engine: str, loopback
             receives.recv_batch(0)
         with pytest.raises(BlockingIOError):
             receives.recv_batch(0)
+        assert select.select([receiver], [], [], 0)[0] == []
+
+
+SO_TIMESTAMPING = 37
+SENT_IN_SOFTWARE = 1 << 1 | 1 << 4  # SOF_TIMESTAMPING_TX_SOFTWARE, _SOFTWARE
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["alone", "in a set"])
+def test_reports_that_the_socket_was_not_known_to_queue_wake_nobody_for_long(
+    engine: str, loopback: Link, grouped: bool
+) -> None:
+    with loopback.namespace:
+        sock = plain_socket(V4.number, port=0, host="127.0.0.1")
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING, SENT_IN_SOFTWARE)
+    sock.sendto(b"stamped", sock.getsockname())
+    with Receiver.from_socket(sock, engine=engine) as receiver:
+        receives = ReceiverSet([receiver]) if grouped else receiver
+        receives.recv_batch(TIMEOUT)
+        for _ in range(2):
+            assert select.select([receiver], [], [], TIMEOUT)[0] == [receiver]
+            with pytest.raises(BlockingIOError):
+                receives.recv_batch(0)
         assert select.select([receiver], [], [], 0)[0] == []
 
 
