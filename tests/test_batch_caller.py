@@ -226,6 +226,19 @@ def test_memory_stays_exported_until_release() -> None:
     memory.extend(b"x")
 
 
+def test_the_end_of_a_block_does_not_hide_what_was_raised_in_it() -> None:
+    batch = Batch(bytearray(100), max_datagram=10)
+    view = memoryview(batch.data)
+    with pytest.raises(KeyError) as caught, batch:
+        raise KeyError
+    assert caught.value.__context__ is None
+    with pytest.raises(BufferError, match="1 memoryviews or arrays"), batch:
+        pass
+    del view
+    with batch:
+        pass
+
+
 @pytest.mark.parametrize("origin", ["memory", "received"])
 def test_a_released_batch_that_is_given_memory_again_starts_empty_and_at_its_start(engine: str, origin: str) -> None:
     with feed(engine=engine) as quiet:

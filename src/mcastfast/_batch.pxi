@@ -193,8 +193,12 @@ cdef class Batch:
         self._check()
         return self
 
-    def __exit__(self, *_):
-        self.release()
+    def __exit__(self, kind, *_):
+        try:
+            self.release()
+        except BufferError:
+            if kind is None:  # else what was raised in the block is to be seen, and may hold what lives
+                raise
 
     @cython.critical_section
     def release(self):
