@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -143,6 +144,42 @@ def test_child_may_receive_and_close_while_a_thread_of_the_parent_is_blocked(eng
         assert blocked.is_alive()
         quiet.send(b"for the parent")
         assert blocked.result() == [b"for the parent"]
+
+
+@pytest.mark.parametrize("hashed", [True, False], ids=["hashed", "unhashable"])
+def test_receivers_that_a_subclass_calls_equal_are_each_their_own(engine: str, loopback: Link, hashed: bool) -> None:
+    class Same(Receiver):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Same)
+
+        if hashed:
+
+            def __hash__(self) -> int:
+                return 0
+
+    group = "239.7.7.7:5010"
+    with (
+        Same(group, interface="lo", engine=engine) as first,
+        Same(group, interface="lo", engine=engine) as second,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        sock.connect(("239.7.7.7", 5010))
+        workers = [Worker(partial(receiver.recv_batch, PATIENCE)) for receiver in (first, second)]
+        wait_until_blocked(*workers)
+
+        def child() -> None:
+            for receiver in (first, second):
+                with pytest.raises(BlockingIOError):
+                    receiver.recv_batch(0)
+                receiver.close()
+
+        in_child(child)()
+        sock.send(b"for the parent")
+        assert [worker.result().payloads() for worker in workers] == [[b"for the parent"]] * 2
+    assert first.closed
+    assert second.closed
 
 
 def test_child_may_fill_a_batch_of_its_own_while_the_parent_fills_it(engine: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from receivelab import FAMILIES, at, family_name
 from sendlab import Wire, in_child
 
-from mcastfast import Receiver, Sender
+from mcastfast import Receiver, Sender, _core
 from mcastfast.options import SEGMENT, get_option
 
 if TYPE_CHECKING:
@@ -164,6 +164,22 @@ def test_after_a_fork_both_send_what_they_mean(wire: Wire, keeping: Sender) -> N
     in_child(child)
     send()
     assert wire.payloads() == [LONG, *TRAIN * ENOUGH] * 2
+
+
+def test_a_sender_that_is_opened_while_a_fork_is_under_way_never_sets_it(wire: Wire) -> None:
+    """Some other hook of a fork may open one, or let a thread do it: ours has passed already."""
+    _core._before_fork()  # type: ignore[attr-defined]
+    try:
+        sender = wire.sender(segment=None)
+    finally:
+        _core._after_in_parent()  # type: ignore[attr-defined]
+    for _ in range(ENOUGH):
+        sender.send_batch(TRAIN)
+    assert kept(sender) == 0
+    later = wire.sender(segment=None)
+    for _ in range(ENOUGH):
+        later.send_batch(TRAIN)
+    assert kept(later) == SIZE
 
 
 def forked(sender: Sender) -> None:

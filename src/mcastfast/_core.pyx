@@ -60,6 +60,7 @@ cdef extern from "Python.h":
 import os
 import socket
 from enum import IntFlag
+from functools import partial
 from operator import index as operator_index
 from socket import AF_INET, AF_INET6, inet_ntop
 from sys import is_finalizing

@@ -1,13 +1,18 @@
 # Who may use a socket when: one exclusive call at a time, close() from any thread, fork.
 
-_gates = set()  # a weak reference to every open one; another thread never sees a set that is half changed
+# A weak reference to every open one; another thread never sees a table that is half changed. By a token of each, for a
+# subclass may call two of them equal.
+_gates = {}
+
+cdef mcf_counter _forks  # under way
 
 
 cdef list _open_gates():
-    return [gate for entry in list(_gates) if (gate := entry()) is not None]
+    return [gate for entry in list(_gates.values()) if (gate := entry()) is not None]
 
 
 def _renew_gates():
+    mcf_counter_add(&_forks, -mcf_counter_get(&_forks))  # of other threads, too, which are not here
     failures = []
     for gate in _open_gates():
         try:
@@ -27,11 +32,13 @@ cdef int _tell_gates(int moment) except -1:
 
 
 def _before_fork():
+    mcf_counter_add(&_forks, 1)  # first: what is opened from here on is not told
     _tell_gates(MCF_FORK_BEFORE)
 
 
 def _after_in_parent():
     _tell_gates(MCF_FORK_IN_PARENT)
+    mcf_counter_add(&_forks, -1)
 
 
 if hasattr(os, "fork"):
@@ -111,6 +118,7 @@ cdef class Gate:
     cdef mcf_socket wake
     cdef uint32_t kept  # what was done with the GIL since a call last let it go, as LONGEST_KEPT
     cdef mcf_switch is_open  # only goes off in the critical section: what looks there first may use the descriptor
+    cdef object token  # of _gates
     cdef object __weakref__
 
     def __cinit__(self, *_, **__):
@@ -160,8 +168,9 @@ cdef class Gate:
         self._make_wake()
         self._rewire()
         self._set_up()
+        self.token = object()
+        _gates[self.token] = weak_reference(self, partial(_gates.pop, self.token))
         mcf_switch_set(&self.is_open, True)
-        _gates.add(weak_reference(self, _gates.discard))
         return 0
 
     cdef void _rewire(self) noexcept:
@@ -242,7 +251,7 @@ cdef class Gate:
             if self.wake >= 0:
                 mcf_wake_free(self.wake)
                 self.wake = -1
-        _gates.discard(weak_reference(self))  # last: a child that is forked before needs a lock of its own
+        _gates.pop(self.token, None)  # last: a child that is forked before needs a lock of its own
 
     cdef void _settle(self) noexcept:
         """No call is in flight, and none will be: waits, without the GIL, for what they left under way. Under the lock,

@@ -140,12 +140,13 @@ cdef class SenderCore(Gate):
         """
         self.io.fd = fd
         self.io.queues_errors = mcf_queues_errors(fd, self.io.family)
-        mcf_switch_set(&self.io.is_private, is_ours)
         if segment is None:
             self.io.segment = MCF_SEGMENT_IF_ACCEPTED
         else:
             self.io.segment = MCF_SEGMENT_ALWAYS if segment else MCF_SEGMENT_NEVER
         self._admit()
+        with cython.critical_section(self):  # a fork that begins from here on finds it, and shares it
+            mcf_switch_set(&self.io.is_private, is_ours and not mcf_counter_get(&_forks))
 
     def _segments(self):
         return self.io.segment != MCF_SEGMENT_NEVER
