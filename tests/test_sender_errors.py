@@ -151,6 +151,9 @@ def test_an_interface_that_is_deleted_stops_sends(wire: Wire) -> None:
     with pytest.raises(OSError, match=rf"send to {wire.family.group}%{wire.link.name} port 5000: ") as caught:
         sender.send(b"lost")
     assert caught.value.errno in (errno.ENETUNREACH, errno.ENODEV, errno.EADDRNOTAVAIL)
+    assert caught.value.__notes__ == [
+        f"{wire.link.name} is gone, or was made again under another index: open another Sender."
+    ]
     assert sent(caught.value) == 0
     assert sender.stats.datagrams == 0
 

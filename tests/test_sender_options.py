@@ -81,6 +81,18 @@ def test_loopback_decides_whether_this_host_hears_it(wire: Wire, loopback: bool 
     assert wire.payloads() == [b"payload", b"mark"]
 
 
+def test_reuse_shares_the_local_port(wire: Wire) -> None:
+    """As mDNS wants it (RFC 6762): what is sent from its port, on which the same host listens."""
+    local = ("0.0.0.0" if wire.family is V4 else "::", 5000)
+    with wire.link.namespace, Receiver(wire.group) as receiver:
+        with pytest.raises(OSError, match="Address already in use"):
+            wire.sender(local=local)
+        wire.sender(local=local, reuse=True).send(b"payload")
+        with Receiver(wire.group):
+            pass
+        assert receiver.recv_batch(TIMEOUT)[0].source[1] == 5000
+
+
 class TwoWays:
     """A sending host with two interfaces, and a receiver at the far end of each."""
 

@@ -28,7 +28,7 @@ _LEAST_MTU = 68
 _COMMON_MTU = 1500
 """The least of IPv4 (RFC 791), and Ethernet's, which stands for one that is not known."""
 
-_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL)
+_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENXIO)
 
 Local: TypeAlias = AddressLike | tuple[AddressLike, int]
 
@@ -55,7 +55,8 @@ class Sender(SocketHolder, SenderCore):
 
     group: text `group[%interface]:port` or a Group; port and interface as keywords must agree with it. interface: a
     name, index, address or Interface, or None, which leaves the choice to the route; it is looked up once, and stands
-    in `.interface`. local: the address to send from, or (address, port); None takes the interface's. ttl: TTL or hop
+    in `.interface`. local: the address to send from, or (address, port); None takes the interface's. reuse: share that
+    port with other sockets that do, as with a Receiver on the port of mDNS (RFC 6762), 5353. ttl: TTL or hop
     limit, 0 to 255, see TTL; 1 stays on the local network, 0 on this host by the loopback interface alone. loopback:
     whether this host hears it too, None leaves the system's default, which is yes (on Windows it is the receivers'
     matter). fragment=False: a payload over the path's MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class
@@ -107,6 +108,7 @@ class Sender(SocketHolder, SenderCore):
         rate_counts: str = "payload",
         timeout: float | None = None,
         engine: str = "auto",
+        reuse: bool = False,
         strict: bool = True,
     ) -> None:
         if further:
@@ -114,7 +116,7 @@ class Sender(SocketHolder, SenderCore):
                 f"Sender({group!r}, {further[0]!r}): it takes one group, and keywords; a port stands behind the group, "
                 "as in '239.1.2.3:5000', or in port="
             )
-        check_switches(fragment=fragment, strict=strict)
+        check_switches(fragment=fragment, reuse=reuse, strict=strict)
         check_optional_switches(loopback=loopback, segment=segment)
         pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
         wanted = Group.parse_destination(group, port=port, interface=interface, strict=strict)
@@ -130,6 +132,9 @@ class Sender(SocketHolder, SenderCore):
         self._keep_pace(pace, chosen.mtu)
         sock = open_socket(wanted.family)
         try:
+            if reuse:
+                for option in options.SHARING[CURRENT]:
+                    options.set_option(sock, option, True)
             options.set_option(sock, options.MULTICAST_HOPS, ttl)
             _leave_by(sock, chosen, address)
             if loopback is not None:
@@ -254,6 +259,10 @@ class Sender(SocketHolder, SenderCore):
         return f"{host}{f'%{self._interface}' if self._interface else ''} port {port}"
 
     def _failure(self, _: str, code: int) -> OSError:
+        if code in _UNREACHABLE and self._has_lost_its_interface():
+            error = os_error(Operation.SEND, f"to {self}", code, reason=system_error(code).strerror or "")
+            error.add_note(f"{self._interface} is gone, or was made again under another index: open another Sender.")
+            return error
         if code in _UNREACHABLE and self._has_lost_its_address():
             error = os_error(Operation.SEND, f"to {self}", code, reason=system_error(code).strerror or "")
             error.add_note(
@@ -267,6 +276,11 @@ class Sender(SocketHolder, SenderCore):
             mtu = self._interface.mtu
             error.add_note(f"{self._interface} has an MTU of {mtu} octets, which is {mtu - headers} of payload.")
         return error
+
+    def _has_lost_its_interface(self) -> bool:
+        with suppress(OSError):  # what the send met is to be told, whatever else fails
+            return self._interface is not None and all(self._interface.index != there.index for there in interfaces())
+        return False
 
     def _has_lost_its_address(self) -> bool:
         own = host_of(self._address)
