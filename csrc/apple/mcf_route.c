@@ -16,34 +16,6 @@ typedef union {
     struct sockaddr_in6 ipv6;
 } address;
 
-static int find_source(address *source, socklen_t size);
-static int find_interface(int family, const uint8_t *source, size_t size);
-
-int mcf_route_interface(int family, const uint8_t *destination)
-{
-    address name;
-    memset(&name, 0, sizeof name);
-    if (family == AF_INET) {
-        name.ipv4.sin_family = AF_INET;
-        name.ipv4.sin_port = htons(9);
-        memcpy(&name.ipv4.sin_addr, destination, sizeof name.ipv4.sin_addr);
-        int error = find_source(&name, sizeof name.ipv4);
-        return error ? error : find_interface(family, (const uint8_t *)&name.ipv4.sin_addr, 4);
-    }
-    if (family == AF_INET6) {
-        name.ipv6.sin6_family = AF_INET6;
-        name.ipv6.sin6_port = htons(9);
-        memcpy(&name.ipv6.sin6_addr, destination, sizeof name.ipv6.sin6_addr);
-        int error = find_source(&name, sizeof name.ipv6);
-        if (error)
-            return error;
-        if (name.ipv6.sin6_scope_id)
-            return (int)name.ipv6.sin6_scope_id;
-        return find_interface(family, (const uint8_t *)&name.ipv6.sin6_addr, 16);
-    }
-    return -EAFNOSUPPORT;
-}
-
 /* In place of the destination, the address to send from. 0 or -errno. */
 static int find_source(address *name, socklen_t size)
 {
@@ -77,4 +49,29 @@ static int find_interface(int family, const uint8_t *source, size_t size)
     }
     mcf_interface_free(rows);
     return found;
+}
+
+int mcf_route_interface(int family, const uint8_t *destination)
+{
+    address name;
+    memset(&name, 0, sizeof name);
+    if (family == AF_INET) {
+        name.ipv4.sin_family = AF_INET;
+        name.ipv4.sin_port = htons(9);
+        memcpy(&name.ipv4.sin_addr, destination, sizeof name.ipv4.sin_addr);
+        int error = find_source(&name, sizeof name.ipv4);
+        return error ? error : find_interface(family, (const uint8_t *)&name.ipv4.sin_addr, 4);
+    }
+    if (family == AF_INET6) {
+        name.ipv6.sin6_family = AF_INET6;
+        name.ipv6.sin6_port = htons(9);
+        memcpy(&name.ipv6.sin6_addr, destination, sizeof name.ipv6.sin6_addr);
+        int error = find_source(&name, sizeof name.ipv6);
+        if (error)
+            return error;
+        if (name.ipv6.sin6_scope_id)
+            return (int)name.ipv6.sin6_scope_id;
+        return find_interface(family, (const uint8_t *)&name.ipv6.sin6_addr, 16);
+    }
+    return -EAFNOSUPPORT;
 }

@@ -1,7 +1,7 @@
+/* getifaddrs(3); the MTU by SIOCGIFMTU, netdevice(7). */
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE  /* glibc, musl: getifaddrs, struct ifreq, IFF_* */
 #define _DARWIN_C_SOURCE /* macOS: the same */
-
 #include "mcf_interface.h"
 
 #include <errno.h>
@@ -17,52 +17,29 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int fill_row(struct mcf_interface_address *row, const struct ifaddrs *entry, int descriptor);
-static uint32_t portable_flags(unsigned int flags);
-static uint32_t interface_mtu(const char name[IF_NAMESIZE], int descriptor);
-static uint8_t prefix_length(const uint8_t *mask, size_t size);
-
-int mcf_interface_enumerate(struct mcf_interface_address **rows)
+static uint32_t portable_flags(unsigned int flags)
 {
-    struct ifaddrs *entries = NULL;
-    struct mcf_interface_address *filled = NULL;
-    size_t capacity = 0;
-    int count = 0;
-    int error = 0;
-
-    *rows = NULL;
-    int descriptor = socket(AF_INET, SOCK_DGRAM, 0);
-    if (descriptor < 0)
-        return -errno;
-    fcntl(descriptor, F_SETFD, FD_CLOEXEC);
-    if (getifaddrs(&entries) < 0) {
-        error = errno;
-        goto done;
-    }
-    for (const struct ifaddrs *entry = entries; entry != NULL; entry = entry->ifa_next)
-        capacity++;
-    if (capacity == 0)
-        goto done;
-    filled = calloc(capacity, sizeof(*filled));
-    if (filled == NULL || capacity > INT_MAX) {
-        error = ENOMEM;
-        goto done;
-    }
-    for (const struct ifaddrs *entry = entries; entry != NULL; entry = entry->ifa_next)
-        count += fill_row(&filled[count], entry, descriptor);
-    *rows = filled;
-    filled = NULL;
-
-done:
-    free(filled);
-    freeifaddrs(entries);
-    close(descriptor);
-    return error != 0 ? -error : count;
+    return ((flags & IFF_UP) ? MCF_IF_UP : 0) | ((flags & IFF_RUNNING) ? MCF_IF_RUNNING : 0) |
+           ((flags & IFF_MULTICAST) ? MCF_IF_MULTICAST : 0) | ((flags & IFF_LOOPBACK) ? MCF_IF_LOOPBACK : 0) |
+           ((flags & IFF_POINTOPOINT) ? MCF_IF_POINTOPOINT : 0);
 }
 
-void mcf_interface_free(struct mcf_interface_address *rows)
+static uint32_t interface_mtu(const char name[IF_NAMESIZE], int descriptor)
 {
-    free(rows);
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    memcpy(request.ifr_name, name, IF_NAMESIZE);
+    if (ioctl(descriptor, SIOCGIFMTU, &request) < 0 || request.ifr_mtu < 0)
+        return 0;
+    return (uint32_t)request.ifr_mtu;
+}
+
+static uint8_t prefix_length(const uint8_t *mask, size_t size)
+{
+    uint8_t bits = 0;
+    while (bits < size * CHAR_BIT && (mask[bits / CHAR_BIT] & (0x80u >> (bits % CHAR_BIT))))
+        bits++;
+    return bits;
 }
 
 /* 1 when the row was filled, 0 when its interface is gone. */
@@ -72,14 +49,14 @@ static int fill_row(struct mcf_interface_address *row, const struct ifaddrs *ent
      * again. */
     char name[IF_NAMESIZE] = "";
     unsigned int index = if_nametoindex(entry->ifa_name);
-    if (index == 0 || if_indextoname(index, name) == NULL)
+    if (!index || !if_indextoname(index, name))
         return 0;
 
-    memcpy(row->name, name, sizeof(name));
+    memcpy(row->name, name, sizeof name);
     row->index = index;
     row->flags = portable_flags(entry->ifa_flags);
     row->mtu = interface_mtu(name, descriptor);
-    if (entry->ifa_addr == NULL)
+    if (!entry->ifa_addr)
         return 1;
 
     size_t offset = 0;
@@ -95,34 +72,50 @@ static int fill_row(struct mcf_interface_address *row, const struct ifaddrs *ent
     }
     row->family = entry->ifa_addr->sa_family;
     memcpy(row->address, (const uint8_t *)entry->ifa_addr + offset, size);
-    if (entry->ifa_netmask != NULL)
+    if (entry->ifa_netmask)
         row->prefix = prefix_length((const uint8_t *)entry->ifa_netmask + offset, size);
     else
         row->prefix = (uint8_t)(size * CHAR_BIT);
     return 1;
 }
 
-static uint32_t portable_flags(unsigned int flags)
+int mcf_interface_enumerate(struct mcf_interface_address **rows)
 {
-    return ((flags & IFF_UP) ? MCF_IF_UP : 0) | ((flags & IFF_RUNNING) ? MCF_IF_RUNNING : 0) |
-           ((flags & IFF_MULTICAST) ? MCF_IF_MULTICAST : 0) | ((flags & IFF_LOOPBACK) ? MCF_IF_LOOPBACK : 0) |
-           ((flags & IFF_POINTOPOINT) ? MCF_IF_POINTOPOINT : 0);
+    struct ifaddrs *entries = NULL;
+    struct mcf_interface_address *filled = NULL;
+    size_t capacity = 0;
+    int count = 0, error = 0;
+    *rows = NULL;
+    int descriptor = socket(AF_INET, SOCK_DGRAM, 0);
+    if (descriptor < 0)
+        return -errno;
+    fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+    if (getifaddrs(&entries) < 0) {
+        error = errno;
+        goto done;
+    }
+    for (const struct ifaddrs *entry = entries; entry; entry = entry->ifa_next)
+        capacity++;
+    if (capacity == 0)
+        goto done;
+    filled = calloc(capacity, sizeof *filled);
+    if (!filled || capacity > INT_MAX) {
+        error = ENOMEM;
+        goto done;
+    }
+    for (const struct ifaddrs *entry = entries; entry; entry = entry->ifa_next)
+        count += fill_row(&filled[count], entry, descriptor);
+    *rows = filled;
+    filled = NULL;
+
+done:
+    free(filled);
+    freeifaddrs(entries);
+    close(descriptor);
+    return error ? -error : count;
 }
 
-static uint32_t interface_mtu(const char name[IF_NAMESIZE], int descriptor)
+void mcf_interface_free(struct mcf_interface_address *rows)
 {
-    struct ifreq request;
-    memset(&request, 0, sizeof(request));
-    memcpy(request.ifr_name, name, IF_NAMESIZE);
-    if (ioctl(descriptor, SIOCGIFMTU, &request) < 0 || request.ifr_mtu < 0)
-        return 0;
-    return (uint32_t)request.ifr_mtu;
-}
-
-static uint8_t prefix_length(const uint8_t *mask, size_t size)
-{
-    uint8_t bits = 0;
-    while (bits < size * CHAR_BIT && (mask[bits / CHAR_BIT] & (0x80u >> (bits % CHAR_BIT))))
-        bits++;
-    return bits;
+    free(rows);
 }
