@@ -68,6 +68,49 @@ def test_an_event_loop_gets_every_datagram_and_can_be_cancelled(loopback: Link, 
         assert asyncio.run(run()) == payloads
 
 
+@receivers
+def test_a_task_of_an_event_loop_can_be_cancelled_after_the_receiver_was_closed(
+    loopback: Link, options: dict[str, Any]
+) -> None:
+    """Which does not wake it; nor does the descriptor stay with the loop, where another socket may be given it."""
+    names: dict[str, Any] = {}
+    exec(recipe("Event loops"), names)
+
+    async def run() -> None:
+        task = asyncio.create_task(names["receive"](receiver, asyncio.Queue()))
+        await asyncio.sleep(0)
+        descriptor = receiver.fileno()
+        receiver.close()
+        for _ in range(100):  # turns of the loop
+            await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not asyncio.get_running_loop().remove_reader(descriptor)
+
+    with Receiver(at(V4.group, loopback), **options) as receiver:
+        asyncio.run(run())
+
+
+def test_the_program_around_an_event_loop_ends_its_task(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(recipe("Event loops"), names)
+    payloads = [b"%d" % number for number in range(100)]
+
+    async def run() -> None:
+        async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as tasks:
+            program = tasks.create_task(names["main"]())
+            await asyncio.to_thread(wait_until, lambda: is_joined(loopback, V4.group), TIMEOUT)
+            sender.send_batch(payloads)
+            await program
+            assert len(asyncio.all_tasks()) == 1
+
+    with Sender(at(V4.group, loopback)) as sender:
+        asyncio.run(run())
+    assert capsys.readouterr().out.splitlines() == list(map(repr, payloads))
+
+
 class Queue(asyncio.Queue[bytes]):
     """One that tells when somebody waits for room in it."""
 
