@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import re
 import select
 import time
+from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from netlab import wait_until
 from receivelab import TIMEOUT, V4, Worker, at, is_joined
 
-from mcastfast import Receiver, Sender
+from mcastfast import Receiver, ReceiverSet, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,31 +181,113 @@ def test_an_event_loop_keeps_the_rate_of_a_sender(loopback: Link) -> None:
         assert sender.stats.datagrams == 1000
 
 
-def test_two_feeds_make_one_and_tell_of_gaps(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the middle of the numbering, and when it starts anew while one feed is behind."""
-    text = recipe("Two feeds of the same data").replace('"eth0"', '"lo"').replace('"eth1"', '"lo"')
-    opening, _, loop = text.partition("\nwith ")
+TWO_FEEDS = recipe("Two feeds of the same data").replace('"eth0"', '"lo"').replace('"eth1"', '"lo"')
+
+
+def numbered(*numbers: int) -> list[bytes]:
+    return [number.to_bytes(8, "big") for number in numbers]
+
+
+class Feeds:
+    """Senders of the two feeds, and what the recipe makes of them when one may be so many seconds behind."""
+
+    def __init__(self, wait: float) -> None:
+        names: dict[str, Any] = {}
+        exec(TWO_FEEDS.partition("\nwith ")[0], names)
+        names["WAIT"] = wait
+        with contextlib.ExitStack() as stack:
+            receivers = [stack.enter_context(Receiver(f"239.{n}.1.1%lo:500{n}")) for n in (1, 2)]
+            self.a, self.b = (stack.enter_context(Sender(f"239.{n}.1.1%lo:500{n}")) for n in (1, 2))
+            self._merged = names["merge"](stack.enter_context(ReceiverSet(receivers)))
+            self._stack = stack.pop_all()
+
+    def take(self, count: int) -> list[bytes]:
+        return list(islice(self._merged, count))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def test_what_one_of_two_feeds_lost_the_other_brings_later_in_order(
+    loopback: Link, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Feeds(TIMEOUT) as feeds:
+        feeds.a.send_batch(numbered(*range(10), *range(20, 30)))
+        assert feeds.take(10) == numbered(*range(10))
+        feeds.b.send_batch(numbered(*range(15)))
+        assert feeds.take(5) == numbered(*range(10, 15))
+        feeds.b.send_batch(numbered(*range(15, 31)))
+        assert feeds.take(16) == numbered(*range(15, 31))
+        feeds.a.send_batch(numbered(30, 31))
+        assert feeds.take(1) == numbered(31)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_two_feeds_have_lost_both_is_told_once(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    with Feeds(0.02) as feeds:
+        feeds.a.send_batch(numbered(0, 1, 3, 7))
+        feeds.b.send_batch(numbered(0, 1, 3, 5))
+        start = time.monotonic()
+        assert feeds.take(2) == numbered(0, 1)
+        assert feeds.take(3) == numbered(3, 5, 7)
+        assert time.monotonic() - start >= 0.02
+        feeds.b.send_batch(numbered(2, 7, 8))
+        assert feeds.take(1) == numbered(8)
+    assert capsys.readouterr().out.splitlines() == [f"lost: 1 from {number}" for number in (2, 4, 6)]
+
+
+def test_a_gap_of_two_feeds_is_given_up_while_batches_keep_coming(
+    loopback: Link, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is waited for anew."""
+    with Feeds(0.05) as feeds:
+        feeds.a.send_batch(numbered(0, 2))
+        assert feeds.take(1) == numbered(0)
+        taking = Worker(feeds.take, 1)
+        number = 3
+        while taking.is_alive():
+            feeds.a.send_batch(numbered(number))
+            number += 1
+            assert number < 500
+            taking.join(0.01)
+        assert taking.result() == numbered(2)
+    assert capsys.readouterr().out == "lost: 1 from 1\n"
+
+
+def test_two_feeds_may_begin_anew_while_one_is_behind(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    exec(opening, names)
-    numbers = (5000, 5001, 5003, 0, 1, 3)
+    running = Worker(exec, TWO_FEEDS, names, namespace=loopback.namespace)
+    wait_until(lambda: "feeds" in names, TIMEOUT)
     with Sender("239.1.1.1%lo:5000") as first, Sender("239.2.1.1%lo:5001") as second:
-        for sender in (first, second):
-            sender.send_batch([number.to_bytes(8, "big") for number in numbers])
+        numbers = (50_000, 50_001, 50_003, 0, 1, 3)
+        second.send_batch(numbered(*numbers[:2]))
+        wait_until(lambda: names["feed_b"].stats.datagrams == 2, TIMEOUT)
+        first.send_batch(numbered(*numbers))
+        wait_until(lambda: names["feed_a"].stats.datagrams == len(numbers), TIMEOUT)
+        second.send_batch(numbered(50_002, *numbers[2:], 50_004))
+        seen = ""
 
-    def close_when_all_is_taken() -> None:
-        feeds = (names["feed_a"], names["feed_b"])
-        wait_until(lambda: sum(feed.stats.datagrams for feed in feeds) == 2 * len(numbers), TIMEOUT)
-        for feed in feeds:
-            feed.close()
+        def has_come_to_its_end() -> bool:
+            nonlocal seen
+            seen += capsys.readouterr().out
+            return repr(numbered(3)[0]) in seen
 
-    closer = Worker(close_when_all_is_taken)
-    exec(f"with {loop}", names)
-    closer.result()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line[0] == "b"] == [repr(number.to_bytes(8, "big")) for number in numbers]
-    feed = "239.1.1.1%lo port 5000"
-    assert [line for line in lines if line[0] != "b"] == [
-        f"{text} on {feed}" for text in ("starts at 5000", "gap of 1 seen", "starts at 0", "gap of 1 seen")
+        wait_until(has_come_to_its_end, TIMEOUT)
+    names["feeds"].close()
+    with pytest.raises(OSError, match="closed") as raised:
+        running.result()
+    assert raised.value.errno == errno.EBADF
+    payloads = list(map(repr, numbered(*numbers)))
+    lost = ["lost: 1 from 50002", "lost: 1 from 2"]
+    assert (seen + capsys.readouterr().out).splitlines() == [
+        *payloads[:2],
+        lost[0],
+        *payloads[2:5],
+        lost[1],
+        payloads[5],
     ]
 
 
