@@ -291,6 +291,17 @@ def test_two_feeds_may_begin_anew_while_one_is_behind(loopback: Link, capsys: py
     ]
 
 
+def test_who_asks_a_group_gets_replies(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    answering = Worker(exec, recipe("Requests and replies", 1), names, namespace=loopback.namespace)
+    wait_until(lambda: "answers" in names, TIMEOUT)
+    exec(recipe("Requests and replies"), {})
+    host, port = names["answers"].getsockname()
+    names["receiver"].close()
+    answering.result()
+    assert (host, capsys.readouterr().out) == ("0.0.0.0", f"('127.0.0.1', {port}) b'a printer'\n")
+
+
 def test_shared_memory_is_filled_and_given_back(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
     with Sender(at(V4.group, loopback)) as sender:
         sending = Worker(send_when_joined, sender, loopback)
