@@ -302,6 +302,19 @@ def test_who_asks_a_group_gets_replies(loopback: Link, capsys: pytest.CaptureFix
     assert (host, capsys.readouterr().out) == ("0.0.0.0", f"('127.0.0.1', {port}) b'a printer'\n")
 
 
+def test_datagrams_of_many_groups_are_told_apart(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    running = Worker(exec, recipe("Many groups, many ports", 1), names, namespace=loopback.namespace)
+    wait_until(lambda: "receiver" in names, TIMEOUT)
+    for group in (V4.other, V4.group):
+        with Sender(at(group, loopback)) as sender:
+            sender.send(group.encode())
+    wait_until(lambda: names["receiver"].stats.datagrams == 2, TIMEOUT)
+    names["receiver"].close()
+    running.result()
+    assert capsys.readouterr().out == "quotes b'239.1.2.4'\ntrades b'239.1.2.3'\n"
+
+
 def test_shared_memory_is_filled_and_given_back(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
     with Sender(at(V4.group, loopback)) as sender:
         sending = Worker(send_when_joined, sender, loopback)
