@@ -163,7 +163,7 @@ class Sender(SocketHolder, SenderCore):
     ) -> Self:
         """Take over a connected IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
-        No option is changed: where IP_RECVERR is not set on it, Linux drops what finds the device's queue full in
+        The timeout of the socket itself does not count, timeout= does. No option is changed: where IP_RECVERR is not set on it, Linux drops what finds the device's queue full in
         silence, and late_errors counts those errors only that a later datagram met. rate_counts="wire" takes the MTU to
         be 1500. Raises TypeError for what is not a socket, ValueError for one of another family or type, that is closed
         or not connected, or that cuts what it sends (UDP_SEGMENT).
