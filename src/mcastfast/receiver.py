@@ -251,13 +251,13 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     ) -> Self:
         """Take over a bound IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
-        Nothing is filtered, since what it joined before cannot be known: it is in no memberships, and leave() and join()
-        know nothing of it, so leave that by sock.setsockopt(). The timeout of the socket itself does not count, that of
-        each call does. No option is changed but those that `metadata`, `coalesce` and `busy_poll` need. For "hardware_timestamp" a KernelTimestampWarning names each
-        interface without a clock by which datagrams may come: the device that the socket is bound to or, since where it
-        is a member cannot be known, every one that is up, loopback only for a socket of such an address. Raises
-        TypeError for what is not a socket, ValueError for one of another family or type, that is closed or not bound,
-        or that coalesces (UDP_GRO) without coalesce=True.
+        Nothing is filtered, since what it joined before cannot be known: it is in no memberships, and leave() and
+        join() know nothing of it, so leave that by sock.setsockopt(). The timeout of the socket itself does not count,
+        that of each call does. No option is changed but those that `metadata`, `coalesce` and `busy_poll` need. For
+        "hardware_timestamp" a KernelTimestampWarning names each interface without a clock by which datagrams may come:
+        the device that the socket is bound to or, since where it is a member cannot be known, every one that is up,
+        loopback only for a socket of such an address. Raises TypeError for what is not a socket, ValueError for one of
+        another family or type, that is closed or not bound, or that coalesces (UDP_GRO) without coalesce=True.
         """
         check_datagram_socket(sock, "Receiver.from_socket")
         if not bound_port(sock):
