@@ -49,13 +49,14 @@ class ReceiverStats(NamedTuple):
 
     batches, datagrams, bytes: delivered; with background= what its thread received, taken or not. kernel_drops: lost
     because the socket's buffer was full (SO_MEMINFO, Linux; 0 elsewhere; it also counts what a socket filter or a bad
-    checksum removed) or, with engine="packet", the ring was (PACKET_STATISTICS). kernel_drops_exact: False where the
-    kernel counts a train of datagrams as one, and for the packet engine, which cannot tell what is lost of this host's
-    own multicast, unicast and broadcast: they come by a socket beside the ring, of receive_buffer= bytes. overrun:
-    received, and lost since the memory of background= was used up. truncated: longer than max_datagram.
-    control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
-    here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one
-    (three with engine="iocp", which fills one ahead; with engine="packet" those for copies), 0 after close().
+    checksum removed) or, with engine="packet", the ring was (PACKET_STATISTICS, which also counts what the kernel
+    cannot describe there: trains before Linux 6.2, and UFO on any). kernel_drops_exact: False where the kernel counts a
+    train of datagrams as one, and for the packet engine, which cannot tell what is lost of this host's own multicast,
+    unicast and broadcast: they come by a socket beside the ring, of receive_buffer= bytes. overrun: received, and lost
+    since the memory of background= was used up. truncated: longer than max_datagram. control_truncated: metadata had no
+    room. foreign: reached the socket for a group or interface that was not joined here, and was not delivered. arenas:
+    memory slabs in use, two while every batch is dropped before the next but one (three with engine="iocp", which fills
+    one ahead; with engine="packet" those for copies), 0 after close().
 
     With engine="packet", else 0: held_blocks, blocks of the ring that batches hold now, 0 after close(); copied,
     datagrams that were copied because few blocks were left. Left out, of what came for joined groups and this port:
