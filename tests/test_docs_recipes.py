@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import re
 import select
 import time
+from itertools import islice
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from netlab import wait_until
 from receivelab import TIMEOUT, V4, Worker, at, is_joined
 
-from mcastfast import Receiver, Sender
+from mcastfast import Receiver, ReceiverSet, Sender
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +69,49 @@ def test_an_event_loop_gets_every_datagram_and_can_be_cancelled(loopback: Link, 
 
     with Receiver(at(V4.group, loopback), **options) as receiver, Sender(at(V4.group, loopback)) as sender:
         assert asyncio.run(run()) == payloads
+
+
+@receivers
+def test_a_task_of_an_event_loop_can_be_cancelled_after_the_receiver_was_closed(
+    loopback: Link, options: dict[str, Any]
+) -> None:
+    """Which does not wake it; nor does the descriptor stay with the loop, where another socket may be given it."""
+    names: dict[str, Any] = {}
+    exec(recipe("Event loops"), names)
+
+    async def run() -> None:
+        task = asyncio.create_task(names["receive"](receiver, asyncio.Queue()))
+        await asyncio.sleep(0)
+        descriptor = receiver.fileno()
+        receiver.close()
+        for _ in range(100):  # turns of the loop
+            await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not asyncio.get_running_loop().remove_reader(descriptor)
+
+    with Receiver(at(V4.group, loopback), **options) as receiver:
+        asyncio.run(run())
+
+
+def test_the_program_around_an_event_loop_ends_its_task(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(recipe("Event loops"), names)
+    payloads = [b"%d" % number for number in range(100)]
+
+    async def run() -> None:
+        async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as tasks:
+            program = tasks.create_task(names["main"]())
+            await asyncio.to_thread(wait_until, lambda: is_joined(loopback, V4.group), TIMEOUT)
+            sender.send_batch(payloads)
+            await program
+            assert len(asyncio.all_tasks()) == 1
+
+    with Sender(at(V4.group, loopback)) as sender:
+        asyncio.run(run())
+    assert capsys.readouterr().out.splitlines() == list(map(repr, payloads))
 
 
 class Queue(asyncio.Queue[bytes]):
@@ -135,32 +181,158 @@ def test_an_event_loop_keeps_the_rate_of_a_sender(loopback: Link) -> None:
         assert sender.stats.datagrams == 1000
 
 
-def test_two_feeds_make_one_and_tell_of_gaps(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the middle of the numbering, and when it starts anew while one feed is behind."""
-    text = recipe("Two feeds of the same data").replace('"eth0"', '"lo"').replace('"eth1"', '"lo"')
-    opening, _, loop = text.partition("\nwith ")
+TWO_FEEDS = recipe("Two feeds of the same data").replace('"eth0"', '"lo"').replace('"eth1"', '"lo"')
+
+
+def numbered(*numbers: int) -> list[bytes]:
+    return [number.to_bytes(8, "big") for number in numbers]
+
+
+class Feeds:
+    """Senders of the two feeds, and what the recipe makes of them when one may be so many seconds behind."""
+
+    def __init__(self, wait: float) -> None:
+        self.busy = 0.0
+        names: dict[str, Any] = {}
+        exec(TWO_FEEDS.partition("\nwith ")[0], names)
+        names["WAIT"] = wait
+        names["time"] = self
+        with contextlib.ExitStack() as stack:
+            receivers = [stack.enter_context(Receiver(f"239.{n}.1.1%lo:500{n}")) for n in (1, 2)]
+            self.a, self.b = (stack.enter_context(Sender(f"239.{n}.1.1%lo:500{n}")) for n in (1, 2))
+            self._merged = names["merge"](stack.enter_context(ReceiverSet(receivers)))
+            self._stack = stack.pop_all()
+
+    def monotonic(self) -> float:
+        """For the recipe: the time, and how long the program was busy."""
+        return time.monotonic() + self.busy
+
+    def take(self, count: int) -> list[bytes]:
+        return list(islice(self._merged, count))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def test_what_one_of_two_feeds_lost_the_other_brings_later_in_order(
+    loopback: Link, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Feeds(TIMEOUT) as feeds:
+        feeds.a.send_batch(numbered(*range(10), *range(20, 30)))
+        assert feeds.take(10) == numbered(*range(10))
+        feeds.b.send_batch(numbered(*range(15)))
+        assert feeds.take(5) == numbered(*range(10, 15))
+        feeds.b.send_batch(numbered(*range(15, 31)))
+        assert feeds.take(16) == numbered(*range(15, 31))
+        feeds.a.send_batch(numbered(30, 31))
+        assert feeds.take(1) == numbered(31)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_two_feeds_have_lost_both_is_told_once(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    with Feeds(0.02) as feeds:
+        feeds.a.send_batch(numbered(0, 1, 3, 7))
+        feeds.b.send_batch(numbered(0, 1, 3, 5))
+        start = time.monotonic()
+        assert feeds.take(2) == numbered(0, 1)
+        assert feeds.take(3) == numbered(3, 5, 7)
+        assert time.monotonic() - start >= 0.02
+        feeds.b.send_batch(numbered(2, 7, 8))
+        assert feeds.take(1) == numbered(8)
+    assert capsys.readouterr().out.splitlines() == [f"lost: 1 from {number}" for number in (2, 4, 6)]
+
+
+def test_a_gap_of_two_feeds_is_given_up_while_batches_keep_coming(
+    loopback: Link, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is waited for anew."""
+    with Feeds(0.05) as feeds:
+        feeds.a.send_batch(numbered(0, 2))
+        assert feeds.take(1) == numbered(0)
+        taking = Worker(feeds.take, 1)
+        number = 3
+        while taking.is_alive():
+            feeds.a.send_batch(numbered(number))
+            number += 1
+            assert number < 500
+            taking.join(0.01)
+        assert taking.result() == numbered(2)
+    assert capsys.readouterr().out == "lost: 1 from 1\n"
+
+
+def test_what_two_feeds_bring_while_the_program_is_busy_is_not_lost(
+    loopback: Link, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though of the feed that has the gap there is more to be read before."""
+    with Feeds(TIMEOUT) as feeds:
+        feeds.a.send_batch(numbered(0, 2))
+        assert feeds.take(1) == numbered(0)
+        feeds.a.send_batch(numbered(3))
+        feeds.b.send_batch(numbered(1))
+        feeds.busy += 2 * TIMEOUT
+        assert feeds.take(3) == numbered(1, 2, 3)
+    assert capsys.readouterr().out == ""
+
+
+def test_two_feeds_may_begin_anew_while_one_is_behind(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    exec(opening, names)
-    numbers = (5000, 5001, 5003, 0, 1, 3)
+    running = Worker(exec, TWO_FEEDS, names, namespace=loopback.namespace)
+    wait_until(lambda: "feeds" in names, TIMEOUT)
     with Sender("239.1.1.1%lo:5000") as first, Sender("239.2.1.1%lo:5001") as second:
-        for sender in (first, second):
-            sender.send_batch([number.to_bytes(8, "big") for number in numbers])
+        numbers = (50_000, 50_001, 50_003, 0, 1, 3)
+        second.send_batch(numbered(*numbers[:2]))
+        wait_until(lambda: names["feed_b"].stats.datagrams == 2, TIMEOUT)
+        first.send_batch(numbered(*numbers))
+        wait_until(lambda: names["feed_a"].stats.datagrams == len(numbers), TIMEOUT)
+        second.send_batch(numbered(50_002, *numbers[2:], 50_004))
+        seen = ""
 
-    def close_when_all_is_taken() -> None:
-        feeds = (names["feed_a"], names["feed_b"])
-        wait_until(lambda: sum(feed.stats.datagrams for feed in feeds) == 2 * len(numbers), TIMEOUT)
-        for feed in feeds:
-            feed.close()
+        def has_come_to_its_end() -> bool:
+            nonlocal seen
+            seen += capsys.readouterr().out
+            return repr(numbered(3)[0]) in seen
 
-    closer = Worker(close_when_all_is_taken)
-    exec(f"with {loop}", names)
-    closer.result()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line[0] == "b"] == [repr(number.to_bytes(8, "big")) for number in numbers]
-    feed = "239.1.1.1%lo port 5000"
-    assert [line for line in lines if line[0] != "b"] == [
-        f"{text} on {feed}" for text in ("starts at 5000", "gap of 1 seen", "starts at 0", "gap of 1 seen")
+        wait_until(has_come_to_its_end, TIMEOUT)
+    names["feeds"].close()
+    with pytest.raises(OSError, match="closed") as raised:
+        running.result()
+    assert raised.value.errno == errno.EBADF
+    payloads = list(map(repr, numbered(*numbers)))
+    lost = ["lost: 1 from 50002", "lost: 1 from 2"]
+    assert (seen + capsys.readouterr().out).splitlines() == [
+        *payloads[:2],
+        lost[0],
+        *payloads[2:5],
+        lost[1],
+        payloads[5],
     ]
+
+
+def test_who_asks_a_group_gets_replies(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    answering = Worker(exec, recipe("Requests and replies", 1), names, namespace=loopback.namespace)
+    wait_until(lambda: "answers" in names, TIMEOUT)
+    exec(recipe("Requests and replies"), {})
+    host, port = names["answers"].getsockname()
+    names["receiver"].close()
+    answering.result()
+    assert (host, capsys.readouterr().out) == ("0.0.0.0", f"('127.0.0.1', {port}) b'a printer'\n")
+
+
+def test_datagrams_of_many_groups_are_told_apart(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    running = Worker(exec, recipe("Many groups, many ports", 1), names, namespace=loopback.namespace)
+    wait_until(lambda: "receiver" in names, TIMEOUT)
+    for group in (V4.other, V4.group):
+        with Sender(at(group, loopback)) as sender:
+            sender.send(group.encode())
+    wait_until(lambda: names["receiver"].stats.datagrams == 2, TIMEOUT)
+    names["receiver"].close()
+    running.result()
+    assert capsys.readouterr().out == "quotes b'239.1.2.4'\ntrades b'239.1.2.3'\n"
 
 
 def test_shared_memory_is_filled_and_given_back(loopback: Link, capsys: pytest.CaptureFixture[str]) -> None:

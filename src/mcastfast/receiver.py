@@ -49,13 +49,14 @@ class ReceiverStats(NamedTuple):
 
     batches, datagrams, bytes: delivered; with background= what its thread received, taken or not. kernel_drops: lost
     because the socket's buffer was full (SO_MEMINFO, Linux; 0 elsewhere; it also counts what a socket filter or a bad
-    checksum removed) or, with engine="packet", the ring was (PACKET_STATISTICS). kernel_drops_exact: False where the
-    kernel counts a train of datagrams as one, and for the packet engine, which cannot tell what is lost of this host's
-    own multicast, unicast and broadcast: they come by a socket beside the ring, of receive_buffer= bytes. overrun:
-    received, and lost since the memory of background= was used up. truncated: longer than max_datagram.
-    control_truncated: metadata had no room. foreign: reached the socket for a group or interface that was not joined
-    here, and was not delivered. arenas: memory slabs in use, two while every batch is dropped before the next but one
-    (three with engine="iocp", which fills one ahead; with engine="packet" those for copies), 0 after close().
+    checksum removed) or, with engine="packet", the ring was (PACKET_STATISTICS, which also counts what the kernel
+    cannot describe there: trains before Linux 6.2, and UFO on any). kernel_drops_exact: False where the kernel counts a
+    train of datagrams as one, and for the packet engine, which cannot tell what is lost of this host's own multicast,
+    unicast and broadcast: they come by a socket beside the ring, of receive_buffer= bytes. overrun: received, and lost
+    since the memory of background= was used up. truncated: longer than max_datagram. control_truncated: metadata had no
+    room. foreign: reached the socket for a group or interface that was not joined here, and was not delivered. arenas:
+    memory slabs in use, two while every batch is dropped before the next but one (three with engine="iocp", which fills
+    one ahead; with engine="packet" those for copies), 0 after close().
 
     With engine="packet", else 0: held_blocks, blocks of the ring that batches hold now, 0 after close(); copied,
     datagrams that were copied because few blocks were left. Left out, of what came for joined groups and this port:
@@ -251,12 +252,13 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     ) -> Self:
         """Take over a bound IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
-        Nothing is filtered, since what it joined before cannot be known, and no option is changed but those that
-        `metadata`, `coalesce` and `busy_poll` need. For "hardware_timestamp" a KernelTimestampWarning names each
-        interface without a clock by which datagrams may come: the device that the socket is bound to or, since where it
-        is a member cannot be known, every one that is up, loopback only for a socket of such an address. Raises
-        TypeError for what is not a socket, ValueError for one of another family or type, that is closed or not bound,
-        or that coalesces (UDP_GRO) without coalesce=True.
+        Nothing is filtered, since what it joined before cannot be known: it is in no memberships, and leave() and
+        join() know nothing of it, so leave that by sock.setsockopt(). The timeout of the socket itself does not count,
+        that of each call does. No option is changed but those that `metadata`, `coalesce` and `busy_poll` need. For
+        "hardware_timestamp" a KernelTimestampWarning names each interface without a clock by which datagrams may come:
+        the device that the socket is bound to or, since where it is a member cannot be known, every one that is up,
+        loopback only for a socket of such an address. Raises TypeError for what is not a socket, ValueError for one of
+        another family or type, that is closed or not bound, or that coalesces (UDP_GRO) without coalesce=True.
         """
         check_datagram_socket(sock, "Receiver.from_socket")
         if not bound_port(sock):

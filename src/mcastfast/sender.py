@@ -62,8 +62,9 @@ class Sender(SocketHolder, SenderCore):
     matter). fragment=False: a payload over the path's MTU is an OSError(EMSGSIZE). traffic_class: TOS or traffic class
     octet, 0 to 255; Windows leaves it to its own policies, takes it for IPv4 without effect, and for IPv6 it is an
     UnsupportedError. send_buffer: bytes, or text such as "1 MiB", wanted of the kernel, BufferClampedWarning when it
-    grants less. timeout: seconds that a send waits while the buffer is full, None for ever, 0 not at all; waiting for
-    its turn at a rate does not count. engine: "auto" or one of ENGINES.
+    grants less. timeout: seconds that a send may wait while the buffer is full, None for ever, 0 not at all: one
+    deadline from the start of a call of send() or send_batch(), not one for each wait; waiting for a turn at a rate
+    puts it off. engine: "auto" or one of ENGINES.
 
     rate: how fast to send at most, evenly spaced: datagrams each second (1000, "100_000/s", "10k") or bits each second
     ("8 Mbit/s", "1 Gbit/s"; k, M, G, T are powers of 1000). None: as fast as it can. A send waits until it is its turn,
@@ -168,10 +169,11 @@ class Sender(SocketHolder, SenderCore):
     ) -> Self:
         """Take over a connected IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
-        No option is changed: where IP_RECVERR is not set on it, Linux drops what finds the device's queue full in
-        silence, and late_errors counts those errors only that a later datagram met. rate_counts="wire" takes the MTU to
-        be 1500. Raises TypeError for what is not a socket, ValueError for one of another family or type, that is closed
-        or not connected, or that cuts what it sends (UDP_SEGMENT).
+        The timeout of the socket itself does not count, timeout= does. No option is changed: where IP_RECVERR is not
+        set on it, Linux drops what finds the device's queue full in silence, and late_errors counts those errors only
+        that a later datagram met. rate_counts="wire" takes the MTU to be 1500. Raises TypeError for what is not a
+        socket, ValueError for one of another family or type, that is closed or not connected, or that cuts what it
+        sends (UDP_SEGMENT).
         """
         pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
         check_datagram_socket(sock, "Sender.from_socket")
