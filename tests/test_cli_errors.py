@@ -41,7 +41,9 @@ def error_of(stderr: str) -> str:
         ((), "the following arguments are required: COMMAND"),
         (("fly",), "argument COMMAND: invalid choice: 'fly'"),
         (("recv",), "recv: the following arguments are required: GROUP"),
-        (("recv", GROUP, "--interfac", "lo"), "unrecognized arguments: --interfac"),
+        (("recv", GROUP, "--interfac", "lo"), "recv: unrecognized arguments: --interfac"),
+        (("relay", GROUP, GROUP, "--rate", "5"), "relay: unrecognized arguments: --rate 5"),
+        (("--foo", "recv", GROUP), "unrecognized arguments: --foo"),
         (("recv", GROUP, "--count", "0"), "recv: argument -c/--count: '0' is not a positive number"),
         (("recv", GROUP, "--duration", "never"), "recv: argument -t/--duration: 'never' is not a time in seconds"),
         (("recv", GROUP, "--buffer", "8X"), "recv: argument --buffer: '8X' is not a size in bytes"),
@@ -93,6 +95,14 @@ def test_wrong_usage_is_one_line_and_code_2(args: tuple[str, ...], error: str) -
     assert result.code == 2
     assert error_of(result.stderr).startswith(error)
     assert result.stdout == b""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_that_a_command_has_not_points_to_its_help(command: str) -> None:
+    operands = {"recv": [GROUP], "send": [GROUP], "relay": [GROUP, GROUP]}.get(command, [])
+    assert run(None, command, *operands, "--foo").stderr == (
+        f"mcastfast: error: {command}: unrecognized arguments: --foo\n  see mcastfast {command} --help\n"
+    )
 
 
 @pytest.mark.needs("namespaces")
