@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from clilab import COMMAND, TIMEOUT, run
+from clilab import COMMAND, TIMEOUT, Result, run
 
 import mcastfast
 from mcastfast import BufferClampedWarning
@@ -21,7 +21,7 @@ from mcastfast.cli import in_options, main
 from mcastfast.commands import interfaces
 
 if TYPE_CHECKING:
-    from netlab import Lan
+    from netlab import Lan, Link
 
 GROUP = "239.1.2.3:5000"
 COMMANDS = ("recv", "send", "relay", "interfaces", "groups", "bench", "selftest")
@@ -190,12 +190,72 @@ def test_nobody_reading_the_output_is_no_error(monkeypatch: pytest.MonkeyPatch, 
             assert ended.returncode == code
 
 
-@pytest.mark.parametrize("stream", ["1", "2"])
-def test_closed_stream_is_no_error(stream: str) -> None:
-    shell = f'"$@" {stream}>&-'
-    done = subprocess.run(["sh", "-c", shell, "sh", *COMMAND, "interfaces"], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(b"INDEX") == (stream == "2")
+def run_in_shell(redirection: str, *args: str) -> Result:
+    shell = ["sh", "-c", f'"$@" {redirection}', "sh"]
+    done = subprocess.run([*shell, *COMMAND, *args], capture_output=True, timeout=TIMEOUT, check=False)
+    return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+def test_closed_stream_for_errors_is_none() -> None:
+    result = run_in_shell("2>&-", "interfaces")
+    assert (result.code, result.stderr, result.text[:5]) == (0, "", "INDEX")
+
+
+CLOSED = "mcastfast: error: standard output is closed, and nothing else takes the data: name a file with >\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("interfaces",),
+        ("interfaces", "--json"),
+        ("groups",),
+        ("selftest", "--json", "--engine", "portable"),
+        ("--help",),
+        ("recv", "--help"),
+        ("--version",),
+    ],
+    ids=" ".join,
+)
+def test_closed_stream_for_data_is_an_error(args: tuple[str, ...]) -> None:
+    result = run_in_shell(">&-", *args)
+    assert (result.code, result.stderr) == (1, CLOSED)
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize("options", [("--json",), ("--hex",), ("--output", "-")], ids=" ".join)
+def test_closed_stream_for_what_would_be_received_is_told_before_anything_is(
+    loopback: Link, options: tuple[str, ...]
+) -> None:
+    result = run_in_shell(">&-", "recv", GROUP, "-i", "lo", *options)
+    assert (result.code, result.stderr) == (1, CLOSED)
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("recv", GROUP, "-i", "lo", "-t", "0.1"),
+        ("recv", GROUP, "-i", "lo", "-t", "0.1", "-o", os.devnull),
+        ("send", GROUP, "-i", "lo", "-c", "1"),
+        ("relay", GROUP, "127.0.0.1:5001", "-i", "lo", "-t", "0.1"),
+    ],
+    ids=" ".join,
+)
+def test_closed_stream_that_a_command_does_not_write_to_is_no_error(loopback: Link, args: tuple[str, ...]) -> None:
+    result = run_in_shell(">&- </dev/null", *args, "--quiet")
+    assert (result.code, result.stderr) == (0, "")
+
+
+def test_a_process_without_streams_may_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that Windows' pythonw runs, which goes on afterwards."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        patched.setattr(sys, "stderr", None)
+        assert main(["interfaces"]) == 1
+        with pytest.raises(SystemExit, match="2"):
+            main(["interfaces", "--fly"])
+        assert (sys.stdout, sys.stderr) == (None, None)
 
 
 @pytest.mark.parametrize(("argument", "unbuffered"), [("interfaces", ""), ("interfaces", "1"), ("--help", "")])
