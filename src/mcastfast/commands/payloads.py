@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 LARGEST = {4: 65507, 6: 65527}
 """Bytes of payload that a datagram carries, by the version of IP."""
 
-_NUMBER_SIZE = 8
+NUMBER_SIZE = 8
+"""Bytes of the number that begins a generated datagram."""
+
 _READ_SIZE = 64 * 1024
 _LONGEST_LINE = 2**20
 """Bytes that are read of a line; far more than any datagram carries, to say how long it is."""
@@ -39,15 +41,15 @@ class Generated:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._zeros = bytes(max(size - _NUMBER_SIZE, 0))
+        self._zeros = bytes(max(size - NUMBER_SIZE, 0))
         self._next = 0
 
     def take(self, most: int) -> list[bytes]:
         """The next ones; they never end."""
         numbers = range(self._next, self._next + most)
         self._next += most
-        skipped = max(_NUMBER_SIZE - self._size, 0)
-        return [number.to_bytes(_NUMBER_SIZE, "big")[skipped:] + self._zeros for number in numbers]
+        skipped = max(NUMBER_SIZE - self._size, 0)
+        return [number.to_bytes(NUMBER_SIZE, "big")[skipped:] + self._zeros for number in numbers]
 
 
 class _Input:
