@@ -114,6 +114,15 @@ def test_output_dash_is_standard_output(lan: Lan) -> None:
         assert command.finish().stdout == b"".join(PAYLOADS)
 
 
+def test_of_rtp_nothing_is_stripped_and_the_help_says_so(lan: Lan) -> None:
+    header = bytes.fromhex("80210001000000000000002a")
+    args = ("recv", f"rtp://{GROUP}", "-i", lan.receiver.name, "-o", "-", "-c", "1")
+    with running(lan.receiver.namespace, *args, until="joined") as command:
+        send(lan, [header + b"picture"])
+        assert command.finish().stdout == header + b"picture"
+    assert "rtp://, which changes nothing: payloads are shown\nand written whole" in run(None, "recv", "--help").text
+
+
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 99])
 def test_count_takes_exactly_so_many(lan: Lan, count: int) -> None:
     args = ("recv", GROUP, "-i", lan.receiver.name, "-o", "-", "-c", str(count))

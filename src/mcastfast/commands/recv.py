@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from mcastfast.commands.writers import Writer
 
 _DETAILS = """\
+GROUP may begin with udp:// or rtp://, which changes nothing: payloads are shown
+and written whole, with the headers of RTP where they have such.
+
 --json writes an object for each datagram, one a line, with the keys
   time               when the kernel received it, UTC, with nanoseconds:
                      2026-01-31T12:00:00.123456789Z
