@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -18,7 +19,8 @@ from clilab import COMMAND, TIMEOUT, Result, run
 import mcastfast
 from mcastfast import BufferClampedWarning
 from mcastfast.cli import in_options, main
-from mcastfast.commands import interfaces
+from mcastfast.commands import interfaces, output
+from mcastfast.errors import Platform
 
 if TYPE_CHECKING:
     from netlab import Lan, Link
@@ -295,6 +297,33 @@ def test_every_kind_of_failure_is_one_line(
     monkeypatch.setattr(interfaces, "run", fail)
     assert main(["interfaces"]) == code
     assert capsys.readouterr().err == text
+
+
+@pytest.mark.parametrize(
+    ("system", "error", "code", "text"),
+    [
+        (Platform.WINDOWS, OSError(errno.EINVAL, os.strerror(errno.EINVAL)), 0, ""),
+        (Platform.LINUX, OSError(errno.EINVAL, os.strerror(errno.EINVAL)), 1, os.strerror(errno.EINVAL)),
+        (Platform.WINDOWS, OSError(errno.EINVAL, "join 239.1.2.3 on lo: no"), 1, "join 239.1.2.3 on lo: no"),
+        (Platform.WINDOWS, OSError(errno.EIO, os.strerror(errno.EIO)), 1, os.strerror(errno.EIO)),
+        (Platform.WINDOWS, BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)), 0, ""),
+    ],
+)
+def test_only_what_windows_calls_a_broken_pipe_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    system: Platform,
+    error: OSError,
+    code: int,
+    text: str,
+) -> None:
+    def fail(args: object) -> int:
+        raise error
+
+    monkeypatch.setattr(output, "CURRENT", system)
+    monkeypatch.setattr(interfaces, "run", fail)
+    assert main(["interfaces"]) == code
+    assert capsys.readouterr().err == (text and f"mcastfast: error: {text}\n")
 
 
 @pytest.mark.parametrize(
