@@ -16,6 +16,7 @@ from netlab import connect, wait_until
 from mcastfast import Receiver, Sender, interfaces
 from mcastfast.cli import main
 from mcastfast.commands.silence import count_reverse_path_drops
+from mcastfast.errors import CURRENT, Platform
 
 if TYPE_CHECKING:
     from clilab import Running
@@ -52,7 +53,7 @@ def test_json_has_an_object_for_each_datagram(lan: Lan, engine: str) -> None:
         "interface": lan.receiver.name,
         "hops": 1,
         "tos": 0,
-        "dropped": 0,
+        "dropped": 0 if CURRENT is Platform.LINUX else None,
         "truncated": False,
     }
 

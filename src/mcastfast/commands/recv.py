@@ -41,6 +41,7 @@ and written whole, with the headers of RTP where they have such.
   length             bytes
   truncated          whether it was longer than --max-datagram and is cut
   payload            hexadecimal
+What the system does not tell is null.
 
 Rate and losses go to standard error: live on a terminal, else a line a second.
   kernel drops       lost because the receive buffer was full: see --buffer
