@@ -141,6 +141,8 @@ LINUX_ONLY = {
     "test_receiver_from_socket.py::test_detach_gives_back_the_very_*": "options by Linux' numbers",
     "test_receiver_options.py::test_without_metadata_the_kernel_*": "socket.recvmsg",
     "test_cli_relay.py::test_a_local_address_*10.9.9.9*": "a bind that is refused, which Wine takes",
+    "test_cli_relay.py::test_a_relay_to_all_hosts_*": "rtnetlink(7)",
+    "test_cli_relay.py::test_multicast_to_broadcast": "a socket that is bound to a broadcast address",
     "test_cli_relay.py::test_a_relay_to_an_address_*ffff*": "IPv4 by an IPv6 socket",
     "test_cli_relay.py::test_groups_that_another_*": "IP_MULTICAST_ALL",
     "test_receiver_readiness.py::test_an_error_report_*": "IP_RECVERR",

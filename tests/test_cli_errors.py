@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -13,15 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from clilab import COMMAND, TIMEOUT, run
+from clilab import COMMAND, TIMEOUT, Result, run
 
 import mcastfast
 from mcastfast import BufferClampedWarning
 from mcastfast.cli import in_options, main
-from mcastfast.commands import interfaces
+from mcastfast.commands import interfaces, output
+from mcastfast.errors import Platform
 
 if TYPE_CHECKING:
-    from netlab import Lan
+    from netlab import Lan, Link
 
 GROUP = "239.1.2.3:5000"
 COMMANDS = ("recv", "send", "relay", "interfaces", "groups", "bench", "selftest")
@@ -41,7 +43,9 @@ def error_of(stderr: str) -> str:
         ((), "the following arguments are required: COMMAND"),
         (("fly",), "argument COMMAND: invalid choice: 'fly'"),
         (("recv",), "recv: the following arguments are required: GROUP"),
-        (("recv", GROUP, "--interfac", "lo"), "unrecognized arguments: --interfac"),
+        (("recv", GROUP, "--interfac", "lo"), "recv: unrecognized arguments: --interfac"),
+        (("relay", GROUP, GROUP, "--rate", "5"), "relay: unrecognized arguments: --rate 5"),
+        (("--foo", "recv", GROUP), "unrecognized arguments: --foo"),
         (("recv", GROUP, "--count", "0"), "recv: argument -c/--count: '0' is not a positive number"),
         (("recv", GROUP, "--duration", "never"), "recv: argument -t/--duration: 'never' is not a time in seconds"),
         (("recv", GROUP, "--buffer", "8X"), "recv: argument --buffer: '8X' is not a size in bytes"),
@@ -93,6 +97,14 @@ def test_wrong_usage_is_one_line_and_code_2(args: tuple[str, ...], error: str) -
     assert result.code == 2
     assert error_of(result.stderr).startswith(error)
     assert result.stdout == b""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_option_that_a_command_has_not_points_to_its_help(command: str) -> None:
+    operands = {"recv": [GROUP], "send": [GROUP], "relay": [GROUP, GROUP]}.get(command, [])
+    assert run(None, command, *operands, "--foo").stderr == (
+        f"mcastfast: error: {command}: unrecognized arguments: --foo\n  see mcastfast {command} --help\n"
+    )
 
 
 @pytest.mark.needs("namespaces")
@@ -180,12 +192,72 @@ def test_nobody_reading_the_output_is_no_error(monkeypatch: pytest.MonkeyPatch, 
             assert ended.returncode == code
 
 
-@pytest.mark.parametrize("stream", ["1", "2"])
-def test_closed_stream_is_no_error(stream: str) -> None:
-    shell = f'"$@" {stream}>&-'
-    done = subprocess.run(["sh", "-c", shell, "sh", *COMMAND, "interfaces"], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.startswith(b"INDEX") == (stream == "2")
+def run_in_shell(redirection: str, *args: str) -> Result:
+    shell = ["sh", "-c", f'"$@" {redirection}', "sh"]
+    done = subprocess.run([*shell, *COMMAND, *args], capture_output=True, timeout=TIMEOUT, check=False)
+    return Result(done.returncode, done.stdout, done.stderr.decode())
+
+
+def test_closed_stream_for_errors_is_none() -> None:
+    result = run_in_shell("2>&-", "interfaces")
+    assert (result.code, result.stderr, result.text[:5]) == (0, "", "INDEX")
+
+
+CLOSED = "mcastfast: error: standard output is closed, and nothing else takes the data: name a file with >\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("interfaces",),
+        ("interfaces", "--json"),
+        ("groups",),
+        ("selftest", "--json", "--engine", "portable"),
+        ("--help",),
+        ("recv", "--help"),
+        ("--version",),
+    ],
+    ids=" ".join,
+)
+def test_closed_stream_for_data_is_an_error(args: tuple[str, ...]) -> None:
+    result = run_in_shell(">&-", *args)
+    assert (result.code, result.stderr) == (1, CLOSED)
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize("options", [("--json",), ("--hex",), ("--output", "-")], ids=" ".join)
+def test_closed_stream_for_what_would_be_received_is_told_before_anything_is(
+    loopback: Link, options: tuple[str, ...]
+) -> None:
+    result = run_in_shell(">&-", "recv", GROUP, "-i", "lo", *options)
+    assert (result.code, result.stderr) == (1, CLOSED)
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("recv", GROUP, "-i", "lo", "-t", "0.1"),
+        ("recv", GROUP, "-i", "lo", "-t", "0.1", "-o", os.devnull),
+        ("send", GROUP, "-i", "lo", "-c", "1"),
+        ("relay", GROUP, "127.0.0.1:5001", "-i", "lo", "-t", "0.1"),
+    ],
+    ids=" ".join,
+)
+def test_closed_stream_that_a_command_does_not_write_to_is_no_error(loopback: Link, args: tuple[str, ...]) -> None:
+    result = run_in_shell(">&- </dev/null", *args, "--quiet")
+    assert (result.code, result.stderr) == (0, "")
+
+
+def test_a_process_without_streams_may_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that Windows' pythonw runs, which goes on afterwards."""
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", None)
+        patched.setattr(sys, "stderr", None)
+        assert main(["interfaces"]) == 1
+        with pytest.raises(SystemExit, match="2"):
+            main(["interfaces", "--fly"])
+        assert (sys.stdout, sys.stderr) == (None, None)
 
 
 @pytest.mark.parametrize(("argument", "unbuffered"), [("interfaces", ""), ("interfaces", "1"), ("--help", "")])
@@ -225,6 +297,33 @@ def test_every_kind_of_failure_is_one_line(
     monkeypatch.setattr(interfaces, "run", fail)
     assert main(["interfaces"]) == code
     assert capsys.readouterr().err == text
+
+
+@pytest.mark.parametrize(
+    ("system", "error", "code", "text"),
+    [
+        (Platform.WINDOWS, OSError(errno.EINVAL, os.strerror(errno.EINVAL)), 0, ""),
+        (Platform.LINUX, OSError(errno.EINVAL, os.strerror(errno.EINVAL)), 1, os.strerror(errno.EINVAL)),
+        (Platform.WINDOWS, OSError(errno.EINVAL, "join 239.1.2.3 on lo: no"), 1, "join 239.1.2.3 on lo: no"),
+        (Platform.WINDOWS, OSError(errno.EIO, os.strerror(errno.EIO)), 1, os.strerror(errno.EIO)),
+        (Platform.WINDOWS, BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)), 0, ""),
+    ],
+)
+def test_only_what_windows_calls_a_broken_pipe_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    system: Platform,
+    error: OSError,
+    code: int,
+    text: str,
+) -> None:
+    def fail(args: object) -> int:
+        raise error
+
+    monkeypatch.setattr(output, "CURRENT", system)
+    monkeypatch.setattr(interfaces, "run", fail)
+    assert main(["interfaces"]) == code
+    assert capsys.readouterr().err == (text and f"mcastfast: error: {text}\n")
 
 
 @pytest.mark.parametrize(

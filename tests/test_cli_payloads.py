@@ -63,14 +63,43 @@ def test_lines_are_the_stream_s_lines(parts: list[bytes], most: int) -> None:
     if not expected[-1]:
         expected.pop()
     with trickle(parts) as stream:
-        lines = drain(Lines(stream, Stop()), most)
+        lines = drain(Lines(stream, 65_507, Stop()), most)
     assert lines == [line.removesuffix(b"\r") for line in expected]
 
 
 def test_a_line_without_end_is_taken_before_it_fills_the_memory() -> None:
-    with trickle([bytes(10_000)] * 100) as stream:
-        (line,) = Lines(stream, Stop()).take(5)
-    assert 65_507 < len(line) < 200_000
+    source = Trickle([bytes(10_000)] * 1000)
+    stream: io.BufferedReader = io.BufferedReader(source)
+    with stream, pytest.raises(OSError, match=r"line 1 has more than 1[01]"):
+        Lines(stream, 65_507, Stop()).take(5)
+    assert len(source.parts) > 800
+
+
+@given(st.lists(st.integers(0, 6), max_size=12), st.integers(1, 10), st.sampled_from([b"\n", b"\r\n"]))
+def test_lines_come_up_to_one_that_is_too_long(sizes: list[int], most: int, end: bytes) -> None:
+    fitting = sizes[: sizes.index(6)] if 6 in sizes else sizes
+    with trickle([bytes(size) + end for size in sizes]) as stream:
+        lines = Lines(stream, 5, Stop())
+        taken: list[bytes] = []
+        while len(taken) < len(fitting):
+            taken += lines.take(most)
+        assert taken == [bytes(size) for size in fitting]
+        if fitting == sizes:
+            assert lines.take(most) == []
+        else:
+            with pytest.raises(
+                OSError, match=rf"\bline {len(fitting) + 1} has 6 bytes, a datagram carries at most 5\n"
+            ):
+                lines.take(most)
+
+
+def test_a_line_that_is_too_long_is_no_error_when_the_end_has_come() -> None:
+    stop = Stop()
+    stop.requested = True
+    with trickle([bytes(6)]) as stream:
+        lines = Lines(stream, 5, stop)
+        lines._input.pending = bytes(6)  # read before
+        assert lines.take(1) == []
 
 
 @pytest.mark.parametrize(("size", "second"), [(1, b"\x01"), (8, bytes(7) + b"\x01"), (10, bytes(7) + b"\x01\0\0")])

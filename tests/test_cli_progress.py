@@ -87,6 +87,17 @@ def test_terminal_shows_a_live_rate_and_in_the_end_the_summary(lan: Lan) -> None
 
 
 @pytest.mark.needs("namespaces")
+def test_terminal_shows_what_a_check_counts(lan: Lan) -> None:
+    with on_terminal(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "--check") as terminal:
+        terminal.wait_for("joined")
+        with lan.sender.namespace, Sender(GROUP, interface=lan.sender.name) as sender:
+            sender.send_batch([number.to_bytes(8, "big") for number in (0, 1, 3)])
+        terminal.wait_for("truncated 0   lost 1   doubled 0   late 0")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(TIMEOUT) == 1
+
+
+@pytest.mark.needs("namespaces")
 def test_data_on_the_same_terminal_is_not_disturbed(lan: Lan) -> None:
     with on_terminal(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, "--hex", "-c", "1") as terminal:
         terminal.wait_for("joined")

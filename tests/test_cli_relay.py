@@ -93,6 +93,19 @@ def test_multicast_to_unicast(lan: Lan, family: str) -> None:
             assert command.finish().code == 0
 
 
+def test_multicast_to_broadcast(lan: Lan) -> None:
+    address = f"{lan.sender.ipv4.rpartition('.')[0]}.255"
+    with lan.sender.namespace, unicast_socket(address) as sock:
+        args = ("relay", FIRST, f"{address}:{sock.getsockname()[1]}", "--interface", lan.receiver.name, "--count", "1")
+        with (
+            running(lan.receiver.namespace, *args, until="^sending to") as command,
+            Sender(FIRST, interface=lan.sender.name) as sender,
+        ):
+            sender.send(b"to all")
+            assert sock.recv(2048) == b"to all"
+            assert command.finish().code == 0
+
+
 @pytest.mark.parametrize("host", ["", "127.0.0.1", "localhost"])
 def test_unicast_to_multicast(lan: Lan, host: str) -> None:
     args = ("relay", f"{host}:5002", SECOND, "--out-interface", lan.receiver.name, "--count", "100")
@@ -244,9 +257,11 @@ ANY_BIND6 = ("[ff15::77%veth0]:5000", "--bind", "any")
         (ANYWHERE, "127.1.2.3"),
         (("[::]:5000",), "localhost"),
         (ANYWHERE, "10.77.1.1"),
+        (ANYWHERE, "10.77.1.255"),
         (ANYWHERE, "[::ffff:10.77.1.1]"),
         (ANY_BIND, "127.0.0.1"),
         (ANY_BIND, "10.77.1.1"),
+        (ANY_BIND, "10.77.1.255"),
         (ANY_BIND6, "[::1]"),
         (ANY_BIND6, "[fd77:1::1]"),
         (ANY_BIND6, "[fe80::1%veth0]"),
@@ -261,12 +276,19 @@ def test_a_relay_to_an_address_that_it_receives_at_is_refused(lan: Lan, source: 
     assert "port 5000: the relay would feed itself; choose another port, or let FROM name an addr" in result.stderr
 
 
+def test_a_relay_to_all_hosts_which_this_one_is_too_is_refused(lan: Lan) -> None:
+    lan.receiver.namespace.ip.route("add", dst="0.0.0.0/0", oif=lan.receiver.index, scope="link")
+    result = run(lan.receiver.namespace, "relay", ":5000", "255.255.255.255:5000", "-t", "0.1")
+    assert (result.code, "the relay would feed itself" in result.stderr) == (2, True)
+
+
 @pytest.mark.needs("ipv6")
 @pytest.mark.parametrize(
     ("source", "target"),
     [
         (ANYWHERE, "127.0.0.1:5001"),
         (ANYWHERE, "10.77.1.2:5000"),
+        (ANYWHERE, "10.77.1.255:5001"),
         (ANYWHERE, "[::1]:5000"),
         (ANY_BIND6, "127.0.0.1:5000"),
         (ANY_BIND6, "[fe80::2%veth0]:5000"),

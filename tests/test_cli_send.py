@@ -170,6 +170,18 @@ def test_lines_are_datagrams(lan: Lan, receiver: Receiver) -> None:
     assert received(receiver, 4) == [b"one", b"two", b"", b"last"]
 
 
+@pytest.mark.parametrize("at_once", [(), ("--rate", "10")], ids=["batch", "one by one"])
+def test_a_line_that_no_datagram_carries_is_told_by_its_number(
+    lan: Lan, receiver: Receiver, at_once: tuple[str, ...]
+) -> None:
+    args = ("send", GROUP, "-", "-i", lan.sender.name, "--lines", *at_once)
+    result = run(lan.sender.namespace, *args, stdin=b"one\ntwo\n" + b"x" * 70_000 + b"\nfour\n")
+    assert result.code == 1
+    assert received(receiver, 2) == [b"one", b"two"]
+    assert "\nmcastfast: error: line 3 has 70000 bytes, a datagram carries at most 65507\n" in result.stderr
+    assert result.stderr.endswith(" before it were sent. Without --lines the input goes in pieces of --size.\n")
+
+
 def test_ttl_is_what_was_asked_for(lan: Lan, receiver: Receiver) -> None:
     assert run(lan.sender.namespace, "send", GROUP, "-i", lan.sender.name, "-c", "1", "--ttl", "7").code == 0
     assert receiver.recv_batch(TIMEOUT)[0].hops == 7

@@ -1,18 +1,29 @@
-"""What `recv` writes names interfaces as `mcastfast interfaces` does, on Windows too."""
+"""What `recv` writes names interfaces as `mcastfast interfaces` does, on Windows too; null is what a system refuses."""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import socket
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from traffic import feed
 
-from mcastfast import Interface
+from mcastfast import Interface, Receiver, Sender, UnsupportedError, options
+from mcastfast.cli import main
 from mcastfast.commands import writers
-from mcastfast.errors import Platform
+from mcastfast.errors import CURRENT, Platform
 from mcastfast.reception import available
+
+if TYPE_CHECKING:
+    from netlab import Link
+
+    from mcastfast import Batch
+    from mcastfast.options import Option
+
+GROUP = "239.1.2.3:5000"
 
 
 class Host:
@@ -59,6 +70,55 @@ def test_each_datagram_is_told_with_the_name_that_users_see(
     else:
         assert stream.getvalue().count("  Ethernet 2  ") == 3
     assert host.asked == 1
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize(
+    ("option", "key", "told"),
+    [(options.DROP_COUNTER, "dropped", 0), (options.RECEIVE_HOPS, "hops", 1), (options.RECEIVE_TOS, "tos", 0)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EINVAL, "refused"), UnsupportedError("not here")], ids=["errno", "lack"]
+)
+def test_what_the_system_refuses_is_null(
+    loopback: Link,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    option: Option[bool],
+    key: str,
+    told: int,
+    error: Exception,
+) -> None:
+    """As Windows Server 2022 is said to refuse options that Windows has."""
+    set_option = options.set_option
+
+    def refuse(sock: socket.socket, asked: Option[Any], value: Any, **keywords: Any) -> None:
+        if asked is option:
+            raise error
+        set_option(sock, asked, value, **keywords)
+
+    def receive() -> dict[str, Any]:
+        """What is written of one datagram."""
+        assert main(["recv", GROUP, "-i", "lo", "--json", "-c", "1", "--quiet"]) == 0
+        shown: dict[str, Any] = json.loads(capfd.readouterr().out)
+        return shown
+
+    recv_batch = Receiver.recv_batch_into
+
+    def send_first(receiver: Receiver, batch: Batch, timeout: float | None = None) -> int:
+        with Sender(GROUP, interface="lo") as sender:
+            sender.send(b"x")
+        return recv_batch(receiver, batch, timeout)
+
+    monkeypatch.setattr(Receiver, "recv_batch_into", send_first, raising=False)
+    every = receive()
+    assert every[key] == (told if CURRENT is Platform.LINUX or key != "dropped" else None)
+    monkeypatch.setattr(options, "set_option", refuse)
+    left = receive()
+    assert left.pop(key) is None
+    assert left.keys() | {key} == every.keys()
+    assert [name for name in left if left[name] is None] == [name for name in left if every[name] is None]
 
 
 def test_an_interface_that_came_later_is_named_at_once(host: Host) -> None:

@@ -63,6 +63,7 @@ ON_EVERY_SYSTEM = [
     (options.PATH_MTU_DISCOVERY, PathMtu.DONT, IPV4, (0, 10, 0), (0, 71, 2), (0, 28, 0)),
     (options.PATH_MTU_DISCOVERY, PathMtu.DO, IPV6, (41, 23, 2), (41, 71, 1), (41, 62, 1)),
     (options.PATH_MTU_DISCOVERY, PathMtu.DONT, IPV6, (41, 23, 0), (41, 71, 2), (41, 62, 0)),
+    (options.BROADCAST, True, IPV4, (1, 6, 1), (0xFFFF, 0x20, 1), (0xFFFF, 0x20, 1)),
     (options.REUSE_ADDRESS, True, IPV4, (1, 2, 1), (0xFFFF, 4, 1), (0xFFFF, 4, 1)),
     (options.EXCLUSIVE_ADDRESS, True, IPV4, None, (0xFFFF, -5, 1), None),
     (options.V6ONLY, True, IPV6, (41, 26, 1), (41, 27, 1), (41, 27, 1)),

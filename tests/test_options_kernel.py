@@ -55,6 +55,7 @@ def family(request: pytest.FixtureRequest) -> int:
         (options.UNICAST_HOPS, [1, 64, 255]),
         (options.LOOPBACK, [False, True]),
         (options.TOS, [0, 0xB8, 0xFC]),
+        (options.BROADCAST, [True, False]),
         (options.REUSE_ADDRESS, [True, False]),
         (options.REUSE_PORT, [True, False]),
         (options.MULTICAST_ALL, [False, True]),

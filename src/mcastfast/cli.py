@@ -3,12 +3,12 @@
 Exit codes: 0 done, also when a signal (Ctrl-C, SIGTERM) or the reader of a pipe ended it; 1 it failed at run time, or
 was interrupted before it was done; 2 it was called wrongly. An error is one line on standard error, `mcastfast: error:`
 and what is wrong, with a line per hint below it. Data goes to standard output, everything else to standard error.
+Data that standard output does not take, since it is full or closed, is an error.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import warnings
@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from mcastfast import __version__
 from mcastfast.commands import bench, groups, interfaces, recv, relay, selftest, send
 from mcastfast.commands.arguments import HelpFormatter
-from mcastfast.commands.output import is_of_a_broken_pipe, print_error, settle_standard_streams
+from mcastfast.commands.output import (
+    is_of_a_broken_pipe,
+    print_error,
+    settle_standard_streams,
+    standing_in_for_closed_streams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,9 +58,12 @@ class _Parser(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         self._is_mixing = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            known, rest = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._is_mixing = False
+        if rest:  # left to the parser of all commands it would be an error that names none
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return known, rest
 
     def error(self, message: str) -> NoReturn:
         _, _, command = self.prog.partition(" ")
@@ -88,22 +96,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Raises SystemExit for --help, --version and wrong usage, as argparse does.
     """
-    _replace_closed_streams()
-    try:
-        return _run(argv)
-    except KeyboardInterrupt:
-        print_error("interrupted")
-        return FAILED
-    except (ValueError, TypeError) as error:
-        _report_exception(error)
-        return USAGE
-    except (OSError, NotImplementedError, BufferError, MemoryError) as error:
-        if is_of_a_broken_pipe(error):
-            return DONE
-        _report_exception(error)
-        return FAILED
-    finally:
-        settle_standard_streams()
+    with standing_in_for_closed_streams():
+        try:
+            return _run(argv)
+        except KeyboardInterrupt:
+            print_error("interrupted")
+            return FAILED
+        except (ValueError, TypeError) as error:
+            _report_exception(error)
+            return USAGE
+        except (OSError, NotImplementedError, BufferError, MemoryError) as error:
+            if is_of_a_broken_pipe(error):
+                return DONE
+            _report_exception(error)
+            return FAILED
+        finally:
+            settle_standard_streams()
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -184,10 +192,3 @@ def _show_warning(
     """As warnings.showwarning, for a reader who sees no source."""
     del category, filename, lineno, line
     print(f"mcastfast: warning: {in_options(str(message))}", file=file or sys.stderr)
-
-
-def _replace_closed_streams() -> None:
-    """What is written to a stream that the caller closed (`>&-`) is to be lost, not an exception."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 # to the process' end

@@ -218,6 +218,10 @@ PATH_MTU = Option(
     ),
     instead="the interface's mtu is the upper limit",
 )
+BROADCAST = Option(
+    "sending to broadcast addresses",  # IPv4's: socket(7)
+    (Row("SO_BROADCAST", packing.FLAG, linux=6, windows=0x20, macos=0x20),),
+)
 RECEIVE_ERRORS = Option(
     "queue of late errors",  # also reports a full device queue as ENOBUFS: ip(7)
     (Row("IP_RECVERR", packing.FLAG, linux=11), Row("IPV6_RECVERR", packing.FLAG, linux=25)),

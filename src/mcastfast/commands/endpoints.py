@@ -1,4 +1,4 @@
-"""The sides of a relay: a multicast group, or a unicast address and port."""
+"""The sides of a relay: a multicast group, or a unicast (or broadcast) address and port."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mcastfast.commands.outlet import open_group
 from mcastfast.commands.stopping import PATIENCE
 from mcastfast.interface import listing
 from mcastfast.options import (
+    BROADCAST,
     MULTICAST_ALL,
     PATH_MTU_DISCOVERY,
     RECEIVE_ERRORS,
@@ -169,6 +170,8 @@ def _open_socket(unicast: Unicast, *, passive: bool, local: str | None = None) -
                     set_option(sock, MULTICAST_ALL, False)
                 sock.bind(address)
             else:
+                if family == socket.AF_INET:
+                    set_option(sock, BROADCAST, True)  # else a broadcast address is refused
                 sock.connect(address)
         except OSError as error:
             raise OSError(error.errno, f"{call} {unicast}: {error.strerror}") from None

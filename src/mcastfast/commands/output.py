@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcastfast.errors import CURRENT, Platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import IO, Any
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO, Any, NoReturn
 
 
 def format_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
@@ -60,6 +62,43 @@ def reopen_stdout(*, is_text: bool) -> IO[Any]:
     if not is_text:
         return open(descriptor, "wb", closefd=False)
     return open(descriptor, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False)
+
+
+@contextmanager
+def standing_in_for_closed_streams() -> Iterator[None]:
+    """While it lasts, what a command writes to a stream that the caller closed (`>&-`) is no attribute of None.
+
+    On standard error it is lost; on standard output that is an OSError, for data is to go somewhere.
+    """
+    names = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    with ExitStack() as stack:
+        # Under their own numbers: else a socket has that of standard output, and gets what something in C writes there.
+        held = {name: stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) for name in names}
+        for name in names:
+            stack.callback(setattr, sys, name, None)
+            setattr(sys, name, _ClosedOutput() if name == "stdout" else held[name])
+        yield
+
+
+class _ClosedOutput(io.TextIOBase):
+    """Standard output that is closed, which the next flush() tells when something was written."""
+
+    _has_lost = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        self._has_lost = self._has_lost or bool(text)  # argparse would make nothing of an error here
+        return len(text)
+
+    def flush(self) -> None:
+        if self._has_lost:
+            self._has_lost = False  # told once
+            self.fileno()
+
+    def fileno(self) -> NoReturn:
+        raise OSError(errno.EBADF, "standard output is closed, and nothing else takes the data: name a file with >")
 
 
 def settle_standard_streams() -> None:

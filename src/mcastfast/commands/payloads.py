@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import select
-from typing import TYPE_CHECKING, Protocol
+from itertools import takewhile
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
     import io
@@ -13,10 +15,12 @@ if TYPE_CHECKING:
 LARGEST = {4: 65507, 6: 65527}
 """Bytes of payload that a datagram carries, by the version of IP."""
 
-_NUMBER_SIZE = 8
+NUMBER_SIZE = 8
+"""Bytes of the number that begins a generated datagram."""
+
 _READ_SIZE = 64 * 1024
-_LONGEST_LINE = 64 * 1024
-"""Bytes; more than any datagram carries, so that the sender refuses it."""
+_LONGEST_LINE = 2**20
+"""Bytes that are read of a line; far more than any datagram carries, to say how long it is."""
 
 
 def check_size(size: int, largest: int) -> None:
@@ -37,15 +41,15 @@ class Generated:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._zeros = bytes(max(size - _NUMBER_SIZE, 0))
+        self._zeros = bytes(max(size - NUMBER_SIZE, 0))
         self._next = 0
 
     def take(self, most: int) -> list[bytes]:
         """The next ones; they never end."""
         numbers = range(self._next, self._next + most)
         self._next += most
-        skipped = max(_NUMBER_SIZE - self._size, 0)
-        return [number.to_bytes(_NUMBER_SIZE, "big")[skipped:] + self._zeros for number in numbers]
+        skipped = max(NUMBER_SIZE - self._size, 0)
+        return [number.to_bytes(NUMBER_SIZE, "big")[skipped:] + self._zeros for number in numbers]
 
 
 class _Input:
@@ -100,18 +104,40 @@ class Pieces:
 
 
 class Lines:
-    """The lines of a stream, without their ends."""
+    """The lines of a stream, without their ends, up to one of more than `largest` bytes, which is an error."""
 
-    def __init__(self, stream: io.BufferedReader, stop: Stop) -> None:
+    def __init__(self, stream: io.BufferedReader, largest: int, stop: Stop) -> None:
         self._input = _Input(stream, stop)
+        self._largest = largest
+        self._taken = 0
+        self._stop = stop
 
     def take(self, most: int) -> list[bytes]:
-        """The next lines."""
+        """The next lines. OSError (EMSGSIZE) when no datagram carries the first of them."""
         source = self._input
         while b"\n" not in source.pending and len(source.pending) < _LONGEST_LINE and source.read_more():
             pass
         *lines, rest = source.pending.split(b"\n", most)
-        if rest and not lines:  # the last line has no end
+        has_end = bool(lines) or source.ended
+        if rest and not lines:
             lines, rest = [rest], b""
+        taken = list(takewhile(self._fits, (line.removesuffix(b"\r") for line in lines)))
+        if len(taken) < len(lines):
+            if not taken and not self._stop.now:
+                self._refuse(lines[0].removesuffix(b"\r"), has_end=has_end)
+            rest = b"\n".join([*lines[len(taken) :], rest])
         source.pending = rest
-        return [line.removesuffix(b"\r") for line in lines]
+        self._taken += len(taken)
+        return taken
+
+    def _fits(self, line: bytes) -> bool:
+        return len(line) <= self._largest
+
+    def _refuse(self, line: bytes, *, has_end: bool) -> NoReturn:
+        error = OSError(
+            errno.EMSGSIZE,
+            f"line {self._taken + 1} has {'' if has_end else 'more than '}{len(line)} bytes, "
+            f"a datagram carries at most {self._largest}",
+        )
+        error.add_note("The lines before it were sent. Without --lines the input goes in pieces of --size.")
+        raise error

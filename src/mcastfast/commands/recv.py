@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mcastfast.commands import arguments
+from mcastfast.commands.checking import Check
 from mcastfast.commands.intake import Intake, describe_joins, open_groups
-from mcastfast.commands.output import forget, reopen_stdout
+from mcastfast.commands.output import forget, print_error, reopen_stdout
 from mcastfast.commands.progress import Progress, Sample, announce, choose_display
 from mcastfast.commands.silence import count_reverse_path_drops, explain_silence
 from mcastfast.commands.stopping import Stop
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from mcastfast.commands.writers import Writer
 
 _DETAILS = """\
+GROUP may begin with udp:// or rtp://, which changes nothing: payloads are shown
+and written whole, with the headers of RTP where they have such.
+
 --json writes an object for each datagram, one a line, with the keys
   time               when the kernel received it, UTC, with nanoseconds:
                      2026-01-31T12:00:00.123456789Z
@@ -37,6 +41,7 @@ _DETAILS = """\
   length             bytes
   truncated          whether it was longer than --max-datagram and is cut
   payload            hexadecimal
+What the system does not tell is null.
 
 Rate and losses go to standard error: live on a terminal, else a line a second.
   kernel drops       lost because the receive buffer was full: see --buffer
@@ -50,6 +55,18 @@ Rate and losses go to standard error: live on a terminal, else a line a second.
   not written        the last ones, which the output did not take, or not whole,
                      for a second after the end, as where nobody reads it
 Counts of what an option brings are shown where they are not 0.
+--check goes by the number that begins each datagram which `mcastfast send`
+generates (8 bytes, big-endian), for each source address and port by itself, and
+adds
+  lost               numbers that have not come, up to the highest that has
+  doubled            came again
+  late               came after a higher number, and are not lost
+  before the first   what a source sent before the first that came of it, which
+                     is no loss
+  without a number   shorter than 8 bytes
+A source that begins at 0 again begins a new run. Exit code 1 where anything is
+lost or has no number, where fewer came than --count, and where nothing came.
+
 Ctrl-C ends it with a summary and exit code 0. What is in memory then is written
 first; a second Ctrl-C gives that up.
 The summary's rates are those from the first batch to the last, without what the
@@ -61,6 +78,7 @@ examples:
   mcastfast recv '[ff15::1%eth0]:5000' --output stream.ts --duration 60
   mcastfast recv 239.1.2.3:5004 --output - | ffplay -
   mcastfast recv 239.1.2.3:5000 --background 1G --output capture
+  mcastfast recv 239.1.2.3:5000 --check --count 10k --duration 30
 """
 
 
@@ -79,6 +97,9 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         type=arguments.file,
         metavar="FILE",
         help="write the payloads, back to back; - is standard output",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="count what is lost by the numbers that `mcastfast send` generates"
     )
     arguments.add_end_options(parser)
     parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port of groups that name none")
@@ -114,9 +135,10 @@ def run(args: argparse.Namespace) -> int:
         announce(describe_joins(receiver), quiet=args.quiet)
         display = choose_display(quiet=args.quiet, data_on_stdout=output is not None and args.output in (None, "-"))
         intake = Intake.of(receiver, args)
-        progress = stack.enter_context(Progress(lambda: _sample(intake, output), display))
+        check = Check() if args.check else None
+        progress = stack.enter_context(Progress(lambda: _sample(intake, check, output), display))
         stop.end_after(args.duration)
-        left = intake.pass_on(output.write if output else len, stop, progress)
+        left = intake.pass_on(partial(_take, check, output), stop, progress)
         if output:
             output.unwritten += left
     if not (args.quiet or receiver.stats.datagrams):
@@ -127,7 +149,10 @@ def run(args: argparse.Namespace) -> int:
             is_ring=args.engine == "packet",
         )
         print(*lines, sep="\n", file=sys.stderr)
-    return 0
+    failure = check.failure(args.count) if check else None
+    if failure:
+        print_error(failure)
+    return 1 if failure else 0
 
 
 class _Output:
@@ -149,9 +174,17 @@ class _Output:
             forget(self._stream)
 
 
-def _sample(intake: Intake, output: _Output | None) -> Sample:
+def _take(check: Check | None, output: _Output | None, batch: Batch) -> None:
+    if check:
+        check.take(batch)
+    if output:
+        output.write(batch)
+
+
+def _sample(intake: Intake, check: Check | None, output: _Output | None) -> Sample:
+    checked = check.losses if check else ()
     unwritten = (("not written", output.unwritten),) if output and output.unwritten else ()
-    return Sample((intake.received,), intake.losses + unwritten)
+    return Sample((intake.received,), intake.losses + checked + unwritten)
 
 
 def _choose_writer(args: argparse.Namespace) -> type[HexWriter | JsonWriter | PayloadWriter] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from mcastfast import interfaces
@@ -16,16 +17,18 @@ from mcastfast.sockets import host_of
 
 if TYPE_CHECKING:
     import argparse
-    from ipaddress import IPv4Address, IPv6Address
+    from ipaddress import IPv6Address
 
     from mcastfast import Receiver, Sender
     from mcastfast.commands.arguments import Subparsers
 
 _LARGEST_DATAGRAM = 65535
+_ALL_HOSTS = IPv4Address("255.255.255.255")
 
 _DETAILS = """\
 FROM and TO are each a group, [source@]group[%interface]:port, or a unicast
-host:port ([fd00::7]:port). FROM may be :port, any IPv4 address of this host.
+host:port ([fd00::7]:port). FROM may be :port, any IPv4 address of this host, TO
+a broadcast address.
 
 Payloads pass unchanged and in order; source address and TTL become new.
   kernel drops        lost because the receive buffer was full: see --buffer
@@ -50,6 +53,7 @@ examples:
   mcastfast relay 239.1.2.3%eth0:5000 192.0.2.7:5000
   mcastfast relay :5000 239.1.2.3:5000 --out-interface eth0 --ttl 4
   mcastfast relay 10.0.0.7@232.1.2.3%eth0:5000 239.1.2.3%eth1:5000
+  mcastfast relay 239.1.2.3%eth0:5000 192.0.2.255:5000
 """
 
 
@@ -125,7 +129,12 @@ def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
 
 
 def _is_here(host: IPv4Address | IPv6Address, zone: int = 0) -> bool:
-    """Whether what is sent there comes to this host: to loopback, or to an address of an interface."""
-    return host.is_loopback or any(
-        host == own.ip for interface in interfaces() if zone in (0, interface.index) for own in interface.addresses
+    """Whether what is sent there comes to this host: to loopback, or to an address of an interface, or to all hosts."""
+    if host.is_loopback or host == _ALL_HOSTS:
+        return True
+    return any(
+        host in (own.ip, own.network.broadcast_address if own.version == 4 else own.ip)
+        for interface in interfaces()
+        if zone in (0, interface.index)
+        for own in interface.addresses
     )

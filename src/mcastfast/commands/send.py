@@ -39,7 +39,8 @@ what is sent:
              generated datagrams of --size bytes: a number that counts up from
              0 (8 bytes, big-endian), then zeros; not where standard input is a
              pipe or a file: write - to send that, < /dev/null to generate
---lines makes a datagram of each line of the input, without its end.
+--lines makes a datagram of each line of the input, without its end; one that is
+too long for a datagram ends it with exit code 1.
 --rate is the most that is sent: datagrams (1000, 10k, 100_000/s) or bits
 (8Mbit/s, "1 Gbit/s") a second, evenly spaced; --burst lets so many go at once.
 What is late is made up for at 1.1 times the rate, up to a second's worth.
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
         )
         outlet = Outlet(sender)
         check_size(args.size, outlet.largest)
-        payloads, what = _open_payloads(args, stack, stop)
+        payloads, what = _open_payloads(args, outlet.largest, stack, stop)
         announce(f"sending {what} to {sender}", quiet=args.quiet)
         progress = stack.enter_context(
             Progress(lambda: Sample((outlet.sent,), outlet.losses), choose_display(quiet=args.quiet))
@@ -147,7 +148,9 @@ def _send(outlet: Outlet, payloads: Payloads, at_once: int, stop: Stop, progress
         progress.tick(active=True)
 
 
-def _open_payloads(args: argparse.Namespace, stack: contextlib.ExitStack, stop: Stop) -> tuple[Payloads, str]:
+def _open_payloads(
+    args: argparse.Namespace, largest: int, stack: contextlib.ExitStack, stop: Stop
+) -> tuple[Payloads, str]:
     """What to send, and how to call it."""
     generated = args.file is None and not args.lines and (args.rate or args.count or args.duration)
     if generated:
@@ -161,7 +164,7 @@ def _open_payloads(args: argparse.Namespace, stack: contextlib.ExitStack, stop: 
         file = stop.interruptibly(lambda: Path(args.file).open("rb"), nothing)  # noqa: SIM115 # the stack closes it
         stream, name = stack.enter_context(file), args.file
     if args.lines:
-        return Lines(stream, stop), f"the lines of {name}"
+        return Lines(stream, largest, stop), f"the lines of {name}"
     return Pieces(stream, args.size, stop), f"{name}, {args.size} bytes a datagram,"
 
 

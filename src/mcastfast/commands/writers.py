@@ -74,12 +74,13 @@ class JsonWriter:
 
     def write(self, batch: Batch) -> None:
         """Write them."""
-        for datagram, dropped in zip(batch, batch.dropped if self._tells_drops else bytes(len(batch)), strict=True):
+        drops = batch.dropped if self._tells_drops else [None] * len(batch)
+        for datagram, dropped in zip(batch, drops, strict=True):
             self._stream.write(json.dumps(_as_object(datagram, dropped)) + "\n")
         self._stream.flush()
 
 
-def _as_object(datagram: Datagram, dropped: int) -> dict[str, Any]:
+def _as_object(datagram: Datagram, dropped: int | None) -> dict[str, Any]:
     source, destination = datagram.source, datagram.destination
     return {
         "time": _time(datagram.timestamp, "%Y-%m-%dT%H:%M:%S") + "Z",
