@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from packetlab import METADATA, Frames, families, needs_packet, packet_receiver, send_train, shown_until
-from receivelab import TIMEOUT, V4, V6, Family, at, broadcasts, sources
+from receivelab import TIMEOUT, V4, V6, Family, at, broadcasts, receive, sources
 
 from mcastfast import Receiver
 
@@ -153,6 +153,32 @@ def test_of_a_link_local_source(lan: Lan) -> None:
         (expected,) = shown_until(plain, END)
         assert expected[1][3] == lan.receiver.index
         assert list(shown_until(ring, END)) == [expected]
+
+
+@pytest.mark.parametrize("group", ["ff01::1:3", "ff11::1:3"])
+def test_of_a_group_of_one_interface_only_what_this_host_sent(lan: Lan, group: str) -> None:
+    with lan.receiver.namespace:
+        plain = Receiver(at(group, lan.receiver), at(V6.group, lan.receiver), metadata=METADATA)
+        ring = Receiver(at(group, lan.receiver), at(V6.group, lan.receiver), metadata=METADATA, engine="packet")
+    with (
+        plain,
+        ring,
+        sources(lan.receiver, lan.sender) as (own, source),
+        contextlib.closing(Frames(lan.sender, V6, group)) as frames,
+    ):
+        for _ in range(2):
+            frames.send(frames.ip(frames.udp(b"from the wire")))
+        own.send(group, b"this host's own")
+        source.send(V6.group, END)
+        expected = shown_until(plain, END)
+        assert {entry[0] for entry in expected} == {b"this host's own", END}
+        assert shown_until(ring, END) == expected
+
+
+def test_of_a_group_of_one_interface_over_loopback(loopback: Link) -> None:
+    with packet_receiver("ff11::1:3", loopback) as ring, sources(loopback) as (source,):
+        source.send("ff11::1:3", b"one", b"two", END)
+        assert receive(ring, 3) == [b"one", b"two", END]
 
 
 @families

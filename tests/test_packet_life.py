@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from netlab import wait_until
+from netlab import namespaces, wait_until
 from packetlab import families, mappings, needs_packet, packet_receiver, send_train
 from receivelab import END, TIMEOUT, V4, V6, Family, Worker, at, handler, receive, sources
 from test_fork_receiver import in_child
@@ -16,9 +17,13 @@ from test_fork_receiver import in_child
 from mcastfast import Batch, Receiver, ReceiverSet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from netlab import Lan, Link
 
 pytestmark = needs_packet
+
+IFA_F_NODAD = 2
 
 
 @pytest.mark.parametrize("spin", [0.0, 0.001])
@@ -149,48 +154,169 @@ def test_what_a_child_holds_stays_while_the_parent_goes_on(loopback: Link) -> No
             wait()
 
 
+def _raises_down(call: Callable[..., object], *arguments: Any) -> str:
+    """The note of the error that the call raises for a ring whose interface is down or gone."""
+    with pytest.raises(OSError, match="Network is down") as caught:
+        call(*arguments)
+    assert caught.value.errno == errno.ENETDOWN
+    (note,) = caught.value.__notes__
+    assert note.startswith("The interface of the ring is down or gone")
+    return note
+
+
+def _remove(link: Link) -> None:
+    link.namespace.ip.link("del", index=link.index)
+
+
+def _switch(link: Link, state: str) -> None:
+    link.namespace.ip.link("set", index=link.index, state=state)
+
+
 @families
-def test_an_interface_that_goes_is_an_error_once(lan: Lan, family: Family) -> None:
+def test_an_interface_that_goes_down_is_an_error_once(lan: Lan, family: Family) -> None:
     with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):
         source.send(family.group, b"payload")
         held = ring.recv_batch(TIMEOUT)
         worker = Worker(ring.recv_batch, TIMEOUT)
         worker.wait_until_blocked()
-        lan.receiver.namespace.ip.link("del", index=lan.receiver.index)
-        with pytest.raises(OSError, match="Network is down") as caught:
-            worker.result()
-        assert caught.value.errno == errno.ENETDOWN
-        (note,) = caught.value.__notes__
-        assert note.startswith("The interface of the ring is down or gone")
-        with pytest.raises(TimeoutError):
-            ring.recv_batch(0.01)
+        _switch(lan.receiver, "down")
+        assert "one that is switched on again is heard again" in _raises_down(worker.result)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                ring.recv_batch(0.01)
+            with pytest.raises(BlockingIOError):
+                ring.recv_batch(0)
+        assert held.payloads() == [b"payload"]
+
+
+@families
+@pytest.mark.parametrize("spin", [0.0, 0.001])
+def test_an_interface_that_is_gone_is_an_error_each_time(lan: Lan, family: Family, spin: float) -> None:
+    with packet_receiver(family.group, lan.receiver, spin=spin) as ring, sources(lan.sender) as (source,):
+        source.send(family.group, b"payload")
+        held = ring.recv_batch(TIMEOUT)
+        worker = Worker(ring.recv_batch, TIMEOUT)
+        worker.wait_until_blocked()
+        _remove(lan.receiver)
+        _raises_down(worker.result)
+        for timeout in (TIMEOUT, 0.01, 0):
+            _raises_down(ring.recv_batch, timeout)
+            _raises_down(ring.recv_batch_into, Batch(bytearray(2048)), timeout)
         assert held.payloads() == [b"payload"]
         ring.leave(family.group)
         assert ring.memberships == ()
+        _raises_down(ring.recv_batch, TIMEOUT)
 
 
-@pytest.mark.parametrize("end", [{"command": "del"}, {"command": "set", "state": "down"}], ids=["gone", "down"])
-def test_an_interface_that_goes_is_told_though_something_of_this_host_waits(lan: Lan, end: dict[str, str]) -> None:
+def test_what_came_before_an_interface_was_gone_is_delivered_first(lan: Lan) -> None:
+    with packet_receiver(V4.group, lan.receiver) as ring, sources(lan.sender) as (source,):
+        source.send(V4.group, b"payload")
+        assert select.select([ring], [], [], TIMEOUT)[0] == [ring]
+        _remove(lan.receiver)
+        assert ring.recv_batch(TIMEOUT).payloads() == [b"payload"]
+        for _ in range(3):
+            _raises_down(ring.recv_batch, TIMEOUT)
+
+
+def test_who_waits_on_an_interface_that_is_down_hears_that_it_is_gone(lan: Lan) -> None:
+    with packet_receiver(V4.group, lan.receiver) as ring:
+        _switch(lan.receiver, "down")
+        _raises_down(ring.recv_batch, TIMEOUT)
+        worker = Worker(ring.recv_batch)  # looks around now and then, and no event will wake it
+        worker.wait_until_blocked()
+        _remove(lan.receiver)
+        _raises_down(worker.result)
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "down"])
+def test_an_interface_that_goes_is_told_though_something_of_this_host_waits(lan: Lan, is_gone: bool) -> None:
     with packet_receiver(V4.group, lan.receiver) as ring, sources(lan.receiver) as (own,):
         own.send(V4.group, b"own")
         assert select.select([ring], [], [], TIMEOUT)[0] == [ring]
-        lan.receiver.namespace.ip.link(index=lan.receiver.index, **end)
-        with pytest.raises(OSError, match="Network is down"):
-            ring.recv_batch(TIMEOUT)
+        if is_gone:
+            _remove(lan.receiver)
+        else:
+            _switch(lan.receiver, "down")
+        _raises_down(ring.recv_batch, TIMEOUT)
         assert ring.recv_batch(TIMEOUT).payloads() == [b"own"]
+        with pytest.raises(OSError, match="Network is down" if is_gone else "timed out"):
+            ring.recv_batch(0.01)
+
+
+def _address(link: Link) -> None:
+    link.namespace.ip.addr("add", index=link.index, address=link.ipv4, prefixlen=24)
+    link.namespace.ip.addr("add", index=link.index, address=link.ipv6, prefixlen=64, flags=IFA_F_NODAD)
+
+
+def _join_again(ring: Receiver, group: str, link: Link) -> None:
+    ring.leave(group)
+    with link.namespace:
+        ring.join(at(group, link))
+
+
+def _bridge(link: Link) -> Link:
+    """A bridge whose one port is the link, with the same index each time; of the network nothing else goes with it."""
+    ip, bridge = link.namespace.ip, dataclasses.replace(link, name="br0", index=77, ipv4="10.78.1.1", ipv6="fd78:1::1")
+    quick = {"br_stp_state": 0, "br_forward_delay": 0, "br_mcast_snooping": 0}
+    ip.link("add", ifname=bridge.name, index=bridge.index, kind="bridge", **quick)
+    ip.link("set", index=link.index, master=bridge.index)
+    _switch(bridge, "up")
+    _address(bridge)
+    return bridge
+
+
+@families
+def test_an_interface_that_is_made_again_with_its_index_is_heard_when_joined_again(lan: Lan, family: Family) -> None:
+    bridge = _bridge(lan.receiver)
+    with packet_receiver(family.group, bridge) as ring, sources(lan.sender) as (source,):
+
+        def is_readable() -> bool:
+            source.send(family.group, b"payload")
+            return bool(select.select([ring], [], [], 0.05)[0])
+
+        for _ in range(2):
+            wait_until(is_readable, TIMEOUT, what="the bridge")
+            _remove(bridge)
+            _raises_down(receive, ring, 1_000_000)
+            _raises_down(ring.recv_batch, TIMEOUT)
+            _bridge(lan.receiver)
+            _join_again(ring, family.group, bridge)
+
+
+@families
+def test_an_interface_that_is_moved_away_and_back_is_heard_when_joined_again(lan: Lan, family: Family) -> None:
+    link, here = lan.receiver, lan.receiver.namespace
+    with (
+        namespaces(1) as (elsewhere,),
+        packet_receiver(family.group, link) as ring,
+        sources(lan.sender) as (source,),
+    ):
+        here.ip.link("set", index=link.index, net_ns_fd=elsewhere.fileno())
+        for _ in range(3):
+            _raises_down(ring.recv_batch, TIMEOUT)
+        elsewhere.ip.link("set", index=link.index, net_ns_fd=here.fileno())
+        _raises_down(ring.recv_batch, TIMEOUT)  # it is down now, which is told once
         with pytest.raises(TimeoutError):
             ring.recv_batch(0.01)
+        _switch(link, "up")
+        _address(link)
+        _join_again(ring, family.group, link)
+
+        def is_heard() -> bool:
+            source.send(family.group, b"again")
+            with contextlib.suppress(TimeoutError):
+                return ring.recv_batch(0.05).payloads()[0] == b"again"
+            return False
+
+        wait_until(is_heard, TIMEOUT, what="the interface")
 
 
 @families
 def test_an_interface_that_comes_back_is_heard_again(lan: Lan, family: Family) -> None:
     with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):
-        link = lan.receiver.namespace.ip.link
-        link("set", index=lan.receiver.index, state="down")
-        with pytest.raises(OSError, match="Network is down") as caught:
-            ring.recv_batch(TIMEOUT)
-        assert "one that is switched on again is heard again" in caught.value.__notes__[0]
-        link("set", index=lan.receiver.index, state="up")
+        _switch(lan.receiver, "down")
+        _raises_down(ring.recv_batch, TIMEOUT)
+        _switch(lan.receiver, "up")
 
         def is_heard() -> bool:
             source.send(family.group, b"again")
@@ -205,7 +331,7 @@ def test_an_interface_that_comes_back_is_heard_again(lan: Lan, family: Family) -
 def test_an_interface_that_was_down_for_a_moment_is_no_error(lan: Lan, family: Family) -> None:
     with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):
         for state in ("down", "up"):
-            lan.receiver.namespace.ip.link("set", index=lan.receiver.index, state=state)
+            _switch(lan.receiver, state)
 
         def is_heard() -> bool:
             source.send(family.group, b"again")

@@ -245,8 +245,8 @@ static void check_ipv6(builder *to, uint16_t port)
     land(to, first);
 }
 
-/* On a link without an Ethernet header: what the IP header tells. Kernels before 6.16 might not see the port behind it,
- * and a program that reads what they do not see drops the packet. */
+/* On a link without an Ethernet header, or with a longer one: what the IP header tells. Kernels before 6.16 might not
+ * see the port behind it, and a program that reads what they do not see drops the packet. */
 static void check_ip_header(builder *to)
 {
     static const uint8_t next[] = {IPPROTO_UDP,     IPPROTO_FRAGMENT, IPPROTO_HOPOPTS,
@@ -279,7 +279,9 @@ static void keep_words(builder *to, uint32_t ip)
     load(to, BPF_W, group + (words - 1) * 4);
 }
 
-/* What passes in front of the members: frames for this host, of the family and, where that is seen, to the port. */
+/* What passes in front of the members: frames for this host and, where that is seen, to the port. They are of the
+ * family, to whose EtherType the socket is bound; another one in front of the IP header is that of a VLAN's tag, which
+ * a device with reorder_hdr off leaves there (ip-link(8)). */
 static void check_frame(builder *to, uint16_t port)
 {
     load_fact(to, SKF_AD_PKTTYPE);
@@ -290,7 +292,7 @@ static void check_frame(builder *to, uint16_t port)
     emit(to, BPF_JMP | BPF_JEQ | BPF_K, ARPHRD_LOOPBACK, 1, 0);
     uint32_t elsewhere = emit(to, BPF_JMP | BPF_JA, 0, 0, 0);
     load(to, BPF_H, ETH_HLEN - 2);
-    drop_unless(to, to->is_ipv6 ? ETH_P_IPV6 : ETH_P_IP);
+    uint32_t longer = skip_unless(to, BPF_JEQ, to->is_ipv6 ? ETH_P_IPV6 : ETH_P_IP);
     if (to->is_ipv6)
         check_ipv6(to, port);
     else
@@ -298,6 +300,7 @@ static void check_frame(builder *to, uint16_t port)
     keep_words(to, IP);
     uint32_t members = emit(to, BPF_JMP | BPF_JA, 0, 0, 0);
     land(to, elsewhere);
+    land(to, longer);
     check_ip_header(to);
     keep_words(to, (uint32_t)SKF_NET_OFF);
     land(to, members);

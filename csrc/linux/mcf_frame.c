@@ -116,6 +116,13 @@ static mcf_frame_verdict skip_extensions(const mcf_frame *frame, uint32_t end, u
     return MCF_FRAME_MALFORMED;
 }
 
+/* Of groups scope 0 is reserved, and 1 is this interface alone (RFC 4291 2.7, erratum 3480). */
+static int is_out_of_scope(const mcf_frame *frame)
+{
+    uint32_t scope = frame->data[25] & 0x0fu;
+    return frame->data[24] == 0xff && (scope == 0 || (scope == 1 && !frame->is_loopback));
+}
+
 static mcf_frame_verdict read_ipv6(const mcf_frame *frame, uint32_t *offset, uint32_t *end, mcf_frame_datagram *found)
 {
     const uint8_t *ip = frame->data;
@@ -123,7 +130,7 @@ static mcf_frame_verdict read_ipv6(const mcf_frame *frame, uint32_t *offset, uin
         return frame->length < MCF_IPV6_HEADER ? MCF_FRAME_MALFORMED : MCF_FRAME_CUT;
     *offset = MCF_IPV6_HEADER;
     *end = MCF_IPV6_HEADER + (uint32_t)mcf_read16(ip + 4);
-    if (ip[0] >> 4 != 6 || *end > frame->length || ip[8] == 0xff)
+    if (ip[0] >> 4 != 6 || *end > frame->length || ip[8] == 0xff || is_out_of_scope(frame))
         return MCF_FRAME_MALFORMED;
     memcpy(found->source, ip + 8, 16);
     memcpy(found->destination, ip + 24, 16);

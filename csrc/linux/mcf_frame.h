@@ -18,6 +18,7 @@ typedef struct {
     uint32_t length;     /* bytes on the wire, from the IP header on; more than captured when cut */
     uint16_t segment;    /* payload of each datagram of a train but the last; 0 = no train */
     uint8_t checksum;    /* MCF_CHECKSUM_* */
+    uint8_t is_loopback; /* it came in by a loopback device */
 } mcf_frame;
 
 typedef enum {
@@ -47,9 +48,9 @@ typedef struct {
  * MCF_FRAME_FRAGMENT and MCF_FRAME_BAD_CHECKSUM, and undefined otherwise.
  *
  * As in the kernel: bytes after the IP length are padding, bytes after the UDP length are ignored, no checksum (0) is
- * fine over IPv4 and bad over IPv6 whatever frame->checksum says, a source that is a group is refused. IPv4 options are
- * skipped, not obeyed; IPv6 hop-by-hop, routing, destination and authentication headers likewise. What routing would
- * refuse (rp_filter) passes.
+ * fine over IPv4 and bad over IPv6 whatever frame->checksum says, a source that is a group is refused, and so is a
+ * group of IPv6's scope 0 or, but over loopback, of one interface (scope 1). IPv4 options are skipped, not obeyed; IPv6
+ * hop-by-hop, routing, destination and authentication headers likewise. What routing would refuse (rp_filter) passes.
  */
 mcf_frame_verdict mcf_frame_read(int family, const mcf_frame *frame, mcf_frame_datagram *found);
 

@@ -37,6 +37,7 @@ typedef struct {
     mcf_ring_cursor cursor;
     uint32_t blocks_in_row; /* since the companion was asked */
     uint8_t is_copied;      /* blocks are scarce: this one is copied */
+    uint8_t has_been_down;  /* the ring's device, and it was not seen to be up since */
     uint8_t has_packet;     /* `packet` is not delivered whole, of which `taken` bytes are */
     uint32_t taken;
     mcf_ring_packet packet; /* the last that was read in full, and what it has in common with the next ones: */
@@ -429,6 +430,17 @@ static int take_block(packets *state)
     return result;
 }
 
+/* Whether the ring's device is gone, of which nothing tells: it goes down first, and that is told once. */
+static int is_gone(packets *state)
+{
+    if (!state->has_been_down)
+        return 0;
+    if (mcf_ring_bind_again(state->ring))
+        return 1;
+    state->has_been_down = !mcf_ring_is_up(state->ring);
+    return 0;
+}
+
 static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int wait, mcf_range *got)
 {
     packets *state = receiver->vectors;
@@ -439,13 +451,16 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
         receiver->carried = result != 0; /* of a ring that stands still the next call is to hear, too */
         /* First: its edge is forgotten already, and the companion stays readable. */
         int error = result ? 0 : mcf_ring_error(state->ring);
+        state->has_been_down |= error == -ENETDOWN;
         if (error)
             return error;
         if (result <= 0 || state->blocks_in_row > BLOCKS_IN_A_ROW) {
             int used = receive_companion(receiver, state, arena, most, got);
             receiver->last_count = used > 0 ? (uint32_t)used : 0;
-            if (used || !result)
+            if (used)
                 return used;
+            if (!result)
+                return is_gone(state) ? -ENETDOWN : 0;
             if (result < 0)
                 return result == -ENOBUFS ? MCF_NO_BLOCK : result;
         }
@@ -485,7 +500,7 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
 static int has_more(const mcf_receiver *receiver)
 {
     const packets *state = receiver->vectors;
-    return state->ring && mcf_ring_has_next(state->ring);
+    return state->ring && (mcf_ring_has_next(state->ring) || state->has_been_down); /* which no wait would end for */
 }
 
 /* The tap */
@@ -562,6 +577,8 @@ static int follow(mcf_receiver *receiver, const mcf_member *members, uint32_t co
     int error = mcf_members_set(&state->members, members, count);
     if (!error)
         error = mcf_ring_filter(state->ring, members, count);
+    if (error >= 0) /* for whoever waits outside of a receive */
+        (void)mcf_ring_bind_again(state->ring);
     return error < 0 ? error : 0;
 }
 

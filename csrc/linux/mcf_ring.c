@@ -37,6 +37,7 @@ struct mcf_ring {
     size_t block_size;
     _Atomic uint32_t held;
     _Atomic uint32_t references; /* the owner and every block that is held */
+    struct sockaddr_ll address;  /* that the socket is bound to */
     mcf_ring_block handles[];
 };
 
@@ -59,6 +60,11 @@ static struct tpacket_hdr_v1 *header_of(const mcf_ring *ring, uint32_t block)
 static int set(int fd, int option, int value)
 {
     return setsockopt(fd, SOL_PACKET, option, &value, sizeof value) ? -errno : 0;
+}
+
+static int bind_to_address(const mcf_ring *ring)
+{
+    return bind(ring->fd, (const struct sockaddr *)&ring->address, sizeof ring->address) ? -errno : 0;
 }
 
 /* In this order: nothing may come in before the filter and the ring are there. */
@@ -86,12 +92,7 @@ static int set_up(mcf_ring *ring, const mcf_ring_options *options, const mcf_mem
     ring->memory = mmap(NULL, size_of(ring), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
     if (ring->memory == MAP_FAILED)
         return -errno;
-    struct sockaddr_ll address = {
-        .sll_family = AF_PACKET,
-        .sll_protocol = htons(options->family == 6 ? ETH_P_IPV6 : ETH_P_IP),
-        .sll_ifindex = (int)options->interface_index,
-    };
-    return bind(fd, (struct sockaddr *)&address, sizeof address) ? -errno : 0;
+    return bind_to_address(ring);
 }
 
 /* A packet socket is readable for as long as the block that the kernel filled last is not back with it. A loop that
@@ -140,6 +141,11 @@ int mcf_ring_open(mcf_ring **result, const mcf_ring_options *options, const mcf_
     ring->edges = -1;
     ring->family = options->family;
     ring->port = options->port;
+    ring->address = (struct sockaddr_ll){
+        .sll_family = AF_PACKET,
+        .sll_protocol = htons(options->family == 6 ? ETH_P_IPV6 : ETH_P_IP),
+        .sll_ifindex = (int)options->interface_index,
+    };
     ring->has_device_time = options->hardware_time;
     ring->blocks = options->blocks;
     ring->block_size = options->block_size;
@@ -298,14 +304,17 @@ int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost)
     return 0;
 }
 
-/* Whether the device that the socket is bound to is up; it is bound to none once that was gone. */
-static int is_up(const mcf_ring *ring)
+/* The index of the device that the socket is bound to, 0 = all, -1 = none any more: its device was gone. */
+static int bound_index(const mcf_ring *ring)
 {
     struct sockaddr_ll address;
     socklen_t size = sizeof address;
-    if (getsockname(ring->fd, (struct sockaddr *)&address, &size))
-        return 0;
-    struct ifreq request = {.ifr_ifindex = address.sll_ifindex};
+    return getsockname(ring->fd, (struct sockaddr *)&address, &size) ? -1 : address.sll_ifindex;
+}
+
+int mcf_ring_is_up(const mcf_ring *ring)
+{
+    struct ifreq request = {.ifr_ifindex = bound_index(ring)};
     return !ioctl(ring->fd, SIOCGIFNAME, &request) && !ioctl(ring->fd, SIOCGIFFLAGS, &request) &&
            request.ifr_flags & IFF_UP;
 }
@@ -319,7 +328,14 @@ int mcf_ring_error(const mcf_ring *ring)
     if (getsockopt(ring->fd, SOL_SOCKET, SO_ERROR, &error, &size))
         return -errno;
     /* In this order: a device that goes down after the second look brings another error. */
-    return error == ENETDOWN && is_up(ring) ? 0 : -error;
+    return error == ENETDOWN && mcf_ring_is_up(ring) ? 0 : -error;
+}
+
+int mcf_ring_bind_again(const mcf_ring *ring)
+{
+    if (ring->is_child)
+        return -EPERM;
+    return bound_index(ring) < 0 ? bind_to_address(ring) : 0;
 }
 
 /* Copies the blocks that are held, but for those that were copied since they were handed over. */

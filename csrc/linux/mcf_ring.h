@@ -91,6 +91,14 @@ int mcf_ring_losses(const mcf_ring *ring, uint64_t *lost);
  * has gone on then. A ring of all devices does not have it. */
 int mcf_ring_error(const mcf_ring *ring);
 
+/* Whether the one device that the socket is bound to is there and up. Any thread. */
+int mcf_ring_is_up(const mcf_ring *ring);
+
+/* Linux lets go of a device that is deleted or leaves the network namespace, says nothing, and never goes back to it.
+ * This binds the socket again to one with the same index; ring and filter stay. Any thread. Returns 0 when the socket
+ * is bound, or was (to a device that is down: mcf_ring_error), or -errno: ENODEV while it is gone. */
+int mcf_ring_bind_again(const mcf_ring *ring);
+
 /* Before fork(2), and in the parent after it: makes a copy of what is held, for the parent may be faster than its
  * child, and drops it. One thread at a time, beside any other. */
 void mcf_ring_before_fork(mcf_ring *ring);

@@ -3,6 +3,7 @@
 #define MCF_RING_STEP_H
 
 #include <linux/if_packet.h>
+#include <net/if_arp.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -53,9 +54,14 @@ static inline const struct tpacket3_hdr *mcf_ring_header(const uint8_t *packet)
     return (const void *)packet;
 }
 
+static inline const struct sockaddr_ll *mcf_ring_address(const uint8_t *packet)
+{
+    return (const void *)(packet + MCF_RING_ADDRESS_AT);
+}
+
 static inline uint32_t mcf_ring_interface(const uint8_t *packet)
 {
-    return (uint32_t)((const struct sockaddr_ll *)(const void *)(packet + MCF_RING_ADDRESS_AT))->sll_ifindex;
+    return (uint32_t)mcf_ring_address(packet)->sll_ifindex;
 }
 
 static inline int64_t mcf_ring_time(const uint8_t *packet)
@@ -105,6 +111,7 @@ static inline int mcf_ring_step(mcf_ring_cursor *cursor, mcf_ring_packet *packet
     packet->frame.checksum = status & TP_STATUS_CSUMNOTREADY ? MCF_CHECKSUM_UNFINISHED
                              : status & TP_STATUS_CSUM_VALID ? MCF_CHECKSUM_VALID
                                                              : MCF_CHECKSUM_UNKNOWN;
+    packet->frame.is_loopback = mcf_ring_address(at)->sll_hatype == ARPHRD_LOOPBACK;
     packet->interface_index = mcf_ring_interface(at);
     packet->timestamp = mcf_ring_time(at);
     packet->is_hardware_time = (status & TP_STATUS_TS_RAW_HARDWARE) != 0;

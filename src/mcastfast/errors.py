@@ -314,7 +314,8 @@ _HINTS = (
     _Hint(
         "receive", "ENETDOWN", "linux",
         "The interface of the ring is down or gone (`mcastfast interfaces` shows it): one that is switched on again is "
-        "heard again, for another one open another Receiver.",
+        "heard again, one that was made again with the same index once its groups are left and joined; for another one "
+        "open another Receiver.",
     ),
     # Memory: mlock(2)
     _Hint(

@@ -187,6 +187,16 @@ static packet by_other_link(const packet *made, uint16_t device, uint32_t header
     return moved;
 }
 
+/* The same with so many VLAN tags left in its link header. */
+static packet with_tags(const packet *made, uint32_t tags)
+{
+    packet tagged = by_other_link(made, ARPHRD_ETHER, ETHERNET + 4 * tags);
+    memcpy(tagged.bytes + 12 + 4 * tags, made->bytes + 12, 2);
+    for (uint32_t tag = 0; tag < tags; tag++)
+        memcpy(tagged.bytes + 12 + 4 * tag, "\x81\0\0\6", 4);
+    return tagged;
+}
+
 static mcf_bpf_program programs[MCF_BPF_LEVELS];
 
 static void build(int family, uint32_t count)
@@ -217,6 +227,8 @@ static void equals_the_exact_check(int family)
             made.interface_index = 1 + random_below(3);
             if (random_below(3) == 0)
                 made = random_below(2) ? by_other_link(&made, ARPHRD_NONE, 0) : by_other_link(&made, ARPHRD_IPGRE, 4);
+            else if (random_below(3) == 0)
+                made = with_tags(&made, 1 + random_below(2));
             int is_ours = mcf_members_accept(&set, group, made.interface_index, source);
             verdicts[is_ours]++;
             for (int level = 0; level < MCF_BPF_LEVELS; level++) {
@@ -332,11 +344,12 @@ static void lets_extensions_in(void)
     }
 }
 
-/* On other links only the IP header is read: the port may be one of others, or out of reach. */
-static void keeps_others_out_without_ethernet(int family)
+/* With another link header only the IP header is read: the port may be one of others, or out of reach. */
+static void keeps_others_out_by_the_ip_header(packet made, int family)
 {
-    uint32_t next = family == 4 ? 9 : 6, group = family == 4 ? 16 : 24, last = family == 4 ? 19 : 39;
-    packet ethernet = ours(family), made = by_other_link(&ethernet, ARPHRD_NONE, 0), changed = made;
+    uint32_t next = made.network + (family == 4 ? 9 : 6);
+    uint32_t group = made.network + (family == 4 ? 16 : 24), last = made.network + (family == 4 ? 19 : 39);
+    packet changed = made;
     CHECK(passes(&made));
     changed.length -= 8;
     CHECK(passes(&changed));
@@ -360,6 +373,14 @@ static void keeps_others_out_without_ethernet(int family)
         changed.interface_index = 1;
         CHECK((run(&programs[level], &changed) != 0) == (level >= MCF_BPF_ANY_INTERFACE));
     }
+}
+
+static void keeps_others_out_of_other_links(int family)
+{
+    packet ethernet = ours(family);
+    keeps_others_out_by_the_ip_header(by_other_link(&ethernet, ARPHRD_NONE, 0), family);
+    for (uint32_t tags = 1; tags <= 2; tags++)
+        keeps_others_out_by_the_ip_header(with_tags(&ethernet, tags), family);
 }
 
 /* Fragments of IPv6 have their place behind the IP header. */
@@ -449,7 +470,7 @@ int main(void)
     for (int family = 4; family <= 6; family += 2) {
         equals_the_exact_check(family);
         keeps_others_out(family);
-        keeps_others_out_without_ethernet(family);
+        keeps_others_out_of_other_links(family);
         companion_takes_the_rest(family);
         is_as_exact_as_the_kernel_allows(family);
     }

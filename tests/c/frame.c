@@ -73,6 +73,8 @@ static packet ipv6(const char *payload, uint8_t first, const char *extensions, u
     return ip;
 }
 
+static uint8_t is_loopback; /* of the device by which packets come in */
+
 /* In memory that ends where the packet does. */
 static mcf_frame_verdict read_as(const packet *ip, int family, uint32_t captured, uint8_t checksum, uint16_t segment,
                                  mcf_frame_datagram *found)
@@ -80,7 +82,7 @@ static mcf_frame_verdict read_as(const packet *ip, int family, uint32_t captured
     uint8_t *bytes = malloc(captured ? captured : 1);
     CHECK(bytes);
     memcpy(bytes, ip->bytes, captured);
-    mcf_frame frame = {bytes, captured, ip->length, segment, checksum};
+    mcf_frame frame = {bytes, captured, ip->length, segment, checksum, is_loopback};
     mcf_frame_verdict verdict = mcf_frame_read(family, &frame, found);
     if (verdict == MCF_FRAME_DATAGRAM) {
         CHECK(found->offset <= captured && found->length <= captured - found->offset);
@@ -143,6 +145,24 @@ static void reads_ipv6(void)
     packet group_source = ipv6("datagram", 17, "", 0);
     group_source.bytes[8] = 0xff;
     CHECK(verdict_of(&group_source) == MCF_FRAME_MALFORMED);
+}
+
+static void refuses_scopes(void)
+{
+    mcf_frame_datagram found;
+    for (is_loopback = 0; is_loopback < 2; is_loopback++) {
+        for (uint32_t flags_and_scope = 0; flags_and_scope < 256; flags_and_scope++) {
+            uint32_t scope = flags_and_scope & 15;
+            int is_refused = scope == 0 || (scope == 1 && !is_loopback);
+            packet ip = ipv6("datagram", 17, "", 0);
+            ip.bytes[25] = (uint8_t)flags_and_scope;
+            CHECK(read_as(&ip, 6, ip.length, MCF_CHECKSUM_VALID, 0, &found) ==
+                  (is_refused ? MCF_FRAME_MALFORMED : MCF_FRAME_DATAGRAM));
+            ip.bytes[24] = 0xfd; /* a host, whose address has no scope there */
+            CHECK(read_as(&ip, 6, ip.length, MCF_CHECKSUM_VALID, 0, &found) == MCF_FRAME_DATAGRAM);
+        }
+    }
+    is_loopback = 0;
 }
 
 static void refuses_ipv4(void)
@@ -284,7 +304,7 @@ static int follow(const packet *before, const packet *ip, uint32_t captured, uin
                   mcf_frame_verdict verdict, const mcf_frame_datagram *found)
 {
     int family = before->bytes[0] >> 4;
-    mcf_frame first = {before->bytes, before->length, before->length, 0, MCF_CHECKSUM_UNKNOWN};
+    mcf_frame first = {before->bytes, before->length, before->length, 0, MCF_CHECKSUM_UNKNOWN, is_loopback};
     mcf_frame_datagram known;
     mcf_stream stream;
     CHECK(mcf_frame_read(family, &first, &known) == MCF_FRAME_DATAGRAM);
@@ -373,6 +393,7 @@ int main(void)
 {
     reads_ipv4();
     reads_ipv6();
+    refuses_scopes();
     refuses_ipv4();
     reads_what_is_left_out();
     ignores_what_follows();
