@@ -66,8 +66,9 @@ class Wait:
         if self._is_over:
             return
         self._is_over = True
-        if not self.loop.is_closed():
-            self.loop.remove_reader(self._descriptor)
+        if self.loop.is_closed():
+            return
+        self.loop.remove_reader(self._descriptor)
         if not self._future.done():
             self._future.set_result(None)
 

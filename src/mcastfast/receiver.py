@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Self, SupportsIndex, TypeAlias
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from mcastfast.aio import Wait
     from mcastfast.background import Background
     from mcastfast.ring import Ring
     from mcastfast.sizes import Size
@@ -157,6 +158,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         "_reception",
         "_strict",
         "_text",
+        "_waits",
         "_wants_hardware_timestamps",
     )
 
@@ -311,6 +313,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Receive on this bound socket from now on."""
         self._hold(sock, is_ours=is_ours)
         self._is_forked = False
+        self._waits: set[Wait] | None = set()  # of tasks in event loops; None from the end on
         self._memberships = Memberships(sock)
         self._pending: dict[object, Sequence[tuple[Group, Interface]]] = {}  # joins that threads are about to make
         self._text = self._describe()
@@ -327,6 +330,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._drops_lock = threading.RLock()
         self._memberships.after_fork()
         self._pending = {}  # those threads are not here
+        self._waits = set()
         super()._after_fork()
         self._follow()
 
@@ -460,6 +464,21 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
     # Receiving
 
+    def __aiter__(self) -> AsyncIterator[_core.Batch]:
+        """Iterate over batches in an event loop of asyncio, which goes on while there is none; ends with the receiver.
+
+        A loop that is left, or whose task is cancelled, loses nothing. Batches that are there already keep the loop
+        from its other tasks for a millisecond at most. One task of a loop at a time waits: RuntimeError for another.
+        close() ends it, from another thread, too. OSError(EBADF): it is closed. UnsupportedError: the engine is "iocp",
+        or the loop watches no descriptors (Windows' default one; asyncio.SelectorEventLoop does).
+        """
+        if self.closed:
+            raise OSError(errno.EBADF, f"iteration on {self}: it is closed")
+        self._check_watchable("async iteration")
+        from mcastfast import aio  # asyncio is for those who use it
+
+        return aio.batches(self)
+
     def datagrams(self) -> Iterator[_core.Datagram]:
         """Iterate over datagrams across batches; ends when the receiver is closed."""
         for batch in self:
@@ -587,6 +606,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
     def _end(self) -> None:
         """With a last look at the drops, if the socket is still there."""
+        waits, self._waits = self._waits, None
+        for wait in tuple(waits or ()):
+            wait.let_go()
         with self._drops_lock:  # until nobody looks any more, or a look would be at another's descriptor
             with suppress(OSError):
                 self._note_drops()
