@@ -208,6 +208,28 @@ def test_an_interface_that_is_gone_is_an_error_each_time(lan: Lan, family: Famil
         _raises_down(ring.recv_batch, TIMEOUT)
 
 
+def test_a_set_is_told_that_an_interface_is_gone_and_goes_on_with_the_others(lan: Lan) -> None:
+    with (
+        lan.sender.namespace,
+        Receiver(at(V4.group, lan.sender)) as other,
+        packet_receiver(V4.group, lan.receiver) as ring,
+        ReceiverSet([other, ring]) as receivers,
+        sources(lan.sender) as (source,),
+    ):
+        source.send(V4.group, b"payload")
+        assert {receivers.recv_batch(TIMEOUT)[0] for _ in range(2)} == {other, ring}
+        _switch(lan.receiver, "down")
+        _raises_down(receivers.recv_batch, TIMEOUT)
+        with pytest.raises(TimeoutError):
+            receivers.recv_batch(0.01)
+        worker = Worker(receivers.recv_batch)
+        worker.wait_until_blocked()
+        _remove(lan.receiver)
+        _raises_down(worker.result)
+        for timeout in (0.01, 0):
+            _raises_down(receivers.recv_batch, timeout)
+
+
 def test_what_came_before_an_interface_was_gone_is_delivered_first(lan: Lan) -> None:
     with packet_receiver(V4.group, lan.receiver) as ring, sources(lan.sender) as (source,):
         source.send(V4.group, b"payload")

@@ -131,6 +131,7 @@ cdef extern from "mcf.h" nogil:
         int (*open)(mcf_receiver *receiver) noexcept
         void (*settle)(mcf_receiver *receiver) noexcept nogil
         int (*wait)(mcf_receiver *receiver, int64_t deadline) noexcept
+        int (*has_more)(const mcf_receiver *receiver) noexcept
         const mcf_tap *tap
         int can_segment
     const mcf_engine *mcf_engines[]

@@ -214,6 +214,14 @@ cdef class ReceiverCore(Gate):
         """Whether there is something to receive that _polled does not show."""
         return self.background == NULL and self.io.carried > 0
 
+    cdef bint _may_have_news(self) noexcept:
+        """Whether a receive would tell what no wait ends for, as that the device of a ring is gone."""
+        cdef bint found = False
+        if self.io.engine.has_more != NULL and self._may_begin():
+            found = self.io.engine.has_more(&self.io)
+            self._exit()
+        return found
+
     def _give_back(self):
         """After _shut(): makes the socket what it was before _open()."""
         if self.io.is_patient:

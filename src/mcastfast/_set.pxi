@@ -203,6 +203,7 @@ cdef class ReceiverSet(Gate):
         cdef Batch batch
         cdef int found = 0
         cdef bint asked = False
+        cdef bint has_looked = False
         while True:
             while self.ready:
                 member = self.ready.pop()
@@ -226,6 +227,13 @@ cdef class ReceiverSet(Gate):
                     result[0] = -ETIMEDOUT if 0 < deadline <= mcf_clock() else -EINTR
                 return None
             found = self._wait(deadline, looks)
+            if (found == 0 or found == -EINTR) and not has_looked:
+                has_looked = True
+                for member in self.members:
+                    if member._may_have_news():
+                        self.ready.append(member)
+                if self.ready:
+                    continue
             asked = found > 0
             if found < 0 and found != -ECANCELED:
                 result[0] = found
