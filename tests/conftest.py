@@ -16,6 +16,8 @@ netlab = sys.modules["netlab"] = importlib.import_module(LABS.get(sys.platform, 
 
 import capabilities  # noqa: E402 # it imports netlab
 import portable  # noqa: E402
+from receivelab import FAMILIES, family_name  # noqa: E402
+from sendlab import Wire  # noqa: E402
 from wine import gaps  # noqa: E402
 
 from mcastfast.commands.selftest_machine import wine_version  # noqa: E402
@@ -183,6 +185,20 @@ def lan(isolated: None) -> Iterator[Lan]:
     """Two namespaces joined by a veth pair, IPv4 and IPv6."""
     with netlab.lan() as found:
         yield found
+
+
+@pytest.fixture
+def link(lan: Lan) -> Iterator[Link]:
+    """The receiver's interface; the test runs in its namespace."""
+    with lan.receiver.namespace:
+        yield lan.receiver
+
+
+@pytest.fixture(params=FAMILIES, ids=family_name)
+def wire(request: pytest.FixtureRequest, lan: Lan, engine: str) -> Iterator[Wire]:
+    """A sending host and what arrives of it."""
+    with Wire(lan, request.param, engine) as wire:
+        yield wire
 
 
 @pytest.fixture

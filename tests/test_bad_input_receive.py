@@ -28,22 +28,13 @@ from mcastfast.errors import CURRENT, Platform
 from mcastfast.options import RECEIVE_BUFFER, get_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from netlab import Lan, Link
+    from netlab import Link
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 
 IFF_MULTICAST = 0x1000
-
-
-@pytest.fixture
-def link(lan: Lan) -> Iterator[Link]:
-    """The receiver's; the test runs in its namespace."""
-    with lan.receiver.namespace:
-        yield lan.receiver
 
 
 class NoSocket(Exception):  # noqa: N818

@@ -41,13 +41,6 @@ ENGINES_AND_PACKET = ["socket", pytest.param("packet", marks=pytest.mark.needs("
 
 
 @pytest.fixture
-def link(lan: Lan) -> Iterator[Link]:
-    """The receiver's; the test runs in its namespace."""
-    with lan.receiver.namespace:
-        yield lan.receiver
-
-
-@pytest.fixture
 def source(lan: Lan) -> Iterator[Source]:
     with sources(lan.sender) as (opened,):
         yield opened

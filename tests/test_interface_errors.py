@@ -15,21 +15,12 @@ from mcastfast.errors import Platform
 from mcastfast.interface import Interface, interfaces, resolve_interface, resolve_interfaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from netlab import Lan, Link, Namespace
+    from netlab import Link, Namespace
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
 IFF_MULTICAST = 0x1000
 LO = "lo (127.0.0.1/8, ::1/128)"
-
-
-@pytest.fixture
-def link(lan: Lan) -> Iterator[Link]:
-    """The receiver's interface; the test runs inside its namespace."""
-    with lan.receiver.namespace:
-        yield lan.receiver
 
 
 def without_addresses(link: Link, *addresses: str) -> None:

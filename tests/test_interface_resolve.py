@@ -16,7 +16,7 @@ from mcastfast.interface import InterfaceLike, interfaces, resolve_interface, re
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from netlab import Lan, Link, Namespace
+    from netlab import Link, Namespace
 
 pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 
@@ -34,13 +34,6 @@ def family_of(address: IPv4Address | IPv6Address) -> int:
 
 def routed(destination: IPv4Address | IPv6Address) -> str:
     return resolve_interface(None, family_of(destination), destination).name
-
-
-@pytest.fixture
-def link(lan: Lan) -> Iterator[Link]:
-    """The receiver's interface; the test runs inside its namespace."""
-    with lan.receiver.namespace:
-        yield lan.receiver
 
 
 @pytest.fixture

@@ -44,13 +44,6 @@ SMALL = 16384
 
 
 @pytest.fixture
-def link(lan: Lan) -> Iterator[Link]:
-    """The receiver's; the test runs in its namespace."""
-    with lan.receiver.namespace:
-        yield lan.receiver
-
-
-@pytest.fixture
 def source(lan: Lan) -> Iterator[Source]:
     with sources(lan.sender) as (opened,):
         yield opened

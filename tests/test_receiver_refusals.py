@@ -34,7 +34,7 @@ from mcastfast.errors import sysctl
 from mcastfast.interface import InterfaceLike, interfaces, resolve_interface, resolve_interfaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from netlab import Lan, Link, Namespace
 
@@ -43,13 +43,6 @@ pytestmark = [pytest.mark.needs("namespaces"), pytest.mark.needs("ipv6")]
 families = pytest.mark.parametrize("family", FAMILIES, ids=family_name)
 
 GONE = "The interface is gone: `mcastfast interfaces` lists those of this host."
-
-
-@pytest.fixture
-def link(lan: Lan) -> Iterator[Link]:
-    """The receiver's; the test runs in its namespace."""
-    with lan.receiver.namespace:
-        yield lan.receiver
 
 
 def test_a_join_beyond_the_limit_names_the_sysctl_and_its_value(engine: str, lan: Lan) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from netlab import is_blocked, wait_until
-from receivelab import FAMILIES, TIMEOUT, Worker, family_name, receive
-from sendlab import Wire
+from receivelab import TIMEOUT, Worker, receive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import netlab
+    from sendlab import Wire
+
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
@@ -24,12 +24,6 @@ LENGTH = 200
 
 def alike(size: int = 200, length: int = LENGTH) -> list[bytes]:
     return [number.to_bytes(2, "big") * (size // 2) for number in range(length)]
-
-
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        yield wire
 
 
 class Doubled(list[bytes]):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import netlab
 import numpy as np
 import pytest
-from receivelab import FAMILIES, V4, V6, at, family_name
+from receivelab import V4, V6, at
 from sendlab import LARGE, Wire, sent
 
 from mcastfast import Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
@@ -24,12 +24,6 @@ MTU = 1500
 IFA_F_NODAD = 2
 FORMS: list[Callable[[list[bytes]], Any]] = [list, lambda payloads: [bytearray(payload) for payload in payloads]]
 FORM_NAMES = ["bytes", "bytearrays"]
-
-
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        yield wire
 
 
 @pytest.mark.parametrize("form", FORMS, ids=FORM_NAMES)

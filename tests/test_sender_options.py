@@ -14,17 +14,11 @@ from sendlab import Wire
 from mcastfast import TTL, BufferClampedWarning, Receiver, Sender, interfaces, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import netlab
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
-
-
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        yield wire
 
 
 @pytest.mark.parametrize("ttl", [1, 2, TTL.SITE, TTL.REGION, 100, TTL.CONTINENT, TTL.UNRESTRICTED])

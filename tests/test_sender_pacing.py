@@ -16,19 +16,13 @@ from sendlab import Wire
 from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import netlab
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 PAYLOADS = [bytes([number]) * 100 for number in range(41)]
-
-
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        yield wire
 
 
 def send_each(sender: Sender, payloads: list[bytes]) -> None:

@@ -17,17 +17,11 @@ from sendlab import LARGE, Wire
 from mcastfast import Receiver, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     import netlab
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
-
-
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        yield wire
 
 
 def rows(*shape: int, dtype: str = "u1") -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from receivelab import FAMILIES, TIMEOUT, V4, V6, Worker, at, family_name
+from receivelab import TIMEOUT, V4, V6, Worker, at
 from sendlab import LARGE, Wire, sent
 
 from mcastfast import Batch, Receiver, Sender
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 PAYLOADS = [bytes([number]) * (number * 90) for number in range(16)]  # the first is empty
-
-
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        yield wire
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from netlab import is_blocked, wait_until
-from receivelab import FAMILIES, TIMEOUT, Worker, family_name
+from receivelab import TIMEOUT, Worker
 from sendlab import LARGE, Wire, sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import netlab
 
     from mcastfast import Sender
 
@@ -25,11 +23,10 @@ pytestmark = pytest.mark.needs("namespaces", "ipv6", "token_bucket")
 PAYLOADS = [bytes([number]) * LARGE for number in range(20)]
 
 
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        wire.block()
-        yield wire
+@pytest.fixture
+def wire(wire: Wire) -> Wire:
+    wire.block()
+    return wire
 
 
 @contextlib.contextmanager

@@ -8,13 +8,11 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from receivelab import FAMILIES, Worker, family_name
+from receivelab import Worker
 from sendlab import LARGE, Wire, sent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    import netlab
+    from collections.abc import Callable
 
     from mcastfast import Sender
 
@@ -23,11 +21,10 @@ pytestmark = pytest.mark.needs("namespaces", "ipv6", "token_bucket")
 PAYLOADS = [bytes([number]) * LARGE for number in range(20)]
 
 
-@pytest.fixture(params=FAMILIES, ids=family_name)
-def wire(request: pytest.FixtureRequest, lan: netlab.Lan, engine: str) -> Iterator[Wire]:
-    with Wire(lan, request.param, engine) as wire:
-        wire.block()
-        yield wire
+@pytest.fixture
+def wire(wire: Wire) -> Wire:
+    wire.block()
+    return wire
 
 
 def send_each(sender: Sender) -> None:
