@@ -4,8 +4,10 @@ import os
 import sys
 import sysconfig
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
 
 # Each platform's own backend, the portable one beside it where it serves, and what they link with.
 BACKENDS = {"linux": ["linux", "posix"], "darwin": ["apple", "posix"], "win32": ["windows"]}
@@ -37,7 +39,18 @@ if sanitizers := os.environ.get("MCASTFAST_SANITIZE"):
     flags = [*flags, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
     link_flags.append(f"-fsanitize={sanitizers}")
 
+
+class BuildArchive(build_clib):
+    """Makes the archive anew: in one that is there ar leaves what is of no source any more."""
+
+    def build_libraries(self, libraries):
+        for name, _ in libraries:
+            Path(self.compiler.library_filename(name, output_dir=self.build_clib)).unlink(missing_ok=True)
+        super().build_libraries(libraries)
+
+
 setup(
+    cmdclass={"build_clib": BuildArchive},
     libraries=[
         # The warnings are for our C alone: what Cython generates converts freely.
         (

@@ -78,6 +78,21 @@ def test_sdist_has_every_source_test_and_page(artifacts: Artifacts) -> None:
     assert wanted - artifacts.sdist_names == set()
 
 
+def test_renamed_source_leaves_nothing_in_the_archive(tmp_path: Path) -> None:
+    """Of a build in a tree that was built before; by one small source, since only the archive is of interest."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    csrc = tmp_path / "csrc"
+    csrc.mkdir()
+    build = [sys.executable, "setup.py", "--quiet", "build_clib", "--build-clib", "made"]
+    for name in ("before", "after"):
+        (csrc / f"{name}.c").write_text(f"int {name}(void);\nint {name}(void) {{ return 0; }}\n")
+        subprocess.run(build, check=True, cwd=tmp_path)
+        (csrc / f"{name}.c").unlink()
+    content = (tmp_path / "made" / "libmcastfast_c.a").read_bytes()
+    assert (b"after.o" in content, b"before.o" in content) == (True, False)
+
+
 def test_sdist_has_nothing_generated(artifacts: Artifacts) -> None:
     patterns = ("*.so", "*.o", "*.a", "*.pyc", "src/mcastfast/_core.c", "build/*", ".venv*")
     assert [name for name in artifacts.sdist_names if any(fnmatch(name, pattern) for pattern in patterns)] == []
