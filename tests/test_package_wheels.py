@@ -81,8 +81,20 @@ def test_tests_in_a_container_may_have_namespaces() -> None:
 
 @needs_workflow
 def test_other_systems_of_ci_require_what_is_installed_there() -> None:
-    (names,) = re.findall(r"^      MCASTFAST_REQUIRE: (\S+)$", job(CI, "others"), re.MULTILINE)
-    assert required_by(names) == required_by(WHEELS["test-environment"]["MCASTFAST_REQUIRE"])
+    choice = r"startsWith\(matrix\.runner, 'ubuntu'\) && '(\S+)' \|\| '(\S+)'"
+    ((on_linux, elsewhere),) = re.findall(
+        rf"^      MCASTFAST_REQUIRE: \$\{{{{ {choice} }}}}$", job(CI, "others"), re.MULTILINE
+    )
+    assert required_by(on_linux) == required_by(WHEELS["linux"]["test-environment"]["MCASTFAST_REQUIRE"])
+    assert required_by(elsewhere) == required_by(WHEELS["test-environment"]["MCASTFAST_REQUIRE"])
+
+
+@needs_workflow
+@pytest.mark.parametrize("name", ["linux", "others"])
+def test_ubuntu_lets_ordinary_users_have_namespaces(name: str) -> None:
+    steps = job(CI, name)
+    assert steps.count("sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0\n") == 1
+    assert steps.index("userns=0\n") < min(steps.index(tests) for tests in (".ci/run <", "-m pytest") if tests in steps)
 
 
 def test_wheels_for_macos_are_for_the_release_that_is_compiled_for_and_promised() -> None:
