@@ -75,6 +75,15 @@ def test_tests_of_a_wheel_require_no_more_than_its_system_has() -> None:
     assert in_container == everywhere | {"MCASTFAST_REQUIRE": in_container["MCASTFAST_REQUIRE"]}
 
 
+def test_tests_of_a_wheel_run_side_by_side_where_each_has_a_network() -> None:
+    *_, one_by_one = WHEELS["test-command"]
+    assert WHEELS["linux"]["test-command"] == [
+        *WHEELS["test-command"][:-1],
+        f"{one_by_one} -n auto --dist loadgroup",
+    ]
+    assert "-n " not in one_by_one
+
+
 def test_tests_in_a_container_may_have_namespaces() -> None:
     assert WHEELS["linux"]["container-engine"] == {"name": "docker", "create-args": ["--privileged"]}
 
