@@ -31,6 +31,7 @@ ways = pytest.mark.parametrize("way", _WAYS, ids=[*_ENGINES, "trains"])
 """Options of a receiver: each engine that a thread can wait for, and trains where the system has them."""
 
 _PPOLL = {"271", "73", "309", "336"}  # x86-64, arm64 and riscv64, i386, arm
+_POLL = {"7", "73", "168"}  # x86-64, arm64 and riscv64, which have ppoll(2) alone, i386 and arm
 
 families = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["v4", "v6"])
 
@@ -79,9 +80,19 @@ def wait_until_asleep(task: int) -> None:
     wait_until(is_asleep, PATIENCE, what="the thread sleeps")
 
 
+def wait_until_idle(task: int) -> None:
+    """Return when the thread does not even wait for more inside its receive: it is in poll(2)."""
+    wait_until(lambda: _call(task) in _POLL, PATIENCE, what="the thread is in poll")
+
+
 def is_resting(task: int) -> bool:
     """Whether the thread lets time pass for more: it is in ppoll(2), which it uses for nothing else."""
-    return Path(f"/proc/self/task/{task}/syscall").read_text().split()[0] in _PPOLL
+    return _call(task) in _PPOLL
+
+
+def _call(task: int) -> str:
+    """The number of the system call that the thread is asleep in: proc_pid_syscall(5)."""
+    return Path(f"/proc/self/task/{task}/syscall").read_text().split()[0]
 
 
 def wait_until_seen(receiver: Receiver, count: int) -> None:
