@@ -75,7 +75,9 @@ def test_sdist_has_every_source_test_and_page(artifacts: Artifacts) -> None:
     wanted |= below("src", "*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "py.typed")
     wanted |= below("tests", "*.py", "*.c", "*.h") | below("bench", "*.py", "*.c", "*.h")
     wanted |= below("docs", "*.md", "*.toml", "conf.py")
+    wanted |= below(".ci", "*") - below(".ci", "__pycache__", "*.pyc") | below(".github", "*.yml")
     assert wanted - artifacts.sdist_names == set()
+    assert ".ci/run" in wanted
 
 
 def test_renamed_source_leaves_nothing_in_the_archive(tmp_path: Path) -> None:
