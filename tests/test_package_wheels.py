@@ -127,7 +127,9 @@ def test_who_publishes_may_prove_who_it_is_and_nobody_else() -> None:
     assert "\npermissions: {}\n" in text
     assert text.count("id-token: write") == publishing.count("id-token: write") == 1
     assert re.search(r"uses: pypa/gh-action-pypi-publish@\w{40} .*\n +with:\n +attestations: true\n", publishing)
-    assert "needs: [sdist, wheels]" in publishing
+    assert "needs: [sdist, wheels, ci]" in publishing
+    assert "uses: $/.github/workflows/ci.yml\n" in job(WORKFLOW, "ci")
+    assert "\n  workflow_call:" in CI.read_text()
     assert "startsWith(github.ref, 'refs/tags/v')" in publishing
 
 
