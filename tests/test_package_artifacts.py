@@ -100,6 +100,18 @@ def test_sdist_has_nothing_generated(artifacts: Artifacts) -> None:
     assert [name for name in artifacts.sdist_names if any(fnmatch(name, pattern) for pattern in patterns)] == []
 
 
+def test_sdist_is_the_same_whenever_it_is_made(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "other"):
+        tree = tmp_path / name
+        shutil.copytree(ROOT, tree, ignore=NOT_COPIED, copy_function=shutil.copy)  # files of now
+        build = [str(tree / ".ci/sdist"), sys.executable, "-m", "build", "--no-isolation", "--sdist"]
+        subprocess.run(build, env=os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}, capture_output=True, check=True)
+        (sdist,) = (tree / "dist").iterdir()
+        made.append(sdist.read_bytes())
+    assert made[0] == made[1]
+
+
 def test_wheel_has_the_package_and_nothing_else(artifacts: Artifacts) -> None:
     outside = {name for name in artifacts.wheel_names if not name.startswith(("mcastfast/", "mcastfast-"))}
     assert outside == set()
