@@ -56,9 +56,10 @@ lint: install $(VENV)/.made-lint check-workflows ## check style, types and spell
 	$(VENV)/bin/codespell
 
 # Offline: by the schema that comes with the one, and what the other knows by itself.
-check-workflows: $(VENV)/.made-lint ## check .github/workflows
+check-workflows: $(VENV)/.made-lint ## check .github
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(VENV)/bin/zizmor --offline --quiet --persona=pedantic .github/workflows
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(VENV)/bin/zizmor --offline --quiet --persona=pedantic .github
 
 format: $(VENV)/.made-lint ## bring Python and C into the project's style
 	$(PY) -m ruff check --fix .

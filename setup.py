@@ -4,16 +4,23 @@ import os
 import sys
 import sysconfig
 from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
 
 # Each platform's own backend, the portable one beside it where it serves, and what they link with.
 BACKENDS = {"linux": ["linux", "posix"], "darwin": ["apple", "posix"], "win32": ["windows"]}
 LIBRARIES = {"win32": ["ws2_32", "iphlpapi", "advapi32"]}
 
-# By compiler: flags for everything, warnings for our own C, what makes errors of them.
+# By compiler: flags for everything, warnings for our own C, what makes errors of them. With Python's own -g wheels are
+# four times as large and name the folder that they were built in; who sets CFLAGS=-g has it.
 FLAGS = {
-    "gcc": (["-std=c11", "-O3", "-fvisibility=hidden"], ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"], "-Werror"),
+    "gcc": (
+        ["-std=c11", "-O3", "-g0", "-fvisibility=hidden"],
+        ["-Wall", "-Wextra", "-Wshadow", "-Wconversion"],
+        "-Werror",
+    ),
     "msvc": (["/std:c11", "/experimental:c11atomics", "/O2"], ["/W3"], "/WX"),
 }
 
@@ -29,6 +36,8 @@ headers = sorted(header for folder in folders for header in glob(f"{folder}/*.h"
 # Windows' CPython is built with MSVC and expects it; MSYS2's, whose platform is mingw_*, is not.
 flags, warnings, as_errors = FLAGS["msvc" if sysconfig.get_platform().startswith("win") else "gcc"]
 link_flags = []
+if "-g" in os.environ.get("CFLAGS", ""):
+    flags.remove("-g0")
 if os.environ.get("MCASTFAST_WERROR") == "1":
     warnings = [*warnings, as_errors]
 if system != sys.platform or "MCASTFAST_SANITIZE" in os.environ:  # for tests alone, where compiling takes the longest
@@ -37,17 +46,23 @@ if sanitizers := os.environ.get("MCASTFAST_SANITIZE"):
     flags = [*flags, f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"]
     link_flags.append(f"-fsanitize={sanitizers}")
 
+
+class BuildArchive(build_clib):
+    """Makes the archive anew: in one that is there ar leaves what is of no source any more."""
+
+    def build_libraries(self, libraries):
+        for name, _ in libraries:
+            Path(self.compiler.library_filename(name, output_dir=self.build_clib)).unlink(missing_ok=True)
+        super().build_libraries(libraries)
+
+
 setup(
+    cmdclass={"build_clib": BuildArchive},
     libraries=[
         # The warnings are for our C alone: what Cython generates converts freely.
         (
             "mcastfast_c",
-            {
-                "sources": sources,
-                "obj_deps": {"": headers},
-                "include_dirs": ["csrc"],
-                "cflags": [*flags, *warnings],
-            },
+            {"sources": sources, "obj_deps": {"": headers}, "include_dirs": ["csrc"], "cflags": [*flags, *warnings]},
         )
     ],
     ext_modules=[

@@ -18,6 +18,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#ifndef UDP_SEGMENT /* glibc 2.28 */
+#define UDP_SEGMENT 103
+#endif
+
 enum {
     SLOTS = 64,
     TRAIN_SLOTS = 4,

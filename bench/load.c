@@ -18,6 +18,10 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#ifndef UDP_SEGMENT /* glibc 2.28 */
+#define UDP_SEGMENT 103
+#endif
+
 enum { LARGEST_TRAIN = 65507, MOST = 64, LARGEST_HEADER = 64, HEAP_NUMBER_AT = 10, HEAP_NUMBER_SIZE = 6 };
 
 static unsigned char data[LARGEST_TRAIN];

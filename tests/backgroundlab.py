@@ -30,7 +30,8 @@ _WAYS = [{"engine": engine, "coalesce": False} for engine in _ENGINES] + [{"engi
 ways = pytest.mark.parametrize("way", _WAYS, ids=[*_ENGINES, "trains"])
 """Options of a receiver: each engine that a thread can wait for, and trains where the system has them."""
 
-_PPOLL = {"271", "73", "309", "336"}  # x86-64, arm64 and riscv64, i386, arm
+_POLLS = {"7", "271", "73", "168", "309", "336"}
+"""Numbers of poll(2) and ppoll(2) on x86-64, of both on arm64 and riscv64, and on i386 and arm."""
 
 families = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["v4", "v6"])
 
@@ -79,9 +80,20 @@ def wait_until_asleep(task: int) -> None:
     wait_until(is_asleep, PATIENCE, what="the thread sleeps")
 
 
+def wait_until_idle(task: int) -> None:
+    """Return when the thread does not even wait for more inside its receive: it polls its socket and what wakes it."""
+    wait_until(lambda: _polled(task) == 2, PATIENCE, what="the thread polls both")
+
+
 def is_resting(task: int) -> bool:
-    """Whether the thread lets time pass for more: it is in ppoll(2), which it uses for nothing else."""
-    return Path(f"/proc/self/task/{task}/syscall").read_text().split()[0] in _PPOLL
+    """Whether the thread lets time pass for more: it polls what wakes it, and not its socket."""
+    return _polled(task) == 1
+
+
+def _polled(task: int) -> int:
+    """How many descriptors the thread polls, 0 while it does something else: proc_pid_syscall(5)."""
+    number, *arguments = Path(f"/proc/self/task/{task}/syscall").read_text().split()
+    return int(arguments[1], 16) if number in _POLLS else 0
 
 
 def wait_until_seen(receiver: Receiver, count: int) -> None:

@@ -5,9 +5,10 @@ For each target, with warnings as errors: the numbers and layouts of Python's ta
 another processor, under QEMU, and for 32 bits with a time_t of 64 on this one, for which the C core alone is made.
 Compiled is not run: what a system does with it is not seen here.
 
-Python's headers are this Python's: on the targets built with them every size in pyconfig.h is the same. For Windows
-they, and the names that it exports, are those of tests/wine/interpreters.py. Of the C libraries only what links the
-most in the least time is made: Zig compiles those that a target wants.
+Linux' headers are of a recent C library: the C core is compiled without what the glibc of wheels lacks of them
+(tests/c/glibc_2.28). Python's headers are this Python's: on the targets built with them every size in pyconfig.h is the
+same. For Windows they, and the names that it exports, are those of tests/wine/interpreters.py. Of the C libraries only
+what links the most in the least time is made: Zig compiles those that a target wants.
 """
 
 from __future__ import annotations
@@ -271,7 +272,7 @@ def check_core(target: Target, folder: Path) -> list[Path]:
     """Compile csrc for a target; the objects."""
     sources = clab.core_sources(target.system)
     made = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
-    ours = (*OURS, *(() if target.system == "linux" else PEDANTIC))
+    ours = (*OURS, *((f"-I{clab.OLD_HEADERS}",) if target.system == "linux" else PEDANTIC))
     side_by_side(
         run,
         [

@@ -12,6 +12,9 @@ TESTS = Path(__file__).parent
 CSRC = TESTS.parent / "csrc"
 SETUP = TESTS.parent / "setup.py"
 
+OLD_HEADERS = TESTS / "c" / "glibc_2.28"
+"""To be found before Linux' own: what the glibc of wheels lacks of those."""
+
 # What it takes to build a system's directories on Linux.
 DECLARED = {"linux": [], "darwin": ["-include", str(TESTS / "darwin/darwin.h")]}
 LINKED = {"linux": [], "darwin": ["-rdynamic", str(TESTS / "darwin/msg_x.c"), "-ldl"]}

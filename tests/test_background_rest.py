@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backgroundlab import SIZE, opened, send_slowly, status, wait_until_asleep, ways
+from backgroundlab import SIZE, opened, send_slowly, status, wait_until_idle, ways
 from memorylab import SANITIZED, least_growth
 from traffic import PATIENCE, feed
 
@@ -27,8 +27,7 @@ def test_an_idle_thread_does_not_wake_up(way: dict[str, Any], used_up: bool) -> 
         receiver, task = opened(quiet)
         send_slowly(quiet, range(8000 if used_up else 100))
         assert (receiver.stats.overrun > 0) == used_up
-        wait_until_asleep(task)
-        time.sleep(0.05)  # the last receive may have waited inside its call, for 10 ms
+        wait_until_idle(task)
         before = status(task)["voluntary_ctxt_switches"], _cpu_ticks(task)
         time.sleep(IDLE)
         assert (status(task)["voluntary_ctxt_switches"], _cpu_ticks(task)) == before

@@ -102,6 +102,13 @@ def test_verbose_tells_how_long_each_check_took(loopback: Link) -> None:
     assert [line for line in lines if not re.search(r"  \(\d+\.\d ms\)$|^        ", line)] == []
 
 
+def test_a_check_has_a_text_in_python_without_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = Check(selftest_traffic.delivers_in_order, 4, ENGINES[0])
+    assert check.text == "Each datagram comes once, in order and byte for byte, from 0 bytes to 8 KiB"
+    monkeypatch.setattr(selftest_traffic.delivers_in_order, "__doc__", None)
+    assert check.text == "Delivers in order"
+
+
 @pytest.mark.skipif(not wine_version(), reason="about Wine")
 def test_a_gap_of_wine_is_absent_with_its_cause(loopback: Link) -> None:
     absent = of_state(report(None), State.ABSENT)

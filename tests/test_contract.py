@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import platform
 import re
+import sys
 from socket import AF_INET
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,9 @@ if TYPE_CHECKING:
     from netlab import Link
 
 needs_ipv6 = pytest.mark.needs("ipv6")
+
+MACOS_15_6 = (24, 6)
+"""Its Darwin."""
 
 ERRORS: dict[str, type[Exception]] = {error.__name__: error for error in (UnsupportedError, ValueError, OSError)}
 
@@ -117,6 +122,14 @@ def test_there_is_no_other_engine() -> None:
     assert names("engines") == set(re.findall(r"(?:'|but not )(\w+)[':]", listed))
     assert names("engines") - names("engines", here=True) == set(re.findall(r"but not (\w+): for ", listed))
     assert set(ENGINES) <= names("engines", here=True)
+
+
+def test_every_engine_of_this_system_is_here() -> None:
+    """Without a network, so that it is seen on every host, where tests skip what is refused."""
+    expected = names("engines", here=True) - {"packet"}  # which sends nothing, and is not among them
+    if sys.platform == "darwin" and tuple(map(int, platform.release().split("."))) < MACOS_15_6:
+        expected.discard("apple")
+    assert set(ENGINES) == expected
 
 
 @pytest.mark.parametrize(

@@ -75,12 +75,41 @@ def test_sdist_has_every_source_test_and_page(artifacts: Artifacts) -> None:
     wanted |= below("src", "*.py", "*.pyi", "*.pyx", "*.pxd", "*.pxi", "py.typed")
     wanted |= below("tests", "*.py", "*.c", "*.h") | below("bench", "*.py", "*.c", "*.h")
     wanted |= below("docs", "*.md", "*.toml", "conf.py")
+    wanted |= below(".ci", "*") - below(".ci", "__pycache__", "*.pyc") | below(".github", "*.yml")
     assert wanted - artifacts.sdist_names == set()
+    assert ".ci/run" in wanted
+
+
+def test_renamed_source_leaves_nothing_in_the_archive(tmp_path: Path) -> None:
+    """Of a build in a tree that was built before; by one small source, since only the archive is of interest."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    csrc = tmp_path / "csrc"
+    csrc.mkdir()
+    build = [sys.executable, "setup.py", "--quiet", "build_clib", "--build-clib", "made"]
+    for name in ("before", "after"):
+        (csrc / f"{name}.c").write_text(f"int {name}(void);\nint {name}(void) {{ return 0; }}\n")
+        subprocess.run(build, check=True, cwd=tmp_path)
+        (csrc / f"{name}.c").unlink()
+    content = (tmp_path / "made" / "libmcastfast_c.a").read_bytes()
+    assert (b"after.o" in content, b"before.o" in content) == (True, False)
 
 
 def test_sdist_has_nothing_generated(artifacts: Artifacts) -> None:
     patterns = ("*.so", "*.o", "*.a", "*.pyc", "src/mcastfast/_core.c", "build/*", ".venv*")
     assert [name for name in artifacts.sdist_names if any(fnmatch(name, pattern) for pattern in patterns)] == []
+
+
+def test_sdist_is_the_same_whenever_it_is_made(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "other"):
+        tree = tmp_path / name
+        shutil.copytree(ROOT, tree, ignore=NOT_COPIED, copy_function=shutil.copy)  # files of now
+        build = [str(tree / ".ci/sdist"), sys.executable, "-m", "build", "--no-isolation", "--sdist"]
+        subprocess.run(build, env=os.environ | {"SOURCE_DATE_EPOCH": "1000000000"}, capture_output=True, check=True)
+        (sdist,) = (tree / "dist").iterdir()
+        made.append(sdist.read_bytes())
+    assert made[0] == made[1]
 
 
 def test_wheel_has_the_package_and_nothing_else(artifacts: Artifacts) -> None:
@@ -91,6 +120,14 @@ def test_wheel_has_the_package_and_nothing_else(artifacts: Artifacts) -> None:
     python = {name.removeprefix("src/") for name in below("src", "*.py", "*.pyi", "py.typed")}
     assert package - extensions == python
     assert {Path(name).name.partition(".")[0] for name in extensions} == {"_core"}
+
+
+@pytest.mark.skipif("-g" in os.environ.get("CFLAGS", ""), reason="asked for")
+def test_wheel_has_nothing_for_a_debugger(artifacts: Artifacts) -> None:
+    """Which would be most of it, and name the folder that it was built in."""
+    with zipfile.ZipFile(artifacts.wheel) as archive:
+        (name,) = (name for name in artifacts.wheel_names if name.endswith(".so"))
+        assert b".debug_info" not in archive.read(name)
 
 
 def test_wheel_carries_licence_and_metadata(artifacts: Artifacts) -> None:

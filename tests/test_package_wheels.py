@@ -75,14 +75,35 @@ def test_tests_of_a_wheel_require_no_more_than_its_system_has() -> None:
     assert in_container == everywhere | {"MCASTFAST_REQUIRE": in_container["MCASTFAST_REQUIRE"]}
 
 
+def test_tests_of_a_wheel_run_side_by_side_where_each_has_a_network() -> None:
+    *_, one_by_one = WHEELS["test-command"]
+    assert WHEELS["linux"]["test-command"] == [
+        *WHEELS["test-command"][:-1],
+        f"{one_by_one} -n auto --dist loadgroup",
+    ]
+    assert "-n " not in one_by_one
+
+
 def test_tests_in_a_container_may_have_namespaces() -> None:
     assert WHEELS["linux"]["container-engine"] == {"name": "docker", "create-args": ["--privileged"]}
 
 
 @needs_workflow
 def test_other_systems_of_ci_require_what_is_installed_there() -> None:
-    (names,) = re.findall(r"^      MCASTFAST_REQUIRE: (\S+)$", job(CI, "others"), re.MULTILINE)
-    assert required_by(names) == required_by(WHEELS["test-environment"]["MCASTFAST_REQUIRE"])
+    choice = r"startsWith\(matrix\.runner, 'ubuntu'\) && '(\S+)' \|\| '(\S+)'"
+    ((on_linux, elsewhere),) = re.findall(
+        rf"^      MCASTFAST_REQUIRE: \$\{{{{ {choice} }}}}$", job(CI, "others"), re.MULTILINE
+    )
+    assert required_by(on_linux) == required_by(WHEELS["linux"]["test-environment"]["MCASTFAST_REQUIRE"])
+    assert required_by(elsewhere) == required_by(WHEELS["test-environment"]["MCASTFAST_REQUIRE"])
+
+
+@needs_workflow
+@pytest.mark.parametrize("name", ["linux", "others"])
+def test_ubuntu_lets_ordinary_users_have_namespaces(name: str) -> None:
+    steps = job(CI, name)
+    assert steps.count("sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0\n") == 1
+    assert steps.index("userns=0\n") < min(steps.index(tests) for tests in (".ci/run <", "-m pytest") if tests in steps)
 
 
 def test_wheels_for_macos_are_for_the_release_that_is_compiled_for_and_promised() -> None:
@@ -106,7 +127,9 @@ def test_who_publishes_may_prove_who_it_is_and_nobody_else() -> None:
     assert "\npermissions: {}\n" in text
     assert text.count("id-token: write") == publishing.count("id-token: write") == 1
     assert re.search(r"uses: pypa/gh-action-pypi-publish@\w{40} .*\n +with:\n +attestations: true\n", publishing)
-    assert "needs: [sdist, wheels]" in publishing
+    assert "needs: [sdist, wheels, ci]" in publishing
+    assert "uses: $/.github/workflows/ci.yml\n" in job(WORKFLOW, "ci")
+    assert "\n  workflow_call:" in CI.read_text()
     assert "startsWith(github.ref, 'refs/tags/v')" in publishing
 
 

@@ -22,6 +22,7 @@ def test_imported_extension_is_the_instrumented_build() -> None:
     content = path.read_bytes()
     assert b"__asan_report_load" in content
     assert b"__ubsan_handle" in content
+    assert b".debug_info" in content  # for the lines of what they report
 
 
 def test_every_object_of_the_c_core_is_instrumented() -> None:

@@ -10,6 +10,7 @@ import sysconfig
 from fnmatch import fnmatch
 from pathlib import Path
 
+import clab
 import hostlab
 import portable
 import pytest
@@ -57,6 +58,14 @@ def test_header_compiles_alone(path: Path, tmp_path: Path) -> None:
     unit = tmp_path / "unit.c"
     unit.write_text(f'#include "{path}"\nint mcf_translation_unit_is_not_empty;\n')
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{CSRC}", str(unit)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_c_core_of_linux_compiles_with_the_headers_of_the_glibc_of_wheels() -> None:
+    compiler = sysconfig.get_config_var("CC").split()[0]
+    options = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{clab.OLD_HEADERS}", f"-I{CSRC}"]
+    command = [compiler, *options, *map(str, sorted((CSRC / "linux").glob("*.c")))]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
 

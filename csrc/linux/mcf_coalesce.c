@@ -5,7 +5,6 @@
  * came lately, places lie close together, and what a longer message has beyond its place lands in the overflow, from
  * where its datagrams are copied. */
 #define _GNU_SOURCE
-#include <netinet/udp.h>
 #include <string.h>
 #include <sys/uio.h>
 

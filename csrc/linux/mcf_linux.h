@@ -2,7 +2,17 @@
 #ifndef MCF_LINUX_H
 #define MCF_LINUX_H
 
+#include <netinet/udp.h>
+
 #include "mcf_io.h"
+
+/* Of Linux 4.18 and 5.0; glibc 2.28, with which wheels are made, has neither. */
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 /* recvmmsg(2) and sendmmsg(2): up to MCF_MAX_BATCH datagrams a call. */
 extern const mcf_engine mcf_linux_engine;

@@ -5,16 +5,13 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
+from mcastfast._core import ReceiverCore
 from mcastfast.errors import CURRENT, Operation, UnsupportedError, os_error
 from mcastfast.seconds import parse_seconds
 from mcastfast.sizes import Size, parse_size
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from mcastfast._core import ReceiverCore
 
 _LONGEST_NAME = 15  # bytes: pthread_setname_np(3)
 _LONGEST_DELAY = 10.0

@@ -22,14 +22,14 @@ import threading
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from mcastfast.address import IPAddress
 from mcastfast.errors import Operation, os_error
+from mcastfast.interface import Interface
 from mcastfast.requests import Action, describe, request_membership
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mcastfast.address import IPAddress
-    from mcastfast.interface import Interface
     from mcastfast.options import SocketLike
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import TYPE_CHECKING, NamedTuple, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, ForwardRef, NamedTuple, SupportsIndex, TypeAlias, Union
 
 from mcastfast import _core
 from mcastfast.sizes import MOST_DIGITS
 
+# Of the standard modules only what sender.py has anyway: fractions is imported with the first rate, and where somebody
+# asks for the types (typing.get_type_hints).
 if TYPE_CHECKING:
     from fractions import Fraction
-
-# Of the standard modules only what sender.py has anyway: fractions is imported with the first rate.
-
-RateLike: TypeAlias = "str | float | SupportsIndex | Fraction | Rate"
+else:
+    Fraction = ForwardRef("__import__('fractions').Fraction")
 
 EXAMPLES = "1000, '100_000/s', '10k' (datagrams each second) or '1 Gbit/s'"
 
@@ -65,6 +65,9 @@ class Rate(NamedTuple):
     def datagrams(self, size: int) -> float:
         """Datagrams with `size` bytes of payload each second."""
         return float(self.value / (8 * size) if self.in_bits else self.value)
+
+
+RateLike: TypeAlias = Union[str, float, SupportsIndex, Fraction, Rate]  # noqa: UP007 # `|` takes no reference
 
 
 class Pace(NamedTuple):

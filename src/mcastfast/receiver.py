@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import socket
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Self, SupportsIndex, TypeAlias
 
 from mcastfast import _core, options
 from mcastfast.address import AddressLike, Group, IPAddress, port_remedy, to_mapped
+from mcastfast.background import Background
 from mcastfast.binding import Binding, plan_binding, plan_ring_binding
 from mcastfast.buffers import read_buffer, set_buffer, set_largest_receive_buffer
 from mcastfast.errors import CURRENT, Operation, Platform, hints
@@ -25,19 +27,14 @@ from mcastfast.interface import (
 )
 from mcastfast.membership import Membership, Memberships, Refusal
 from mcastfast.reception import Reception, plan_reception
-from mcastfast.ring import describe_members
+from mcastfast.ring import Ring, describe_members
+from mcastfast.sizes import Size
 from mcastfast.sockets import HELD, SocketHolder, bound_port, check_datagram_socket, let_go, open_socket
 from mcastfast.switches import check_optional_switches, check_switches
 from mcastfast.timestamps import arrival_interfaces, warn_of_kernel_timestamps
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Sequence
-
     from mcastfast.aio import Wait
-    from mcastfast.background import Background
-    from mcastfast.ring import Ring
-    from mcastfast.sizes import Size
 
 Sources: TypeAlias = AddressLike | Iterable[AddressLike]
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+import socket
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from mcastfast import _core
-from mcastfast.address import to_mapped
+from mcastfast.address import Group, to_mapped
 from mcastfast.errors import Operation, os_error
-from mcastfast.membership import FilterMode
+from mcastfast.interface import Interface
+from mcastfast.membership import FilterMode, Membership
 from mcastfast.seconds import parse_seconds
 from mcastfast.sizes import Size, parse_size
-
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Iterable
-
-    from mcastfast.address import Group
-    from mcastfast.interface import Interface
-    from mcastfast.membership import Membership
 
 BLOCK = 256 * 1024
 """Bytes of a block: several trains of datagrams, which have up to 64 KiB, fit."""

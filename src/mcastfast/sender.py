@@ -7,7 +7,7 @@ import operator
 import socket
 from contextlib import suppress
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, NamedTuple, Never, Self, TypeAlias
+from typing import NamedTuple, Never, Self, TypeAlias
 
 from mcastfast import options
 from mcastfast._core import SenderCore, system_error
@@ -18,11 +18,9 @@ from mcastfast.interface import Interface, InterfaceLike, first_given, interface
 from mcastfast.packing import Egress, PathMtu
 from mcastfast.rate import Pace, RateLike, read_pace
 from mcastfast.scope import TTL, Scope
+from mcastfast.sizes import Size
 from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, host_of, open_socket
 from mcastfast.switches import check_optional_switches, check_switches
-
-if TYPE_CHECKING:
-    from mcastfast.sizes import Size
 
 _LEAST_MTU = 68
 _COMMON_MTU = 1500

@@ -8,6 +8,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#ifndef UDP_GRO /* glibc 2.28 */
+#define UDP_GRO 104
+#endif
+
 int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags, struct timespec *timeout)
 {
     int (*next)(int, struct mmsghdr *, unsigned int, int, struct timespec *);

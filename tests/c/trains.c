@@ -8,6 +8,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#ifndef UDP_SEGMENT /* glibc 2.28 */
+#define UDP_SEGMENT 103
+#endif
+
 enum { KNOWN = 256 };
 
 int most_segments = 1 << 16;

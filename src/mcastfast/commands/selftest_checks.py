@@ -51,7 +51,9 @@ class Check(NamedTuple):
     @property
     def text(self) -> str:
         """What must hold."""
-        return (self.function.__doc__ or "").partition("\n")[0].removesuffix(".")
+        if self.function.__doc__ is None:  # python -OO
+            return self.function.__name__.replace("_", " ").capitalize()
+        return self.function.__doc__.partition("\n")[0].removesuffix(".")
 
     @property
     def opens_family(self) -> bool:
