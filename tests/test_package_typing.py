@@ -39,7 +39,6 @@ NOT_AS_IT_RUNS = r"""
 mcastfast\..*\.__class_getitem__ # of generic named tuples: typeshed has that of tuple
 mcastfast\.commands\.selftest_machine\.wine_version # functools.cache
 mcastfast\.commands\.arguments\.Subparsers # for type checkers alone
-mcastfast\.rate\.(Fraction|RateLike) # fractions is imported late
 """
 """Names of which types and running code need not agree, as regular expressions."""
 
@@ -76,19 +75,6 @@ def test_annotations_can_be_read_at_run_time(name: str) -> None:
         typing.get_type_hints(value)
     for function in public_functions(value):
         assert typing.get_type_hints(function)
-
-
-def test_reading_annotations_alone_imports_fractions() -> None:
-    code = """
-import sys, typing
-from mcastfast import *
-print("fractions" in sys.modules)
-print(typing.get_type_hints(Sender.__init__)["rate"])
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before, rate = result.stdout.splitlines()
-    assert before == "False"
-    assert "fractions.Fraction" in rate
 
 
 def test_stub_of_the_package_names_what_the_package_gives() -> None:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import TYPE_CHECKING, ForwardRef, NamedTuple, SupportsIndex, TypeAlias, Union
+from fractions import Fraction
+from typing import NamedTuple, SupportsIndex, TypeAlias
 
 from mcastfast import _core
 from mcastfast.sizes import MOST_DIGITS
-
-# Of the standard modules only what sender.py has anyway: fractions is imported with the first rate, and where somebody
-# asks for the types (typing.get_type_hints).
-if TYPE_CHECKING:
-    from fractions import Fraction
-else:
-    Fraction = ForwardRef("__import__('fractions').Fraction")
 
 EXAMPLES = "1000, '100_000/s', '10k' (datagrams each second) or '1 Gbit/s'"
 
@@ -67,7 +61,7 @@ class Rate(NamedTuple):
         return float(self.value / (8 * size) if self.in_bits else self.value)
 
 
-RateLike: TypeAlias = Union[str, float, SupportsIndex, Fraction, Rate]  # noqa: UP007 # `|` takes no reference
+RateLike: TypeAlias = str | float | SupportsIndex | Fraction | Rate
 
 
 class Pace(NamedTuple):
@@ -106,8 +100,6 @@ def read_pace(rate: RateLike | None, *, burst: int = 1, rate_counts: str = "payl
 
 
 def _read_text(text: str) -> tuple[Fraction, bool]:
-    from fractions import Fraction
-
     match = _TEXT.fullmatch(text)
     if not match or len(match["number"]) > MOST_DIGITS:
         raise ValueError(f"rate={text!r} is not a rate, such as {EXAMPLES}; units are {_UNITS}")
@@ -117,8 +109,6 @@ def _read_text(text: str) -> tuple[Fraction, bool]:
 
 
 def _read_number(rate: float | SupportsIndex | Fraction) -> Fraction:
-    from fractions import Fraction
-
     if isinstance(rate, float):
         try:
             return Fraction(repr(float(rate)))  # what was written: 0.1 is one in ten seconds, to the nanosecond
