@@ -74,6 +74,7 @@ IPV6 = "[ff15::1]:5000"
         (IPV4, {"ttl": 256}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not 256"),
         (IPV6, {"ttl": 256}, ValueError, "TTL or hop limit of multicast must be from 0 to 255, not 256"),
         (IPV4, {"ttl": "4"}, TypeError, "ttl='4' is not a whole number from 0 to 255"),
+        (IPV4, {"ttl": True}, TypeError, "ttl=True is not a whole number from 0 to 255"),
         (IPV4, {"ttl": None}, TypeError, "ttl=None is not a whole number from 0 to 255"),
         (IPV4, {"traffic_class": "EF"}, TypeError, "traffic_class='EF' is not a whole number from 0 to 255"),
         (IPV4, {"loopback": "no"}, TypeError, "loopback is True, False or None, not 'no'"),

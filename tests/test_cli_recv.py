@@ -153,6 +153,7 @@ def test_silence_is_explained_after_the_summary(lan: Lan) -> None:
         file.write("2")
     said = silence(lan)
     assert f"{lan.receiver.name} drops what comes from a source that this host has no route to (rp_filter, 2 in" in said
+    assert f"`tcpdump -ni {lan.receiver.name} udp port 5000` what arrives" in said
     assert said.endswith('"Why do I receive nothing?"\n')
     lan.sender.namespace.ip.link("set", index=lan.sender.index, state="down")
     with lan.receiver.namespace:  # the kernel tells a moment later

@@ -297,7 +297,7 @@ class Sender(SocketHolder, SenderCore):
 
 
 def _check_octet(keyword: str, value: object) -> None:
-    if not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{keyword}={value!r} is not a whole number from 0 to 255")
 
 

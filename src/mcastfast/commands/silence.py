@@ -53,7 +53,8 @@ def explain_silence(
             yield f"  {joined} {_DROPS[setting]} (rp_filter, {setting} in effect)"
     if reverse_path_drops and not is_ring:
         yield f"  dropped meanwhile by the reverse-path check, on all interfaces: {reverse_path_drops:,}"
-    yield f"  `mcastfast groups` shows what is joined, `tcpdump -ni NAME udp port {receiver.port}` what arrives"
+    name = receiver.interface or "NAME"
+    yield f"  `mcastfast groups` shows what is joined, `tcpdump -ni {name} udp port {receiver.port}` what arrives"
     yield '  more is in the guide, "Why do I receive nothing?"'
 
 
