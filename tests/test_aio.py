@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import socket
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from traffic import PATIENCE, feed, payload
+from netlab import wait_until
+from receivelab import handler
+from traffic import PATIENCE, Worker, feed, payload
 
 from mcastfast import UnsupportedError, aio
 
@@ -73,13 +77,13 @@ async def waiting(receiver: Receiver) -> asyncio.Task[list[bytes]]:
     """A task that iterates, and waits."""
     task = asyncio.create_task(payloads_of(receiver, 1))
     await asyncio.sleep(0)
-    assert receiver._waits
+    assert waits(receiver)
     return task
 
 
-def watches(descriptor: int) -> bool:
-    """Whether the loop does; then no more."""
-    return bool(asyncio.get_running_loop().remove_reader(descriptor))
+def waits(receiver: Receiver) -> int:
+    """How many tasks wait for it."""
+    return len(receiver._waits._waits) if receiver._waits else 0
 
 
 @loops
@@ -94,9 +98,7 @@ def test_every_datagram_comes_in_order(
         for start in range(0, len(expected), 10):
             quiet.send(*expected[start : start + 10])
             await asyncio.sleep(0)
-        received = await task
-        assert not watches(quiet.receiver.fileno())
-        return received
+        return await task
 
     with feed(engine=engine, batch_size=8, **way) as quiet:
         quiet.send(payload(1000))
@@ -122,7 +124,7 @@ def test_a_task_that_is_cancelled_leaves_everything_as_it_was(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not watches(quiet.receiver.fileno())
+        assert not waits(quiet.receiver)
         quiet.send(payload(1))
         assert await payloads_of(quiet.receiver, 1) == [payload(1)]
 
@@ -143,14 +145,11 @@ def test_the_end_of_the_receiver_ends_the_iteration(
     elsewhere: bool,
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
-    """And the loop has forgotten the descriptor before it is closed, when another may get its number."""
-
     async def main() -> None:
-        descriptor = quiet.receiver.fileno()
         task = await waiting(quiet.receiver)
         sock = await asyncio.to_thread(finish) if elsewhere else finish()
         assert await task == []
-        assert not watches(descriptor)
+        assert not waits(quiet.receiver)
         if sock:
             sock.close()
 
@@ -159,25 +158,110 @@ def test_the_end_of_the_receiver_ends_the_iteration(
         run(main(), loop_factory)
 
 
-def test_the_descriptor_is_forgotten_first(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    forgotten = []
+@loops
+def test_the_handler_of_a_signal_may_close_it(
+    engine: str, loop_factory: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    with feed(engine=engine) as quiet, handler(quiet.receiver.close, lambda: waits(quiet.receiver) > 0):
+        assert run(payloads_of(quiet.receiver, 1), loop_factory) == []
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_it_may_be_closed_while_the_loop_begins_to_watch(engine: str, before: bool) -> None:
+    """By the handler of a signal; whoever then gets the number is not watched."""
+    others: list[socket.socket] = []
 
     class Loop(asyncio.SelectorEventLoop):
-        def remove_reader(self, descriptor: Any) -> bool:
-            forgotten.append(quiet.receiver._socket.fileno() == descriptor)
-            return super().remove_reader(descriptor)
+        def add_reader(self, descriptor: Any, *callback: Any) -> None:  # type: ignore[override]
+            if quiet.receiver.closed or descriptor == self._ssock.fileno():  # type: ignore[attr-defined]
+                super().add_reader(descriptor, *callback)
+                return
+            if not before:
+                super().add_reader(descriptor, *callback)
+            quiet.receiver.close()
+            others.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            if before:
+                super().add_reader(descriptor, *callback)
 
     async def main() -> None:
-        task = await waiting(quiet.receiver)
-        await asyncio.to_thread(quiet.receiver.close)
-        assert await task == []
+        assert await payloads_of(quiet.receiver, 1) == []
+        for other in others:
+            assert not asyncio.get_running_loop().remove_reader(other)
+            other.close()
 
     with feed(engine=engine) as quiet:
         run(main(), Loop)
-    assert forgotten == [True]
+    assert others
 
 
-def test_a_close_does_not_wait_for_a_loop_that_is_over(engine: str) -> None:
+def in_a_thread(receiver: Receiver) -> Worker:
+    """One whose event loop waits for the receiver when this returns."""
+    before = waits(receiver)
+    worker = Worker(lambda: run(payloads_of(receiver, 1)))
+    wait_until(lambda: waits(receiver) > before, PATIENCE)
+    return worker
+
+
+def test_several_loops_wait_at_a_time_and_a_close_ends_them_all(engine: str) -> None:
+    with feed(engine=engine) as quiet:
+        workers = [in_a_thread(quiet.receiver) for _ in range(3)]
+        quiet.send(payload(1))
+        wait_until(lambda: waits(quiet.receiver) == 2, PATIENCE)
+        quiet.receiver.close()
+        assert sorted(worker.result() for worker in workers) == [[], [], [payload(1)]]
+
+
+def test_a_close_that_was_interrupted_ends_them_all_when_it_is_called_again(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with feed(engine=engine) as quiet:
+        workers = [in_a_thread(quiet.receiver) for _ in range(3)]
+        with monkeypatch.context() as patched:
+            patched.setattr(aio._Wait, "let_go", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                quiet.receiver.close()
+        quiet.receiver.close()
+        assert [worker.result() for worker in workers] == [[]] * 3
+
+
+def _interrupt(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_loop_that_is_busy_lets_go_later_and_a_close_does_not_wait_for_it(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket is open until then: the number that the loop watches is no other's."""
+    monkeypatch.setattr(aio, "_PATIENCE", 0.0)
+
+    async def main() -> list[bytes]:
+        task = await waiting(quiet.receiver)
+        (wait,) = quiet.receiver._waits._waits  # type: ignore[union-attr]
+        Worker(quiet.receiver.close).result()  # the loop does not run meanwhile
+        assert not wait.is_over.is_set()
+        os.fstat(wait._descriptor)
+        return await task
+
+    with feed(engine=engine) as quiet:
+        assert run(main()) == []
+
+
+def test_an_iterator_goes_on_after_a_timeout(engine: str) -> None:
+    async def main() -> list[bytes]:
+        iterator = aiter(quiet.receiver)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await anext(iterator)
+        quiet.send(payload(1))
+        return (await anext(iterator)).payloads()
+
+    with feed(engine=engine) as quiet:
+        assert run(main()) == [payload(1)]
+
+
+def test_a_close_does_not_wait_for_a_loop_that_is_over(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "_PATIENCE", 10 * PATIENCE)
+
     async def main() -> None:
         await waiting(quiet.receiver)
         asyncio.get_running_loop().stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -12,6 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from receivelab import descriptors
+from test_aio import run, waiting, waits
 from traffic import PATIENCE, Worker, connected_sender, feed, payload, wait_until_blocked
 
 from mcastfast import Batch, Receiver, ReceiverSet
@@ -180,6 +183,24 @@ def test_receivers_that_a_subclass_calls_equal_are_each_their_own(engine: str, l
         assert [worker.result().payloads() for worker in workers] == [[b"for the parent"]] * 2
     assert first.closed
     assert second.closed
+
+
+def test_child_lets_go_of_what_an_event_loop_of_the_parent_watches(engine: str) -> None:
+    async def main() -> list[bytes]:
+        task = await waiting(quiet.receiver)
+        own = descriptors()[str(quiet.receiver.fileno())]
+
+        def child() -> None:
+            assert not waits(quiet.receiver)
+            quiet.receiver.close()
+            assert own not in descriptors().values()
+
+        await asyncio.to_thread(in_child(child))
+        quiet.send(payload(1))
+        return await task
+
+    with feed(engine=engine) as quiet:
+        assert run(main()) == [payload(1)]
 
 
 def test_child_may_fill_a_batch_of_its_own_while_the_parent_fills_it(engine: str) -> None:

@@ -12,9 +12,10 @@ import pytest
 from netlab import namespaces, wait_until
 from packetlab import families, mappings, needs_packet, packet_receiver, send_train
 from receivelab import END, TIMEOUT, V4, V6, Family, Worker, at, handler, receive, sources
+from test_aio import in_a_thread
 from test_fork_receiver import in_child
 
-from mcastfast import Batch, Receiver, ReceiverSet
+from mcastfast import Batch, Receiver, ReceiverSet, aio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,6 +229,22 @@ def test_a_set_is_told_that_an_interface_is_gone_and_goes_on_with_the_others(lan
         _raises_down(worker.result)
         for timeout in (0.01, 0):
             _raises_down(receivers.recv_batch, timeout)
+
+
+def test_an_event_loop_is_told_that_an_interface_is_down_and_then_gone(
+    lan: Lan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "_LOOK_AGAIN", 0.01)
+
+    with packet_receiver(V4.group, lan.receiver) as ring, sources(lan.sender) as (source,):
+        worker = in_a_thread(ring)
+        source.send(V4.group, b"payload")
+        assert worker.result() == [b"payload"]
+        for command, options in (("set", {"state": "down"}), ("del", {})):
+            worker = in_a_thread(ring)
+            lan.receiver.namespace.ip.link(command, index=lan.receiver.index, **options)
+            with pytest.raises(OSError, match="Network is down"):
+                worker.result()
 
 
 def test_what_came_before_an_interface_was_gone_is_delivered_first(lan: Lan) -> None:

@@ -45,7 +45,7 @@ def test_nobody_looks_at_the_drops_of_a_socket_that_is_being_closed(
     locked = []
 
     def end(holder: SocketHolder) -> None:
-        locked.append(not Worker(lambda: receiver._drops_lock.acquire(blocking=False)).result())
+        locked.append(not Worker(lambda: receiver._lock.acquire(blocking=False)).result())
         shut(holder)
 
     monkeypatch.setattr(SocketHolder, "_end", end)

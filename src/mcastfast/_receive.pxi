@@ -214,8 +214,12 @@ cdef class ReceiverCore(Gate):
         """Whether there is something to receive that _polled does not show."""
         return self.background == NULL and self.io.carried > 0
 
-    cdef bint _may_have_news(self) noexcept:
+    def _may_have_news(self):
         """Whether a receive would tell what no wait ends for, as that the device of a ring is gone."""
+        return self._has_news()
+
+    @cython.final
+    cdef bint _has_news(self) noexcept:
         cdef bint found = False
         if self.io.engine.has_more != NULL and self._may_begin():
             found = self.io.engine.has_more(&self.io)

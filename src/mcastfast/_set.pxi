@@ -1,5 +1,9 @@
 # Receiving on many receivers.
 
+cdef enum:
+    LOOK_EVERY = 256  # rounds: at what no descriptor shows
+
+
 @cython.final
 cdef class ReceiverSet(Gate):
     """ReceiverSet(receivers)\n--\n\nReceives on many receivers at once, fairly: yields (receiver, batch).
@@ -15,6 +19,7 @@ cdef class ReceiverSet(Gate):
     cdef bint busy  # a thread receives; only that one changes the two lists
     cdef tuple everyone  # who was a member from the start, for close()
     cdef list members  # who is open, as far as is known
+    cdef uint32_t rounds
     cdef list ready  # members that had datagrams when last asked and have not had their turn
     cdef mcf_socket *fds
     cdef uint8_t *flags
@@ -227,13 +232,14 @@ cdef class ReceiverSet(Gate):
                     result[0] = -ETIMEDOUT if 0 < deadline <= mcf_clock() else -EINTR
                 return None
             found = self._wait(deadline, looks)
-            if (found == 0 or found == -EINTR) and not has_looked:
-                has_looked = True
+            self.rounds += 1
+            if found <= 0 or self.rounds % LOOK_EVERY == 0:
                 for member in self.members:
-                    if member._may_have_news():
+                    if member._has_news():
                         self.ready.append(member)
-                if self.ready:
-                    continue
+            if found == 0 and self.ready and not has_looked:
+                has_looked = True
+                continue
             asked = found > 0
             if found < 0 and found != -ECANCELED:
                 result[0] = found

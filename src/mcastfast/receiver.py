@@ -34,7 +34,7 @@ from mcastfast.switches import check_optional_switches, check_switches
 from mcastfast.timestamps import arrival_interfaces, warn_of_kernel_timestamps
 
 if TYPE_CHECKING:
-    from mcastfast.aio import Wait
+    from mcastfast.aio import Waits
 
 Sources: TypeAlias = AddressLike | Iterable[AddressLike]
 
@@ -145,7 +145,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     __slots__ = (
         *HELD,
         "_binding",
-        "_drops_lock",
+        "_lock",
         "_interface",
         "_is_forked",
         "_kernel_drops",
@@ -310,11 +310,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Receive on this bound socket from now on."""
         self._hold(sock, is_ours=is_ours)
         self._is_forked = False
-        self._waits: set[Wait] | None = set()  # of tasks in event loops; None from the end on
+        self._waits: Waits | None = None  # of tasks in event loops, from the first on
         self._memberships = Memberships(sock)
         self._pending: dict[object, Sequence[tuple[Group, Interface]]] = {}  # joins that threads are about to make
         self._text = self._describe()
-        self._drops_lock = threading.RLock()
+        self._lock = threading.RLock()
         self._kernel_drops = 0
         self._last_drops = self._read_drops()
         if self._reception.ring:
@@ -324,10 +324,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
     def _after_fork(self) -> None:
         self._is_forked = True
-        self._drops_lock = threading.RLock()
+        self._lock = threading.RLock()
         self._memberships.after_fork()
         self._pending = {}  # those threads are not here
-        self._waits = set()
+        if self._waits:
+            self._waits.after_fork()
         super()._after_fork()
         self._follow()
 
@@ -466,15 +467,18 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
         A loop that is left, or whose task is cancelled, loses nothing. Batches that are there already keep the loop
         from its other tasks for a millisecond at most. One task of a loop at a time waits: RuntimeError for another.
-        close() ends it, from another thread, too. OSError(EBADF): it is closed. UnsupportedError: the engine is "iocp",
-        or the loop watches no descriptors (Windows' default one; asyncio.SelectorEventLoop does).
+        close() ends it; called by another thread, it gives the loop a second to let go of the socket, which is open
+        until then. OSError(EBADF): it is closed. UnsupportedError: the engine is "iocp", or the loop watches no
+        descriptors (Windows' default one; asyncio.SelectorEventLoop does).
         """
         if self.closed:
             raise OSError(errno.EBADF, f"iteration on {self}: it is closed")
         self._check_watchable("async iteration")
         from mcastfast import aio  # asyncio is for those who use it
 
-        return aio.batches(self)
+        with self._lock:
+            self._waits = self._waits or aio.Waits()
+        return aio.Batches(self, self._waits)
 
     def datagrams(self) -> Iterator[_core.Datagram]:
         """Iterate over datagrams across batches; ends when the receiver is closed."""
@@ -525,7 +529,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     @property
     def stats(self) -> ReceiverStats:
         """Counts since the receiver was opened; any thread, also after close()."""
-        with self._drops_lock:
+        with self._lock:
             self._note_drops()
         batches, datagrams, octets, overrun, truncated, control_truncated, foreign, arenas = self._counters()
         lost, copied, fragments, bad_checksums, held_blocks = self._tap_counts()
@@ -603,10 +607,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
     def _end(self) -> None:
         """With a last look at the drops, if the socket is still there."""
-        waits, self._waits = self._waits, None
-        for wait in tuple(waits or ()):
-            wait.let_go()
-        with self._drops_lock:  # until nobody looks any more, or a look would be at another's descriptor
+        if self._waits:
+            self._waits.end()
+        with self._lock:  # until nobody looks any more, or a look would be at another's descriptor
             with suppress(OSError):
                 self._note_drops()
             super()._end()
