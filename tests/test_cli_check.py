@@ -55,6 +55,8 @@ def told(check: Check) -> dict[str, int]:
         ((0, 1, 4, 5), {"lost": 2}),
         ((0, 1, 1, 2, 0, 1, 2), {"doubled": 1}),  # a second run, not three more that are doubled
         ((0, 0, 1), {"doubled": 1}),
+        ((0, 1, 2, 0, 3), {"doubled": 1}),  # 1 does not follow: no new run
+        ((0, 1, 2, 0, 2, 1), {"doubled": 3}),
         ((0, 2, 1, 3), {"late": 1}),
         ((0, 3, 2, 2, 4), {"lost": 1, "late": 1, "doubled": 1}),
         ((1, 0, 2), {"late": 1}),

@@ -14,16 +14,20 @@ if TYPE_CHECKING:
 _REACH = 2**14
 """Numbers that a late datagram may be behind the highest; one further behind passes for doubled."""
 _REACH_AT_START = 64
-"""The same, behind the first that came of a source; a 0 further behind begins a new run."""
+"""The same, behind the first that came of a source."""
 
 
 @dataclass(slots=True)
 class _Run:
-    """What came of a source: from which number on, which one is next, and which ones before that are missing."""
+    """What came of a source: from which number on, which one is next, and which ones before that are missing.
+
+    may_begin_anew: the last one was a 0 that had come before.
+    """
 
     first: int
     awaited: int
     missing: set[int]
+    may_begin_anew: bool = False
 
 
 class Check:
@@ -46,8 +50,12 @@ class Check:
                 missing = set(range(max(number - _REACH_AT_START, 0), number))
                 self._runs[datagram.source] = _Run(number, number + 1, missing)
                 self._before += number
+            elif run.may_begin_anew and number == 1 != run.awaited:
+                self._doubled -= 1
+                self._runs[datagram.source] = _Run(0, 2, set())
             elif number == run.awaited:
                 run.awaited += 1
+                run.may_begin_anew = False
             elif number > run.awaited:
                 self._skip(run, number)
             else:
@@ -58,10 +66,12 @@ class Check:
         self._lost += number - run.awaited
         run.missing.update(range(max(run.awaited, number - _REACH), number))
         run.awaited = number + 1
+        run.may_begin_anew = False
         if len(run.missing) > 2 * _REACH:
             run.missing = {missing for missing in run.missing if missing >= number - _REACH}
 
     def _take_old(self, run: _Run, number: int) -> None:
+        run.may_begin_anew = number == 0 and 0 not in run.missing
         if number in run.missing:
             run.missing.remove(number)
             self._late += 1
@@ -69,8 +79,6 @@ class Check:
                 self._before -= 1
             else:
                 self._lost -= 1
-        elif number == 0 and run.awaited > 1:  # the sender began anew
-            run.first, run.awaited, run.missing = 0, 1, set()
         else:
             self._doubled += 1
 
