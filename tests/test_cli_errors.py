@@ -249,6 +249,20 @@ def test_closed_stream_that_a_command_does_not_write_to_is_no_error(loopback: Li
     assert (result.code, result.stderr) == (0, "")
 
 
+def test_no_socket_has_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """Whatever something in C wrote there would leave by it."""
+    code = """
+import socket, sys
+from mcastfast.commands.output import standing_in_for_closed_streams
+with standing_in_for_closed_streams(), socket.socket() as sock, open(sys.argv[1], "w") as file:
+    file.write(str(sock.fileno()))
+"""
+    told = tmp_path / "number"
+    command = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code, str(told)]
+    subprocess.run(command, timeout=TIMEOUT, check=True)
+    assert int(told.read_text()) > 2
+
+
 def test_a_process_without_streams_may_run_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that Windows' pythonw runs, which goes on afterwards."""
     with monkeypatch.context() as patched:

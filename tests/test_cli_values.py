@@ -48,7 +48,8 @@ def test_times_are_in_seconds(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("parse", [arguments.size, arguments.count, arguments.rate, arguments.seconds])
 @pytest.mark.parametrize(
-    "text", ["", "0", "-1", "k", "nan", "inf", "1e99", "8X", "1 M", "٣x", pytest.param(5000 * "9", id="long")]
+    "text",
+    ["", "0", "-1", "k", "nan", "inf", "1e99", "8X", "1 M", "٣x", "8\u212a", pytest.param(5000 * "9", id="long")],
 )
 def test_what_is_no_value_is_refused(parse: Callable[[str], object], text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"is not a "):

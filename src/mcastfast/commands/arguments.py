@@ -161,7 +161,7 @@ def add_rate_options(parser: argparse.ArgumentParser) -> None:
 
 def count(text: str) -> int:
     """A positive whole number, such as 1000 or 10k (thousands)."""
-    match = re.fullmatch(r"(\d+)([kmg]?)", text.replace(",", ""), re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]+)([KMGkmg]?)", text.replace(",", ""))
     number = int(match[1]) * _DECIMAL[match[2].lower()] if match and len(match[1]) <= MOST_DIGITS else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number, such as 1000 or 10k")
@@ -184,13 +184,13 @@ def size(text: str) -> int:
 
     How much is too much is for whoever needs it to say.
     """
-    match = re.fullmatch(r"([0-9.]+)([KMG]?)", text, re.IGNORECASE)
+    match = re.fullmatch(r"([0-9.]+)([KMGkmg]?)", text)
     try:
         number = parse_octets(f"{match[1]}{_BINARY[match[2].upper()]}" if match else text, what="size")
     except ValueError:
         number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 1316, 64K or 8M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size in bytes, such as 1316, 64K, 8M or 8MiB")
     return number
 
 

@@ -70,11 +70,11 @@ def standing_in_for_closed_streams() -> Iterator[None]:
 
     On standard error it is lost; on standard output that is an OSError, for data is to go somewhere.
     """
-    names = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    names = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     with ExitStack() as stack:
         # Under their own numbers: else a socket has that of standard output, and gets what something in C writes there.
         held = {name: stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) for name in names}
-        for name in names:
+        for name in [name for name in names if name != "stdin"]:
             stack.callback(setattr, sys, name, None)
             setattr(sys, name, _ClosedOutput() if name == "stdout" else held[name])
         yield
