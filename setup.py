@@ -36,8 +36,8 @@ headers = sorted(header for folder in folders for header in glob(f"{folder}/*.h"
 # Windows' CPython is built with MSVC and expects it; MSYS2's, whose platform is mingw_*, is not.
 flags, warnings, as_errors = FLAGS["msvc" if sysconfig.get_platform().startswith("win") else "gcc"]
 link_flags = []
-if "-g" in os.environ.get("CFLAGS", ""):
-    flags.remove("-g0")
+if any(flag.startswith("-g") for flag in os.environ.get("CFLAGS", "").split()):
+    flags = [flag for flag in flags if flag != "-g0"]
 if os.environ.get("MCASTFAST_WERROR") == "1":
     warnings = [*warnings, as_errors]
 if system != sys.platform or "MCASTFAST_SANITIZE" in os.environ:  # for tests alone, where compiling takes the longest

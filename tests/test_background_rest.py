@@ -25,7 +25,7 @@ def _cpu_ticks(task: int) -> int:
 def test_an_idle_thread_does_not_wake_up(way: dict[str, Any], used_up: bool) -> None:
     with feed(background=2 * 2**20, **way) as quiet:
         receiver, task = opened(quiet)
-        send_slowly(quiet, range(8000 if used_up else 100))
+        send_slowly(quiet, range(12_000 if used_up else 100))
         assert (receiver.stats.overrun > 0) == used_up
         wait_until_idle(task)
         before = status(task)["voluntary_ctxt_switches"], _cpu_ticks(task)
