@@ -146,6 +146,7 @@ LINUX_ONLY = {
     "test_cli_relay.py::test_a_relay_to_an_address_*ffff*": "IPv4 by an IPv6 socket",
     "test_cli_relay.py::test_groups_that_another_*": "IP_MULTICAST_ALL",
     "test_receiver_readiness.py::test_an_error_report_*": "IP_RECVERR",
+    "test_receiver_readiness.py::test_reports_that_*": "SO_TIMESTAMPING",
     "test_receiver_set.py::test_what_the_system_refuses_*": "RLIMIT_NOFILE",
     "test_receiver_spin.py::test_a_wait_that_a_handler_*": "pthread_kill(3), SIGUSR1",
     "test_receiver_readiness.py::test_the_descriptor_is_*": "/proc/self/fd",
