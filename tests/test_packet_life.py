@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from netlab import namespaces, wait_until
 from packetlab import families, mappings, needs_packet, packet_receiver, send_train
-from receivelab import END, TIMEOUT, V4, V6, Family, Worker, at, handler, receive, sources
+from receivelab import END, TIMEOUT, V4, V6, Family, Source, Worker, at, handler, receive, sources
 from test_aio import in_a_thread
 from test_fork_receiver import in_child
 
@@ -171,6 +171,16 @@ def _remove(link: Link) -> None:
 
 def _switch(link: Link, state: str) -> None:
     link.namespace.ip.link("set", index=link.index, state=state)
+
+
+def _wait_until_heard(ring: Receiver, source: Source, group: str) -> None:
+    def is_heard() -> bool:
+        source.send(group, b"again")
+        with contextlib.suppress(TimeoutError):
+            return ring.recv_batch(0.05).payloads()[0] == b"again"
+        return False
+
+    wait_until(is_heard, TIMEOUT, what="the interface")
 
 
 @families
@@ -340,14 +350,7 @@ def test_an_interface_that_is_moved_away_and_back_is_heard_when_joined_again(lan
         _switch(link, "up")
         _address(link)
         _join_again(ring, family.group, link)
-
-        def is_heard() -> bool:
-            source.send(family.group, b"again")
-            with contextlib.suppress(TimeoutError):
-                return ring.recv_batch(0.05).payloads()[0] == b"again"
-            return False
-
-        wait_until(is_heard, TIMEOUT, what="the interface")
+        _wait_until_heard(ring, source, family.group)
 
 
 @families
@@ -356,14 +359,7 @@ def test_an_interface_that_comes_back_is_heard_again(lan: Lan, family: Family) -
         _switch(lan.receiver, "down")
         _raises_down(ring.recv_batch, TIMEOUT)
         _switch(lan.receiver, "up")
-
-        def is_heard() -> bool:
-            source.send(family.group, b"again")
-            with contextlib.suppress(TimeoutError):
-                return ring.recv_batch(0.05).payloads()[0] == b"again"
-            return False
-
-        wait_until(is_heard, TIMEOUT, what="the interface")
+        _wait_until_heard(ring, source, family.group)
 
 
 @families
@@ -371,14 +367,7 @@ def test_an_interface_that_was_down_for_a_moment_is_no_error(lan: Lan, family: F
     with packet_receiver(family.group, lan.receiver) as ring, sources(lan.sender) as (source,):
         for state in ("down", "up"):
             _switch(lan.receiver, state)
-
-        def is_heard() -> bool:
-            source.send(family.group, b"again")
-            with contextlib.suppress(TimeoutError):
-                return ring.recv_batch(0.05).payloads()[0] == b"again"
-            return False
-
-        wait_until(is_heard, TIMEOUT, what="the interface")
+        _wait_until_heard(ring, source, family.group)
 
 
 def test_one_that_is_dropped_while_a_batch_is_held(loopback: Link) -> None:
