@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 import threading
 from contextlib import suppress
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from mcastfast import Receiver
+
+pytestmark = pytest.mark.usefixtures("watchable")
 
 T = TypeVar("T")
 
@@ -239,7 +240,7 @@ def test_a_loop_that_is_busy_lets_go_later_and_a_close_does_not_wait_for_it(
         (wait,) = quiet.receiver._waits._waits  # type: ignore[union-attr]
         Worker(quiet.receiver.close).result()  # the loop does not run meanwhile
         assert not wait.is_over.is_set()
-        os.fstat(wait._descriptor)
+        assert wait._owned
         return await task
 
     with feed(engine=engine) as quiet:

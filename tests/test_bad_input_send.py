@@ -194,7 +194,7 @@ def test_a_port_that_is_taken_is_refused(loopback: netlab.Link) -> None:
         Sender(at(V4.group, loopback), local=("127.0.0.1", 5999))
     assert caught.value.errno == errno.EADDRINUSE
     (note,) = caught.value.__notes__
-    assert "SO_REUSEADDR and connected, which Sender.from_socket takes" in note
+    assert "share it with reuse=True, as the other socket must, too" in note
 
 
 def test_without_a_route_ipv4_needs_an_interface(namespace: netlab.Namespace) -> None:

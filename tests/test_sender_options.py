@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, cast
@@ -79,8 +80,10 @@ def test_reuse_shares_the_local_port(wire: Wire) -> None:
     """As mDNS wants it (RFC 6762): what is sent from its port, on which the same host listens."""
     local = ("0.0.0.0" if wire.family is V4 else "::", 5000)
     with wire.link.namespace, Receiver(wire.group) as receiver:
-        with pytest.raises(OSError, match="Address already in use"):
+        with pytest.raises(OSError, match=r"bind .* port 5000: ") as caught:
             wire.sender(local=local)
+        assert caught.value.errno == errno.EADDRINUSE
+        assert "share it with reuse=True" in caught.value.__notes__[0]
         wire.sender(local=local, reuse=True).send(b"payload")
         with Receiver(wire.group):
             pass

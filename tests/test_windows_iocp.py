@@ -214,6 +214,8 @@ def test_nothing_that_select_could_watch_is_an_unsupported_error(loopback: Link)
             receiver.fileno()
         with pytest.raises(UnsupportedError, match=r"ReceiverSet on 239.1.2.3.* never readable.*engine='socket'"):
             ReceiverSet([receiver])
+        with pytest.raises(UnsupportedError, match=r"async iteration on 239.1.2.3.* never readable.*engine='socket'"):
+            receiver.__aiter__()
     assert receiver.fileno() == -1
 
 

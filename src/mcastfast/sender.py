@@ -371,7 +371,7 @@ def _bind_error(operands: str, error: OSError, family: int) -> OSError:
         return made
     made = os_error(Operation.BIND, operands, error, reason=error.strerror or "")
     made.add_note(
-        "Another socket holds the port of local=: leave it out for a free one, or share it by a socket of your own, "
-        "with SO_REUSEADDR and connected, which Sender.from_socket takes."
+        "Another socket holds the port of local=: leave it out for a free one, or share it with reuse=True, as the "
+        "other socket must, too (SO_REUSEADDR; on macOS SO_REUSEPORT)."
     )
     return made
