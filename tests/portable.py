@@ -45,6 +45,7 @@ LINUX_ONLY = {
     "test_binding_updates.py::test_a_child_forked_*": "fork(2)",
     "test_bench_*.py": "the benchmarks, which run on Linux",
     "test_cli_errors.py::test_closed_stream_*": "a shell that closes streams",
+    "test_cli_errors.py::test_no_socket_has_the_number_*": "a shell that closes streams",
     "test_cli_errors.py::test_failure_at_run_time_*": "the words of Linux' errors, and no routes",
     "test_cli_errors.py::test_full_disk_*": "/dev/full",
     "test_cli_errors.py::test_hints_stand_below_*": "net.ipv4.igmp_max_memberships",
