@@ -259,16 +259,9 @@ class Sender(SocketHolder, SenderCore):
         return f"{host}{f'%{self._interface}' if self._interface else ''} port {port}"
 
     def _failure(self, _: str, code: int) -> OSError:
-        if code in _UNREACHABLE and self._has_lost_its_interface():
+        if code in _UNREACHABLE and (loss := self._describe_loss()):
             error = os_error(Operation.SEND, f"to {self}", code, reason=system_error(code).strerror or "")
-            error.add_note(f"{self._interface} is gone, or was made again under another index: open another Sender.")
-            return error
-        if code in _UNREACHABLE and self._has_lost_its_address():
-            error = os_error(Operation.SEND, f"to {self}", code, reason=system_error(code).strerror or "")
-            error.add_note(
-                f"It sends from {self._address[0]}, which is no longer an address of this host, as where DHCP gave it "
-                "another one: open another Sender."
-            )
+            error.add_note(f"{loss}: open another Sender.")
             return error
         error = os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
         if code == errno.EMSGSIZE and self._interface and self._interface.mtu:
@@ -277,18 +270,22 @@ class Sender(SocketHolder, SenderCore):
             error.add_note(f"{self._interface} has an MTU of {mtu} octets, which is {mtu - headers} of payload.")
         return error
 
-    def _has_lost_its_interface(self) -> bool:
-        with suppress(OSError):  # what the send met is to be told, whatever else fails
-            return self._interface is not None and all(self._interface.index != there.index for there in interfaces())
-        return False
-
-    def _has_lost_its_address(self) -> bool:
+    def _describe_loss(self) -> str | None:
+        """What this sender had, and this host has no more; None for nothing."""
+        try:
+            present = interfaces()
+        except OSError:  # what the send met is to be told, whatever else fails
+            return None
+        if self._interface and all(self._interface.index != there.index for there in present):
+            return f"{self._interface} is gone, or was made again under another index"
         own = host_of(self._address)
-        if own.is_loopback:  # of 127.0.0.0/8 one is listed
-            return False
-        with suppress(OSError):  # what the send met is to be told, whatever else fails
-            return all(own != address.ip for interface in interfaces() for address in interface.addresses)
-        return False
+        # Of 127.0.0.0/8 one is listed.
+        if own.is_loopback or any(own == address.ip for there in present for address in there.addresses):
+            return None
+        return (
+            f"It sends from {self._address[0]}, which is no longer an address of this host, as where DHCP gave it "
+            "another one"
+        )
 
     def _end(self) -> None:
         """With a last look at the late errors."""
