@@ -50,12 +50,13 @@ class Check:
                 missing = set(range(max(number - _REACH_AT_START, 0), number))
                 self._runs[datagram.source] = _Run(number, number + 1, missing)
                 self._before += number
-            elif run.may_begin_anew and number == 1 != run.awaited:
+                continue
+            may_begin_anew, run.may_begin_anew = run.may_begin_anew, False
+            if may_begin_anew and number == 1 != run.awaited:
                 self._doubled -= 1
                 self._runs[datagram.source] = _Run(0, 2, set())
             elif number == run.awaited:
                 run.awaited += 1
-                run.may_begin_anew = False
             elif number > run.awaited:
                 self._skip(run, number)
             else:
@@ -66,12 +67,10 @@ class Check:
         self._lost += number - run.awaited
         run.missing.update(range(max(run.awaited, number - _REACH), number))
         run.awaited = number + 1
-        run.may_begin_anew = False
         if len(run.missing) > 2 * _REACH:
             run.missing = {missing for missing in run.missing if missing >= number - _REACH}
 
     def _take_old(self, run: _Run, number: int) -> None:
-        run.may_begin_anew = number == 0 and 0 not in run.missing
         if number in run.missing:
             run.missing.remove(number)
             self._late += 1
@@ -81,6 +80,7 @@ class Check:
                 self._lost -= 1
         else:
             self._doubled += 1
+            run.may_begin_anew = number == 0
 
     @property
     def losses(self) -> tuple[tuple[str, int], ...]:

@@ -10,9 +10,10 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from mcastfast.errors import CURRENT, Platform
 from mcastfast.interface import interfaces
-from mcastfast.reception import available
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mcastfast import Batch, Datagram
     from mcastfast.sockets import SocketAddress
 
@@ -70,11 +71,14 @@ class JsonWriter:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self._tells_drops = "drops" in available(self.metadata)
 
     def write(self, batch: Batch) -> None:
         """Write them."""
-        drops = batch.dropped if self._tells_drops else [None] * len(batch)
+        drops: Iterable[int | None]
+        try:
+            drops = batch.dropped
+        except ValueError:  # not among what the receiver tells here
+            drops = [None] * len(batch)
         for datagram, dropped in zip(batch, drops, strict=True):
             self._stream.write(json.dumps(_as_object(datagram, dropped)) + "\n")
         self._stream.flush()
