@@ -27,8 +27,8 @@ class Background(NamedTuple):
     for those of the process (on Windows of one group of 64). name: what top, ps and debuggers show, up to 15 bytes.
     priority: real-time (SCHED_FIFO, 1 to 99, sched(7)), which on Linux needs CAP_SYS_NICE or a limit on RLIMIT_RTPRIO;
     macOS has 16 above those of other threads, and takes more for 16; 0 for none; not on Windows (UnsupportedError).
-    delay: seconds that the thread lets pass for more once a datagram came:
-    fewer wake-ups for that much latency. Availability: Linux, Windows; macOS without cpus.
+    delay: seconds that the thread lets pass for more once a datagram came: fewer wake-ups for that much latency.
+    Availability: Linux, Windows; macOS without cpus.
     """
 
     size: Size
