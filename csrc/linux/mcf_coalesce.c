@@ -320,8 +320,8 @@ static uint32_t place_datagrams(const mcf_receiver *receiver, trains *state, con
         }
         uint32_t offset = (uint32_t)(at - got->data), size = found->size;
         uint32_t *offsets = arena->offsets + row + done, *lengths = arena->lengths + row + done;
-        for (uint32_t i = 0; i < run; i++)
-            offsets[i] = offset + i * size;
+        for (uint32_t i = 0; i < run; i++, offset += size)
+            offsets[i] = offset;
         for (uint32_t i = 0; i < run; i++)
             lengths[i] = shown;
         done += run;
@@ -423,8 +423,10 @@ static int receive(mcf_receiver *receiver, mcf_arena *arena, uint32_t most, int 
     }
     arena->used_rows += got->rows;
     got->data_size = arena->used_data - got->data;
+    uint32_t bytes = 0; /* of the arena's, which are few: several are added at once then */
     for (uint32_t row = got->row; row < got->row + got->rows; row++)
-        tally.bytes += arena->lengths[row];
+        bytes += arena->lengths[row];
+    tally.bytes = bytes;
     tally.kept = got->rows;
     tally.used += got->rows;
     mcf_count_received(receiver, got, &tally);
