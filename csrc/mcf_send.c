@@ -115,21 +115,12 @@ static uint64_t cost_of(const mcf_sender *sender, uint32_t first, uint32_t count
 {
     uint64_t cost = 0;
     for (uint32_t i = first; i < first + count; i++)
-        cost += mcf_pace_cost(&sender->pace, mcf_payload_at(sender, i).length);
+        cost += mcf_pace_cost(&sender->pace, sender->payloads[i].length);
     return cost;
-}
-
-void mcf_spell_out(mcf_sender *sender)
-{
-    for (uint32_t i = 1; i < sender->alike; i++)
-        sender->payloads[i] = mcf_payload_at(sender, i);
-    sender->alike = 0;
 }
 
 static int64_t bytes_of(const mcf_sender *sender, uint32_t first, uint32_t count)
 {
-    if (sender->alike)
-        return count * (int64_t)sender->payloads->length;
     int64_t bytes = 0;
     for (uint32_t i = first; i < first + count; i++)
         bytes += (int64_t)sender->payloads[i].length;
@@ -153,8 +144,6 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
     int doubts = 0;
     int is_paced = sender->pace.units != 0;
     int64_t late = mcf_counter_get(&sender->late_errors);
-    if (sender->segment == MCF_SEGMENT_NEVER)
-        mcf_spell_out(sender);
     while (*sent < count) {
         uint32_t most = count - *sent;
         int64_t began = 0;
@@ -186,6 +175,16 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
             return error;
     }
     return 0;
+}
+
+uint32_t mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count)
+{
+    if (sender->pace.units || !sender->queues_errors || !sender->engine->send_rows)
+        return 0;
+    uint32_t gone = sender->engine->send_rows(sender, rows, size, count);
+    mcf_counter_bump(&sender->datagrams, gone);
+    mcf_counter_bump(&sender->bytes, gone * (int64_t)size);
+    return gone;
 }
 
 int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)

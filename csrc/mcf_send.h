@@ -43,15 +43,13 @@ typedef struct mcf_sender {
     uint32_t largest_segment; /* bytes, 0 = not known yet */
     uint32_t large_sends;     /* of payloads that went plain because they are larger */
     uint32_t tried;           /* datagrams in the first piece of the last send */
-    uint32_t alike; /* so many payloads, all of them, have one size and lie one behind the other: the first stands for
-                     * them, until mcf_spell_out. 0 = nothing is known, each stands for itself */
     uint32_t largest_staged;
     uint32_t staging_size; /* bytes */
     uint8_t *staging; /* the engine's: payloads of one size up to largest_staged that lie apart go faster when the owner
                        * copies them here, one behind the other. NULL = they do not */
     void *vectors;
     mcf_counter batches, datagrams, bytes, trains, send_drops, late_errors;
-    mcf_payload payloads[MCF_MAX_BATCH]; /* last: mostly the first is all that is touched */
+    mcf_payload payloads[MCF_MAX_BATCH];
 } mcf_sender;
 
 /* Sets up a sender whose engine is set. Returns 0 or -ENOMEM. */
@@ -62,17 +60,6 @@ void mcf_sender_clear(mcf_sender *sender);
  * made it when this returns, and stays so. Any thread, also during a send. */
 void mcf_sender_share(mcf_sender *sender);
 
-static inline mcf_payload mcf_payload_at(const mcf_sender *sender, uint32_t index)
-{
-    if (index >= sender->alike)
-        return sender->payloads[index];
-    const mcf_payload *first = sender->payloads;
-    return (mcf_payload){(const uint8_t *)first->data + index * first->length, first->length};
-}
-
-/* Before anybody reads `payloads` itself: makes each stand for itself. */
-void mcf_spell_out(mcf_sender *sender);
-
 /* Sends payloads [*sent, count), continues after partial sends, and advances *sent past every datagram that the system
  * took. An error that an earlier datagram caused (ICMP) is counted, and the payload tried again. Returns 0 when all
  * went, or -errno as for mcf_receive, -EAGAIN when the socket is full and *deadline is MCF_DO_NOT_WAIT.
@@ -80,7 +67,11 @@ void mcf_spell_out(mcf_sender *sender);
  * A paced sender waits for its turn first, as long as that takes: *deadline moves on with it. While it waits it returns
  * -EINTR every 100 ms, for a signal that came while it did not sleep is not seen otherwise; call it again. */
 int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline);
-/* The same for one payload of any length. Returns 0 or -errno. */
+/* The short way for rows, payloads of one size that lie one behind the other: as they are, and without waiting. Returns
+ * how many went. The rest, which may be all of them, is for mcf_send, and so is whatever is in the way: a socket that
+ * tells the error of an earlier datagram once, with no queue to count it from, goes that way from the start. */
+uint32_t mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count);
+/* As mcf_send for one payload of any length. Returns 0 or -errno. */
 int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline);
 
 /* Between the parts of a long call: every 100 ms it looks, and is -ECANCELED when woken, else 0. Signals have to wait,

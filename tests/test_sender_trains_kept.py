@@ -67,15 +67,18 @@ def test_rows_arrive_the_same(wire: Wire, size: int) -> None:
     assert wire.payloads() == [*whole * ENOUGH, whole[0], whole[1], whole[2][:7], b"", whole[4], *whole]
 
 
+@pytest.mark.parametrize("is_shared", [False, True], ids=["private", "shared"])
 @pytest.mark.parametrize("height", [127, 256, 300, 385])
-def test_rows_of_several_trains_arrive_the_same(wire: Wire, keeping: Sender, height: int) -> None:
+def test_rows_of_several_trains_arrive_the_same(wire: Wire, keeping: Sender, height: int, *, is_shared: bool) -> None:
+    if is_shared:
+        keeping.fileno()
     rows = np.arange(height * SIZE, dtype=np.uint32).astype(np.uint8).reshape(height, SIZE)
     rows[:, :2] = np.arange(height, dtype=">u2").view(np.uint8).reshape(height, 2)
     trains = keeping.stats.trains
     assert keeping.send_batch(rows) == height
     assert wire.payloads() == [bytes(row) for row in rows]
     assert keeping.stats.trains - trains == height // 128 + (height % 128 > 1)
-    assert kept(keeping) == (0 if height % 128 == 1 else SIZE)  # what is left alone goes plain
+    assert kept(keeping) == (0 if is_shared else SIZE)
 
 
 def test_trains_of_other_sizes_and_of_scattered_payloads_are_cut_to_their_own(wire: Wire, keeping: Sender) -> None:

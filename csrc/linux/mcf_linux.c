@@ -136,7 +136,6 @@ static int send_plain(mcf_sender *sender, uint32_t first, uint32_t count)
 {
     struct mmsghdr *messages = (struct mmsghdr *)sender->vectors + first;
     sender->tried = 1;
-    mcf_spell_out(sender);
     int error = mcf_unkeep_segment(sender, trains_of(sender));
     if (error)
         return error;
@@ -192,7 +191,7 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
     uint32_t plain = 0;
     int is_large = 0;
     do
-        is_large |= mcf_payload_at(sender, first + plain++).length > sender->largest_segment;
+        is_large |= sender->payloads[first + plain++].length > sender->largest_segment;
     while (plain < count && mcf_train_length(sender, first + plain, count - plain) == 1);
     if (is_large && plain > 1 && ++sender->large_sends % LOOK_AGAIN == 0)
         sender->largest_segment = mcf_path_limit(sender);
@@ -203,6 +202,11 @@ static int send_one(mcf_sender *sender, const void *data, size_t length)
 {
     int error = mcf_unkeep_segment(sender, trains_of(sender));
     return error ? error : mcf_posix_send_one(sender, data, length);
+}
+
+static uint32_t send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count)
+{
+    return mcf_send_rows_in_trains(sender, rows, size, count, trains_of(sender));
 }
 
 static void share(mcf_sender *sender)
@@ -223,6 +227,7 @@ const mcf_engine mcf_linux_engine = {
     .send_vector_size = MCF_MAX_BATCH * sizeof(struct mmsghdr) + MCF_TRAINS_SIZE,
     .prepare_send = prepare_send,
     .send = send_batch,
+    .send_rows = send_rows,
     .send_one = send_one,
     .share = share,
 };

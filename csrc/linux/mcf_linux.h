@@ -43,6 +43,9 @@ uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t cou
 /* Sends the train of the first `length` payloads and, in the same call, those that follow it among `count`. Returns how
  * many datagrams went, 0 when the socket is full, or -errno for the first train. */
 int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains);
+/* mcf_engine.send_rows */
+uint32_t mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count,
+                                 mcf_trains *trains);
 /* Before a datagram goes plain on a socket that may have the option set for trains. Returns 0 or -errno. */
 int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains);
 /* mcf_engine.share */

@@ -75,6 +75,11 @@ void mcf_share_segment(mcf_sender *sender, mcf_trains *trains)
     unlock(trains);
 }
 
+static int is_kept(mcf_trains *trains, size_t size)
+{
+    return size == atomic_load_explicit(&trains->kept, memory_order_relaxed);
+}
+
 /* Whether trains of this size, of which one is about to go, are to have the option set. */
 static int is_worth_keeping(mcf_sender *sender, mcf_trains *trains, size_t size)
 {
@@ -83,7 +88,7 @@ static int is_worth_keeping(mcf_sender *sender, mcf_trains *trains, size_t size)
     if (size != trains->last_size)
         trains->repeated = 0;
     trains->last_size = size;
-    return trains->repeated++ >= KEEP_AFTER || size == atomic_load_explicit(&trains->kept, memory_order_relaxed);
+    return trains->repeated++ >= KEEP_AFTER;
 }
 
 /* The kernel gathers scattered payloads slower than we copy them, up to about this size. */
@@ -109,19 +114,22 @@ uint32_t mcf_path_limit(const mcf_sender *sender)
     return mtu > headers ? (uint32_t)(mtu - headers) : 0;
 }
 
+/* How many datagrams of that size one train carries. */
+static uint32_t most_of(const mcf_sender *sender, size_t size)
+{
+    uint32_t most = (uint32_t)(MCF_LARGEST_TRAIN / size);
+    return most < sender->most_segments ? most : sender->most_segments;
+}
+
 uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t count)
 {
     const mcf_payload *payloads = sender->payloads + first;
-    size_t size = mcf_payload_at(sender, first).length;
+    size_t size = payloads->length;
     if (size == 0 || size > sender->largest_segment)
         return 1;
-    uint32_t most = (uint32_t)(MCF_LARGEST_TRAIN / size);
-    if (most > sender->most_segments)
-        most = sender->most_segments;
+    uint32_t most = most_of(sender, size);
     if (most > count)
         most = count;
-    if (sender->alike)
-        return most;
     uint32_t length = 1;
     while (length < most && payloads[length].length == size)
         length++;
@@ -150,14 +158,13 @@ static int join(const mcf_sender *sender, uint32_t first, uint32_t count, uint8_
                 struct iovec *whole)
 {
     const mcf_payload *payloads = sender->payloads + first;
-    mcf_payload front = mcf_payload_at(sender, first);
-    size_t length = front.length * (count - 1) + mcf_payload_at(sender, first + count - 1).length;
-    if (sender->alike || is_contiguous(payloads, count)) {
-        *whole = (struct iovec){(void *)front.data, length};
+    size_t length = payloads->length * (count - 1) + payloads[count - 1].length;
+    if (is_contiguous(payloads, count)) {
+        *whole = (struct iovec){(void *)payloads->data, length};
         return 0;
     }
     *whole = (struct iovec){0};
-    if (front.length > LARGEST_COPY)
+    if (payloads->length > LARGEST_COPY)
         return 0;
     if (length > left)
         return -1;
@@ -169,77 +176,48 @@ static int join(const mcf_sender *sender, uint32_t first, uint32_t count, uint8_
     return (int)length;
 }
 
-/* Sends a train of that many by send(2), the option set, and those behind it that lie as they do. Returns how many
- * datagrams went, -1 with errno, or 0 when the socket is not to have the option. */
-static int send_kept(mcf_sender *sender, mcf_trains *trains, uint32_t first, uint32_t length, uint32_t count,
-                     const struct iovec *whole)
+/* Takes the lock, and returns 1, where the socket has the option for that size or may have it now. */
+static int lock_kept(mcf_sender *sender, mcf_trains *trains, size_t size)
 {
-    size_t size = mcf_payload_at(sender, first).length;
-    const uint8_t *data = whole->iov_base;
-    uint32_t gone = 0;
-    ssize_t sent = 0;
     trains->repeated = 0;
     lock(trains);
-    if (size == atomic_load_explicit(&trains->kept, memory_order_relaxed) ||
-        (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0)) {
-        size_t octets = whole->iov_len;
-        for (int number = 0; length > 1 && number < MCF_MOST_TRAINS; number++) {
-            sent = send((int)sender->fd, data + gone * size, octets, MSG_DONTWAIT);
-            if (sent < 0)
-                break;
-            mcf_counter_bump(&sender->trains, 1);
-            gone += length;
-            length = sender->alike && gone < count ? mcf_train_length(sender, first + gone, count - gone) : 0;
-            octets = length * size;
-        }
-    }
+    if (is_kept(trains, size) || (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0))
+        return 1;
     unlock(trains);
-    return gone ? (int)gone : (int)sent;
+    return 0;
 }
 
-/* Makes the message of one train; its payloads are copied, if at all, into the `left` bytes of room. Returns how many
- * bytes of that it took, or -1 when they are too few. */
-static int make_message(mcf_sender *sender, uint32_t first, uint32_t count, mcf_trains *trains, uint32_t number,
-                        size_t left)
+/* Sends a train of datagrams of that size by send(2), which costs less than sendmsg(2), while the socket has the
+ * option: true when it went. One datagram alone is cut from nothing. */
+static int send_whole(mcf_sender *sender, const void *data, size_t length, size_t size)
 {
-    uint16_t size = (uint16_t)mcf_payload_at(sender, first).length;
+    if (send((int)sender->fd, data, length, MSG_DONTWAIT) < 0)
+        return 0;
+    mcf_counter_bump(&sender->trains, length > size);
+    return 1;
+}
+
+/* Makes message `number` a train of so many datagrams of that size, whose payloads lie in these parts. */
+static void set_message(mcf_trains *trains, uint32_t number, uint32_t length, size_t size, struct iovec *parts,
+                        uint16_t part_count)
+{
+    uint16_t segment = (uint16_t)size;
     struct msghdr *message = &trains->messages[number].msg_hdr;
-    struct iovec *whole = &trains->wholes[number];
     struct cmsghdr *control = &trains->control[number].header;
     control->cmsg_level = SOL_UDP;
     control->cmsg_type = UDP_SEGMENT;
-    control->cmsg_len = CMSG_LEN(sizeof size);
-    memcpy(CMSG_DATA(control), &size, sizeof size);
+    control->cmsg_len = CMSG_LEN(sizeof segment);
+    memcpy(CMSG_DATA(control), &segment, sizeof segment);
     message->msg_control = control;
     message->msg_controllen = sizeof trains->control[number];
-    int taken = join(sender, first, count, sender->staging + (sender->staging_size - left), left, whole);
-    message->msg_iov = whole->iov_len ? whole : (struct iovec *)(sender->payloads + first);
-    message->msg_iovlen = whole->iov_len ? 1 : (uint16_t)count; /* an int on musl, a size_t on glibc */
-    return taken;
+    message->msg_iov = parts;
+    message->msg_iovlen = part_count; /* an int on musl, a size_t on glibc */
+    trains->lengths[number] = length;
 }
 
-int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains)
+/* Sends that many messages. Returns how many datagrams went, or as the engine's send. */
+static int send_messages(mcf_sender *sender, mcf_trains *trains, uint32_t number)
 {
-    size_t left = sender->staging_size;
-    size_t size = mcf_payload_at(sender, first).length;
-    sender->tried = length;
-    if (is_worth_keeping(sender, trains, size)) { /* then a call for each costs less than sendmmsg(2) */
-        struct iovec whole;
-        (void)join(sender, first, length, sender->staging, left, &whole);
-        int gone = whole.iov_len ? send_kept(sender, trains, first, length, count, &whole) : 0;
-        if (gone)
-            return gone > 0 ? gone : mcf_posix_failure();
-    }
-    uint32_t number = 0;
-    for (uint32_t at = 0; at < count && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
-        trains->lengths[number] = number ? mcf_train_length(sender, first + at, count - at) : length;
-        int taken = trains->lengths[number] > 1
-                        ? make_message(sender, first + at, trains->lengths[number], trains, number, left)
-                        : -1;
-        if (taken < 0)
-            break;
-        left -= (size_t)taken;
-    }
     int sent = 0;
     if (number > 1)
         sent = sendmmsg((int)sender->fd, trains->messages, number, MSG_DONTWAIT);
@@ -247,9 +225,76 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_
         sent = sendmsg((int)sender->fd, &trains->messages->msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1;
     if (sent < 0)
         return mcf_posix_failure();
-    mcf_counter_bump(&sender->trains, sent);
     int gone = 0;
-    for (int i = 0; i < sent; i++)
+    for (int i = 0; i < sent; i++) {
         gone += (int)trains->lengths[i];
+        mcf_counter_bump(&sender->trains, trains->lengths[i] > 1);
+    }
+    return gone;
+}
+
+int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains)
+{
+    size_t size = sender->payloads[first].length;
+    sender->tried = length;
+    if (is_kept(trains, size) || is_worth_keeping(sender, trains, size)) {
+        struct iovec whole;
+        (void)join(sender, first, length, sender->staging, sender->staging_size, &whole);
+        if (whole.iov_len && lock_kept(sender, trains, size)) {
+            int gone = send_whole(sender, whole.iov_base, whole.iov_len, size) ? (int)length : mcf_posix_failure();
+            unlock(trains);
+            return gone;
+        }
+    }
+    size_t left = sender->staging_size;
+    uint32_t number = 0;
+    for (uint32_t at = 0; at < count && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
+        struct iovec *whole = &trains->wholes[number];
+        if (number)
+            length = mcf_train_length(sender, first + at, count - at);
+        int taken = -1;
+        if (length > 1)
+            taken = join(sender, first + at, length, sender->staging + (sender->staging_size - left), left, whole);
+        if (taken < 0)
+            break;
+        left -= (size_t)taken;
+        mcf_payload *payloads = sender->payloads + first + at;
+        if (whole->iov_len)
+            set_message(trains, number, length, payloads->length, whole, 1);
+        else
+            set_message(trains, number, length, payloads->length, (struct iovec *)payloads, (uint16_t)length);
+    }
+    return send_messages(sender, trains, number);
+}
+
+/* Sends rows by a control message for each train. */
+static uint32_t send_rows_apart(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count,
+                                mcf_trains *trains)
+{
+    uint32_t most = most_of(sender, size), number = 0;
+    for (uint32_t at = 0; at < count && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
+        uint32_t length = count - at < most ? count - at : most;
+        trains->wholes[number] = (struct iovec){(void *)(rows + at * size), length * size};
+        set_message(trains, number, length, size, &trains->wholes[number], 1);
+    }
+    int sent = send_messages(sender, trains, number);
+    return sent > 0 ? (uint32_t)sent : 0;
+}
+
+uint32_t mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count,
+                                 mcf_trains *trains)
+{
+    if (count < 2 || !size || size > sender->largest_segment || sender->segment == MCF_SEGMENT_NEVER)
+        return 0;
+    if (!(is_kept(trains, size) || is_worth_keeping(sender, trains, size)) || !lock_kept(sender, trains, size))
+        return send_rows_apart(sender, rows, size, count, trains);
+    uint32_t most = most_of(sender, size), gone = 0;
+    while (gone < count) {
+        uint32_t length = count - gone < most ? count - gone : most;
+        if (!send_whole(sender, rows + gone * size, length * size, size))
+            break;
+        gone += length;
+    }
+    unlock(trains);
     return gone;
 }

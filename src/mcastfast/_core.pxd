@@ -218,7 +218,6 @@ cdef extern from "mcf.h" nogil:
         mcf_pace pace
         uint32_t most_segments
         uint32_t largest_segment
-        uint32_t alike
         uint32_t largest_staged
         uint32_t staging_size
         uint8_t *staging
@@ -234,6 +233,7 @@ cdef extern from "mcf.h" nogil:
     void mcf_sender_share(mcf_sender *sender)
     int mcf_sender_look(mcf_sender *sender)
     int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline)
+    uint32_t mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count)
     int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)
     int mcf_queues_errors(mcf_socket fd, int family)
     int mcf_collect_errors(mcf_socket fd)

@@ -2,6 +2,7 @@
 
 cdef extern from "Python.h":
     PyObject **_items "PySequence_Fast_ITEMS"(object list_or_tuple)
+    int _get_buffer "PyObject_GetBuffer"(object exporter, Py_buffer *buffer, int flags) noexcept
 
 # Of a tuple and bytes that someone holds, which never change: no need of the GIL.
 cdef extern from "Python.h" nogil:
@@ -34,22 +35,43 @@ cdef bint _holds_objects(const char *format) noexcept:
     return False
 
 
-cdef int _hold(payload, Py_buffer *buffer, int flags) except -1:
-    """Gets a contiguous buffer, with its format where that may name Python objects: to ask for one costs too much."""
-    PyObject_GetBuffer(payload, buffer, flags)
-    if <size_t>buffer.itemsize >= sizeof(PyObject *):
+# Whoever gets a buffer handles the exception where it is raised anew: a try statement costs each call that needs none.
+
+cdef inline int _hold(payload, Py_buffer *buffer, int flags) noexcept:
+    """Gets a contiguous buffer, with its format where that may name Python objects: to ask for one costs too much.
+
+    Returns -1 with an exception set, which is for _reraise.
+    """
+    cdef int error = _get_buffer(payload, buffer, flags)
+    if not error and <size_t>buffer.itemsize >= sizeof(PyObject *):
         PyBuffer_Release(buffer)
-        PyObject_GetBuffer(payload, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
-    return 0
+        error = _get_buffer(payload, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    return error
 
 
-cdef int _hold_payload(payload, Py_buffer *buffer) except -1:
-    """Gets the buffer of one payload."""
-    _hold(payload, buffer, PyBUF_SIMPLE)
-    if _holds_objects(buffer.format):
+cdef inline int _hold_payload(payload, Py_buffer *buffer) noexcept:
+    """Gets the buffer of one payload, as _hold."""
+    cdef int error = _hold(payload, buffer, PyBUF_SIMPLE)
+    if not error and _holds_objects(buffer.format):
         PyBuffer_Release(buffer)
-        raise ValueError("an array of Python objects, which no datagram carries; use a plain dtype")
-    return 0
+        PyErr_SetString(ValueError, "an array of Python objects, which no datagram carries; use a plain dtype")
+        error = -1
+    return error
+
+
+cdef int _raise_set() except -1:
+    """Raises the exception that is set."""
+    return -1
+
+
+cdef int _reraise(str before, no_buffer=BufferError) except -1:
+    """Raises the exception that is set, with words before its own; a BufferError as `no_buffer`."""
+    try:
+        _raise_set()
+    except BufferError as refusal:
+        raise no_buffer(before + str(refusal)) from None
+    except (TypeError, ValueError) as refusal:
+        raise type(refusal)(before + str(refusal)) from None
 
 
 cdef enum:
@@ -210,10 +232,8 @@ cdef class SenderCore(Gate):
         cdef int error = 0
         if not PyObject_CheckBuffer(payload):
             raise TypeError(f"send takes a bytes-like object, not {type(payload).__name__}")
-        try:
-            _hold_payload(payload, &buffer)
-        except (ValueError, BufferError) as refusal:
-            raise type(refusal)(f"send: {refusal}") from None
+        if _hold_payload(payload, &buffer):
+            _reraise("send: ")
         try:
             if <size_t>buffer.len > self.largest:
                 self._refuse_size("send", buffer.len, "")
@@ -246,12 +266,12 @@ cdef class SenderCore(Gate):
         an argument is wrong (TypeError, ValueError, EMSGSIZE). Errors of the system as send; they carry ``sent``, how
         many datagrams went before.
         """
+        if PyObject_CheckBuffer(payloads):
+            return self._send_rows(payloads, lengths)
         if isinstance(payloads, Batch):
             if lengths is not None:
                 raise TypeError("send_batch: lengths= goes with a 2-D array, a batch knows its own")
             return self._send_received(payloads)
-        if PyObject_CheckBuffer(payloads):
-            return self._send_rows(payloads, lengths)
         if lengths is not None:
             raise TypeError("send_batch: lengths= goes with a 2-D array; slice the payloads instead")
         if type(payloads) is not list and type(payloads) is not tuple:
@@ -265,15 +285,18 @@ cdef class SenderCore(Gate):
         return self.io.pace.units == 0 and self._may_keep_gil()
 
     @cython.final
+    cdef inline bint _fit_few_trains(self, const _Payloads *given, size_t size) noexcept:
+        """Whether payloads of this size are few enough."""
+        return given.total * size <= MOST_KEPT_TRAINS * <size_t>self.io.staging_size
+
+    @cython.final
     cdef inline bint _are_few_trains(self, const _Payloads *given) noexcept:
         """Whether the kernel takes these payloads, which are set, in few pieces: one size, but for a shorter last."""
         cdef Py_ssize_t index, last = given.total - 1
         cdef size_t size = self.io.payloads[0].length
         if not (self.io.segment != MCF_SEGMENT_NEVER and 0 < size <= self.io.largest_segment
-                and given.total * size <= MOST_KEPT_TRAINS * <size_t>self.io.staging_size):
+                and self._fit_few_trains(given, size)):
             return False
-        if given.kind == IN_ROWS:
-            return True
         if not 0 < self.io.payloads[last].length <= size:
             return False
         for index in range(1, last):
@@ -288,8 +311,9 @@ cdef class SenderCore(Gate):
         cdef Py_ssize_t index
         cdef PyObject *value
         if given.kind == IN_ROWS:
-            payloads.data = given.base + (first - given.origin) * given.width
-            payloads.length = given.width
+            for index in range(count):
+                payloads[index].data = given.base + (first + index - given.origin) * given.width
+                payloads[index].length = given.width
         elif given.kind == IN_SIZED_ROWS:
             for index in range(count):
                 payloads[index].data = given.base + (first + index) * given.width
@@ -307,7 +331,6 @@ cdef class SenderCore(Gate):
             for index in range(count):
                 payloads[index].data = given.buffers[first + index].buf
                 payloads[index].length = given.buffers[first + index].len
-        self.io.alike = <uint32_t>count if given.kind == IN_ROWS else 0
 
     @cython.final
     cdef inline int _send(self, Py_ssize_t count, int64_t *deadline, Py_ssize_t *first) noexcept nogil:
@@ -318,6 +341,20 @@ cdef class SenderCore(Gate):
         return error
 
     @cython.final
+    cdef inline int _send_part(self, const _Payloads *given, Py_ssize_t *first, Py_ssize_t count,
+                               int64_t *deadline) noexcept nogil:
+        """Sends `count` of the payloads, from *first on, as _send."""
+        cdef Py_ssize_t gone = 0
+        if given.kind == IN_ROWS:
+            gone = mcf_send_rows(&self.io, given.base + (first[0] - given.origin) * given.width, given.width,
+                                 <uint32_t>count)
+            first[0] += gone
+        if gone == count:
+            return 0
+        self._set(given, first[0], count - gone)
+        return self._send(count - gone, deadline, first)
+
+    @cython.final
     cdef Py_ssize_t _send_all(self, _Payloads *given) except -1:
         """Sends them: with the GIL what is one payload or few trains and need not wait, the rest without.
 
@@ -326,8 +363,7 @@ cdef class SenderCore(Gate):
         cdef int64_t deadline = MCF_NO_DEADLINE
         cdef int64_t at_once = MCF_DO_NOT_WAIT
         cdef int64_t before
-        cdef Py_ssize_t count, first = 0
-        cdef bytes rest
+        cdef Py_ssize_t first = 0
         cdef int error = 0
         if self.timeout is not None:
             deadline = _deadline(self.timeout)
@@ -335,23 +371,37 @@ cdef class SenderCore(Gate):
             mcf_counter_bump(&self.io.batches, 1)
         if (0 < given.total <= max(1, MOST_KEPT_TRAINS * <Py_ssize_t>self.io.most_segments)
                 and self._may_send_at_once()):
-            self._set(given, 0, given.total)
-            if given.total == 1 or self._are_few_trains(given):
-                before = mcf_counter_get(&self.io.bytes)
-                error = self._send(given.total, &at_once, &first)
-                self._note_kept(SEND_UNITS + (given.total >> 1), mcf_counter_get(&self.io.bytes) - before)
-                if error == -EAGAIN and deadline != MCF_DO_NOT_WAIT:
-                    error = 0
+            before = mcf_counter_get(&self.io.bytes)
+            if given.kind == IN_ROWS and self._fit_few_trains(given, given.width):
+                first = mcf_send_rows(&self.io, given.base, given.width, <uint32_t>given.total)
+            if not first:
+                self._set(given, 0, given.total)
+                if given.total == 1 or self._are_few_trains(given):
+                    error = self._send(given.total, &at_once, &first)
+                    if error == -EAGAIN and deadline != MCF_DO_NOT_WAIT:
+                        error = 0
+            self._note_kept(SEND_UNITS + (given.total >> 1), mcf_counter_get(&self.io.bytes) - before)
+        if first < given.total:
+            self._send_rest(given, first, deadline, error)
+        self._exit()
+        return given.total
+
+    cdef int _send_rest(self, _Payloads *given, Py_ssize_t first, int64_t deadline, int error) except -1:
+        """Sends those from `first` on without the GIL, unless there was an error.
+
+        The lock is held on entry and on return, and free when an exception ends it.
+        """
+        cdef Py_ssize_t count
+        cdef bytes rest
         while first < given.total:
             if not error:
                 self.kept = 0
                 with nogil:
                     while first < given.total and not error:
                         count = min(given.total - first, <Py_ssize_t>MCF_MAX_BATCH)
-                        self._set(given, first, count)
                         error = mcf_sender_look(&self.io) if first else 0
                         if not error:
-                            error = self._send(count, &deadline, &first)
+                            error = self._send_part(given, &first, count, &deadline)
             if error == -EINTR and given.base == self.io.staging and given.base != NULL:
                 # The handler of a signal may send, and so use the same memory.
                 try:
@@ -364,8 +414,7 @@ cdef class SenderCore(Gate):
             if error:
                 self._resume(error, first)
                 error = 0
-        self._exit()
-        return given.total
+        return 0
 
     cdef int _resume(self, int error, Py_ssize_t sent) except -1:
         """Raises the error, but after a signal takes the lock again: payloads must then be set anew, since the handler
@@ -405,10 +454,8 @@ cdef class SenderCore(Gate):
     cdef Py_ssize_t _send_rows(self, payloads, lengths) except -1:
         cdef Py_buffer buffer
         cdef _Payloads given
-        try:
-            _hold(payloads, &buffer, PyBUF_C_CONTIGUOUS)
-        except (BufferError, ValueError) as refusal:
-            raise ValueError(f"send_batch needs a C-contiguous array: {refusal}") from None
+        if _hold(payloads, &buffer, PyBUF_C_CONTIGUOUS):
+            _reraise("send_batch needs a C-contiguous array: ", ValueError)
         try:
             if buffer.ndim != 2:
                 remedy = "send() sends one payload"
@@ -420,43 +467,40 @@ cdef class SenderCore(Gate):
             given.total = buffer.shape[0]
             given.width = buffer.shape[1] * buffer.itemsize
             given.base, given.origin = <const uint8_t *>buffer.buf, 0
-            given.sizes = self._row_sizes(given.total, given.width, lengths)
-            given.kind = IN_ROWS if given.sizes == NULL else IN_SIZED_ROWS
-            try:
-                self._begin("send_batch", 0)
-                return self._send_all(&given)
-            finally:
-                PyMem_Free(<void *>given.sizes)
+            if lengths is not None:
+                return self._send_sized_rows(&given, lengths)
+            if given.total and given.width > self.largest:
+                self._refuse_size("send_batch", given.width, " (a row)")
+            given.kind = IN_ROWS
+            self._begin("send_batch", 0)
+            return self._send_all(&given)
         finally:
             PyBuffer_Release(&buffer)
 
     @cython.final
-    cdef size_t *_row_sizes(self, Py_ssize_t rows, Py_ssize_t width, lengths) except? NULL:
-        """The checked lengths, or NULL when every row goes out whole."""
+    cdef Py_ssize_t _send_sized_rows(self, _Payloads *given, lengths) except -1:
         cdef size_t *sizes
         cdef Py_ssize_t index = 0
-        if lengths is None:
-            if rows and <size_t>width > self.largest:
-                self._refuse_size("send_batch", width, " (a row)")
-            return NULL
         values = tuple(lengths)
-        if len(values) != rows:
-            raise ValueError(f"send_batch: {len(values)} lengths for {rows} rows")
-        sizes = <size_t *>PyMem_Malloc(max(rows, 1) * sizeof(size_t))
+        if len(values) != given.total:
+            raise ValueError(f"send_batch: {len(values)} lengths for {given.total} rows")
+        sizes = <size_t *>PyMem_Malloc(max(given.total, 1) * sizeof(size_t))
         if sizes == NULL:
             raise MemoryError
         try:
-            for index in range(rows):
+            for index in range(given.total):
                 value = operator_index(values[index])
-                if not 0 <= value <= width:
-                    raise ValueError(f"send_batch: lengths[{index}]={value} is not in 0..{width}, the length of a row")
+                if not 0 <= value <= given.width:
+                    raise ValueError(f"send_batch: lengths[{index}]={value} is not in 0..{given.width}, the length of "
+                                     "a row")
                 if value > self.largest:
                     self._refuse_size("send_batch", value, f" (row {index})")
                 sizes[index] = value
-        except:
+            given.kind, given.sizes = IN_SIZED_ROWS, sizes
+            self._begin("send_batch", 0)
+            return self._send_all(given)
+        finally:
             PyMem_Free(sizes)
-            raise
-        return sizes
 
     @cython.final
     cdef Py_ssize_t _send_staged(self, payloads) except -1:
@@ -527,10 +571,8 @@ cdef class SenderCore(Gate):
         given.buffers = buffers
         try:
             for index in range(given.total):
-                try:
-                    _hold_payload(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index])
-                except (TypeError, ValueError, BufferError) as refusal:
-                    raise type(refusal)(f"send_batch: payload {index}: {refusal}") from None
+                if _hold_payload(<object>PyTuple_GET_ITEM(payloads, index), &buffers[index]):
+                    _reraise(f"send_batch: payload {index}: ")
                 held += 1
                 if <size_t>buffers[index].len > self.largest:
                     self._refuse_size("send_batch", buffers[index].len, f" (payload {index})")

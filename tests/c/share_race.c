@@ -27,10 +27,10 @@ static int option(void)
 
 static void send_rows(uint32_t count)
 {
-    uint32_t sent = 0;
+    uint32_t sent = mcf_send_rows(&sender, rows, SIZE, count);
     int64_t deadline = MCF_NO_DEADLINE;
-    sender.payloads[0] = (mcf_payload){rows, SIZE};
-    sender.alike = count;
+    for (uint32_t i = sent; i < count; i++)
+        sender.payloads[i] = (mcf_payload){rows + i * SIZE, SIZE};
     CHECK(mcf_send(&sender, &sent, count, &deadline) == 0 && sent == count);
 }
 
