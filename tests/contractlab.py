@@ -157,7 +157,11 @@ USES: dict[str, Callable[[Shown], bool]] = {
     "Receiver": lambda shown: shown.batch.payloads() == [b"payload"],
     "ReceiverSet": is_served,
     "ReceiverStats": lambda shown: shown.receiver.stats == ReceiverStats(**shown.receiver.stats._asdict()),
+    "Refusal": lambda _: mcastfast.Refusal._fields == ("group", "interface", "error"),
     "Ring": lambda _: mcastfast.Ring("1 MiB").checked().size == 2**20,
+    "SSMAllocation": lambda _: (
+        mcastfast.Group.parse("10.0.0.7@232.1.2.3:5000").ssm_allocation is mcastfast.SSMAllocation.HOST
+    ),
     "Scope": lambda _: mcastfast.Group.parse("[ff15::1]:5000").scope is mcastfast.Scope.SITE_LOCAL,
     "Sender": lambda shown: shown.sender.destination == (V4.group, 5000),
     "SenderStats": lambda shown: shown.sender.stats == SenderStats(1, 1, 7, 0, 0, 0),

@@ -6,10 +6,10 @@ from mcastfast.background import Background
 from mcastfast.buffers import BufferClampedWarning
 from mcastfast.errors import UnsupportedError
 from mcastfast.interface import Interface, interfaces
-from mcastfast.membership import FilterMode, Membership
+from mcastfast.membership import FilterMode, Membership, Refusal
 from mcastfast.receiver import Receiver, ReceiverStats
 from mcastfast.ring import Ring
-from mcastfast.scope import TTL, GroupFlag, Scope
+from mcastfast.scope import TTL, GroupFlag, Scope, SSMAllocation
 from mcastfast.sender import Sender, SenderStats
 from mcastfast.timestamps import KernelTimestampWarning
 
@@ -32,7 +32,9 @@ __all__ = [
     "Receiver",
     "ReceiverSet",
     "ReceiverStats",
+    "Refusal",
     "Ring",
+    "SSMAllocation",
     "Scope",
     "Sender",
     "SenderStats",
