@@ -286,15 +286,18 @@ uint32_t mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t
 {
     if (count < 2 || !size || size > sender->largest_segment || sender->segment == MCF_SEGMENT_NEVER)
         return 0;
-    if (!(is_kept(trains, size) || is_worth_keeping(sender, trains, size)) || !lock_kept(sender, trains, size))
+    if (!is_kept(trains, size) && !is_worth_keeping(sender, trains, size))
         return send_rows_apart(sender, rows, size, count, trains);
     uint32_t most = most_of(sender, size), gone = 0;
     while (gone < count) {
         uint32_t length = count - gone < most ? count - gone : most;
-        if (!send_whole(sender, rows + gone * size, length * size, size))
+        if (!lock_kept(sender, trains, size)) /* somebody has got the descriptor */
+            return gone + send_rows_apart(sender, rows + gone * size, size, count - gone, trains);
+        int went = send_whole(sender, rows + gone * size, length * size, size);
+        unlock(trains);
+        if (!went)
             break;
         gone += length;
     }
-    unlock(trains);
     return gone;
 }
