@@ -36,7 +36,9 @@ shuffled each time. A cost is the median of the turns, a ratio the median of the
 long has one turn: ten seconds of stalls, five each of pacing and idleness, and one search for each rate. The C
 programs make the same system calls on the same sockets; they set up everything once and parse nothing. Peers run in
 interpreters of their own, from PyPI, with their defaults but for the receive buffer, which is the same for all, and
-for spead2 a pool of memory and a longer queue (4,096 heaps; 262,144 where the program stalls).
+for spead2 a pool of memory and a longer queue (4,096 heaps; 262,144 where the program stalls). How the interpreter was
+compiled is part of every figure but C's: one without profile-guided optimisation, as tools leave it out that compile
+Python on your machine, takes half as long again for what is Python, such as the slice in the table above.
 "Offered", "received" and "dropped" stand beside every figure. In the costs of receiving and sending a turn that loses
 a datagram is taken again, three times at most before the run fails, and the row says so; elsewhere a loss is part of
 the answer and marked.
