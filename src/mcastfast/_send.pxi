@@ -285,6 +285,12 @@ cdef class SenderCore(Gate):
         return self.io.pace.units == 0 and self._may_keep_gil()
 
     @cython.final
+    cdef inline bint _are_few(self, Py_ssize_t total) noexcept:
+        """Whether so many payloads are one, or may be few trains."""
+        return total == 1 or (self.io.segment != MCF_SEGMENT_NEVER
+                              and 0 < total <= MOST_KEPT_TRAINS * <Py_ssize_t>self.io.most_segments)
+
+    @cython.final
     cdef inline bint _fit_few_trains(self, const _Payloads *given, size_t size) noexcept:
         """Whether payloads of this size are few enough."""
         return given.total * size <= MOST_KEPT_TRAINS * <size_t>self.io.staging_size
@@ -294,8 +300,7 @@ cdef class SenderCore(Gate):
         """Whether the kernel takes these payloads, which are set, in few pieces: one size, but for a shorter last."""
         cdef Py_ssize_t index, last = given.total - 1
         cdef size_t size = self.io.payloads[0].length
-        if not (self.io.segment != MCF_SEGMENT_NEVER and 0 < size <= self.io.largest_segment
-                and self._fit_few_trains(given, size)):
+        if not (0 < size <= self.io.largest_segment and self._fit_few_trains(given, size)):
             return False
         if not 0 < self.io.payloads[last].length <= size:
             return False
@@ -369,8 +374,7 @@ cdef class SenderCore(Gate):
             deadline = _deadline(self.timeout)
         if given.total:
             mcf_counter_bump(&self.io.batches, 1)
-        if (0 < given.total <= max(1, MOST_KEPT_TRAINS * <Py_ssize_t>self.io.most_segments)
-                and self._may_send_at_once()):
+        if self._are_few(given.total) and self._may_send_at_once():
             before = mcf_counter_get(&self.io.bytes)
             if given.kind == IN_ROWS and self._fit_few_trains(given, given.width):
                 first = mcf_send_rows(&self.io, given.base, given.width, <uint32_t>given.total)
