@@ -101,8 +101,8 @@ typedef struct mcf_engine {
     /* Sends payloads [first, first + count) without waiting. Returns how many went, 0 when the socket is full, or
      * -errno when the first sender->tried of them were refused. */
     int (*send)(mcf_sender *sender, uint32_t first, uint32_t count);
-    /* mcf_send_rows, if that is shorter for this socket now; else returns 0. NULL: it never is. */
-    uint32_t (*send_rows)(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count);
+    /* The same for rows, one behind the other. Returns 0 also where send does as well; NULL: it always does. */
+    int (*send_rows)(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count);
     /* Sends one payload without waiting. Returns 1, 0 when the socket is full, or -errno. */
     int (*send_one)(mcf_sender *sender, const void *data, size_t length);
     /* Takes back what it set on a private socket, and ends is_private. NULL: it sets nothing. */

@@ -44,6 +44,13 @@ static void count_late(mcf_sender *sender)
     mcf_counter_add(&sender->late_errors, mcf_collect_errors(sender->fd));
 }
 
+/* After -ENOBUFS, which is never an answer of the network: what was tried is lost. */
+static int dropped(mcf_sender *sender)
+{
+    mcf_counter_bump(&sender->send_drops, sender->tried);
+    return -ENOBUFS;
+}
+
 /* What to do after a send that took nothing: 0 = try the same payload again, otherwise the error to report. `counted`
  * were the late errors when the call began; who has counted some since may have been another thread. */
 static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t deadline, int *doubts)
@@ -58,10 +65,8 @@ static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t
         int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline, &looks);
         return ready > 0 ? 0 : ready < 0 ? ready : -ETIMEDOUT;
     }
-    if (error == -ENOBUFS) { /* never an answer of the network: what was tried is lost */
-        mcf_counter_bump(&sender->send_drops, sender->tried);
-        return error;
-    }
+    if (error == -ENOBUFS)
+        return dropped(sender);
     int most = sender->queues_errors && mcf_counter_get(&sender->late_errors) > counted ? MOST_DOUBTS : 1;
     if (*doubts >= most)
         return error;
@@ -177,14 +182,24 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
     return 0;
 }
 
-uint32_t mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count)
+int mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, uint32_t *sent)
 {
+    *sent = 0;
     if (sender->pace.units || !sender->queues_errors || !sender->engine->send_rows)
         return 0;
-    uint32_t gone = sender->engine->send_rows(sender, rows, size, count);
-    mcf_counter_bump(&sender->datagrams, gone);
-    mcf_counter_bump(&sender->bytes, gone * (int64_t)size);
-    return gone;
+    while (*sent < count) {
+        int gone = sender->engine->send_rows(sender, rows + *sent * size, size, count - *sent);
+        if (gone < 0)
+            count_late(sender);
+        if (gone == -ENOBUFS)
+            return dropped(sender);
+        if (gone <= 0)
+            return 0;
+        mcf_counter_bump(&sender->datagrams, gone);
+        mcf_counter_bump(&sender->bytes, gone * (int64_t)size);
+        *sent += (uint32_t)gone;
+    }
+    return 0;
 }
 
 int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)

@@ -209,6 +209,15 @@ class Namespace:
         with self, open(f"/proc/thread-self/net/{name}") as file:
             return file.read()
 
+    def counter(self, protocol: str, name: str) -> int:
+        """One of the host's statistics for IPv4: "Udp", "NoPorts"."""
+        names, values = (line.split() for line in self.proc("snmp").splitlines() if line.startswith(f"{protocol}:"))
+        return int(values[names.index(name)])
+
+    def counter6(self, name: str) -> int:
+        """One for IPv6: "Udp6NoPorts"."""
+        return int(dict(line.split() for line in self.proc("snmp6").splitlines())[name])
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

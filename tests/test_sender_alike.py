@@ -91,10 +91,14 @@ def test_a_list_may_change_while_they_wait(wire: Wire) -> None:
     assert sorted(wire.payloads()) == alike()
 
 
+@pytest.mark.parametrize("trains_before", [0, 20], ids=["new", "kept"])
 @pytest.mark.needs("token_bucket")
-def test_a_signal_handler_may_send_others_while_they_wait(wire: Wire) -> None:
-    wire.block()
+def test_a_signal_handler_may_send_others_while_they_wait(wire: Wire, trains_before: int) -> None:
     sender = wire.sender(segment=None, send_buffer=1)
+    for _ in range(trains_before):
+        sender.send_batch(alike(length=8))
+    wire.payloads()
+    wire.block()
     main = threading.main_thread()
     assert main.ident is not None
     identity = main.ident

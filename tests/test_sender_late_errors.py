@@ -53,26 +53,17 @@ class Refusing:
     def refused(self) -> int:
         """How many datagrams the far host had no taker for."""
         if self.family is V4:
-            return counter(self.far.namespace, "Udp", "NoPorts")
-        return counter6(self.far.namespace, "Udp6NoPorts")
+            return self.far.namespace.counter("Udp", "NoPorts")
+        return self.far.namespace.counter6("Udp6NoPorts")
 
     def answers(self) -> int:
         """How many answers of that kind reached the senders."""
         if self.family is V4:
-            return counter(self.near.namespace, "Icmp", "InDestUnreachs")
-        return counter6(self.near.namespace, "Icmp6InDestUnreachs")
+            return self.near.namespace.counter("Icmp", "InDestUnreachs")
+        return self.near.namespace.counter6("Icmp6InDestUnreachs")
 
     def wait_for_answers(self, count: int) -> None:
         wait_until(lambda: self.answers() == count, what=f"{count} answers")
-
-
-def counter(namespace: netlab.Namespace, protocol: str, name: str) -> int:
-    names, values = (line.split() for line in namespace.proc("snmp").splitlines() if line.startswith(f"{protocol}:"))
-    return int(values[names.index(name)])
-
-
-def counter6(namespace: netlab.Namespace, name: str) -> int:
-    return int(dict(line.split() for line in namespace.proc("snmp6").splitlines())[name])
 
 
 @pytest.fixture(params=FAMILIES, ids=family_name)

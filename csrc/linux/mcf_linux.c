@@ -204,7 +204,7 @@ static int send_one(mcf_sender *sender, const void *data, size_t length)
     return error ? error : mcf_posix_send_one(sender, data, length);
 }
 
-static uint32_t send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count)
+static int send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count)
 {
     return mcf_send_rows_in_trains(sender, rows, size, count, trains_of(sender));
 }

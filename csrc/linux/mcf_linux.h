@@ -44,8 +44,7 @@ uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t cou
  * many datagrams went, 0 when the socket is full, or -errno for the first train. */
 int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_t count, mcf_trains *trains);
 /* mcf_engine.send_rows */
-uint32_t mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count,
-                                 mcf_trains *trains);
+int mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, mcf_trains *trains);
 /* Before a datagram goes plain on a socket that may have the option set for trains. Returns 0 or -errno. */
 int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains);
 /* mcf_engine.share */

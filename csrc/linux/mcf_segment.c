@@ -13,11 +13,13 @@
 #include "posix/mcf_posix.h"
 
 struct mcf_trains {
+    /* While the socket has no option for them: */
     size_t last_size;  /* of the segments of the first train of the last call */
     uint32_t repeated; /* and in how many calls in a row it was the same */
     /* The option that the socket has, 0 = none. Only the sending thread sets it, any thread takes it back; who relies
      * on it or changes it holds the lock. */
     atomic_flag lock;
+    _Atomic int shares; /* that want the lock, and get it before the next train does */
     _Atomic size_t kept;
     uint32_t lengths[MCF_MOST_TRAINS]; /* datagrams */
     struct iovec wholes[MCF_MOST_TRAINS];
@@ -68,11 +70,13 @@ int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains)
 
 void mcf_share_segment(mcf_sender *sender, mcf_trains *trains)
 {
+    atomic_fetch_add(&trains->shares, 1);
     lock(trains);
     if (atomic_load(&trains->kept))
         (void)keep(sender, trains, 0);
     mcf_switch_set(&sender->is_private, 0);
     unlock(trains);
+    atomic_fetch_sub(&trains->shares, 1);
 }
 
 static int is_kept(mcf_trains *trains, size_t size)
@@ -176,10 +180,12 @@ static int join(const mcf_sender *sender, uint32_t first, uint32_t count, uint8_
     return (int)length;
 }
 
-/* Takes the lock, and returns 1, where the socket has the option for that size or may have it now. */
+/* Takes the lock, and returns 1, where the socket has the option for that size or gets it now. */
 static int lock_kept(mcf_sender *sender, mcf_trains *trains, size_t size)
 {
     trains->repeated = 0;
+    if (atomic_load_explicit(&trains->shares, memory_order_relaxed))
+        return 0;
     lock(trains);
     if (is_kept(trains, size) || (mcf_switch_get(&sender->is_private) && keep(sender, trains, size) == 0))
         return 1;
@@ -187,13 +193,12 @@ static int lock_kept(mcf_sender *sender, mcf_trains *trains, size_t size)
     return 0;
 }
 
-/* Sends a train of datagrams of that size by send(2), which costs less than sendmsg(2), while the socket has the
- * option: true when it went. One datagram alone is cut from nothing. */
-static int send_whole(mcf_sender *sender, const void *data, size_t length, size_t size)
+/* Sends a train by send(2), which costs less than sendmsg(2), while the socket has the option: true when it went. */
+static int send_whole(mcf_sender *sender, const void *data, size_t length)
 {
     if (send((int)sender->fd, data, length, MSG_DONTWAIT) < 0)
         return 0;
-    mcf_counter_bump(&sender->trains, length > size);
+    mcf_counter_bump(&sender->trains, 1);
     return 1;
 }
 
@@ -225,11 +230,10 @@ static int send_messages(mcf_sender *sender, mcf_trains *trains, uint32_t number
         sent = sendmsg((int)sender->fd, &trains->messages->msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1;
     if (sent < 0)
         return mcf_posix_failure();
+    mcf_counter_bump(&sender->trains, sent);
     int gone = 0;
-    for (int i = 0; i < sent; i++) {
+    for (int i = 0; i < sent; i++)
         gone += (int)trains->lengths[i];
-        mcf_counter_bump(&sender->trains, trains->lengths[i] > 1);
-    }
     return gone;
 }
 
@@ -241,7 +245,7 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_
         struct iovec whole;
         (void)join(sender, first, length, sender->staging, sender->staging_size, &whole);
         if (whole.iov_len && lock_kept(sender, trains, size)) {
-            int gone = send_whole(sender, whole.iov_base, whole.iov_len, size) ? (int)length : mcf_posix_failure();
+            int gone = send_whole(sender, whole.iov_base, whole.iov_len) ? (int)length : mcf_posix_failure();
             unlock(trains);
             return gone;
         }
@@ -267,37 +271,38 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_
     return send_messages(sender, trains, number);
 }
 
+/* How many of two rows or more the next train takes: none is left alone behind it, if that can be, for one is none. */
+static uint32_t next_train(uint32_t left, uint32_t most)
+{
+    if (left <= most)
+        return left;
+    return left == most + 1 && most > 2 ? most - 1 : most;
+}
+
 /* Sends rows by a control message for each train. */
-static uint32_t send_rows_apart(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count,
-                                mcf_trains *trains)
+static int send_rows_apart(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, mcf_trains *trains)
 {
     uint32_t most = most_of(sender, size), number = 0;
-    for (uint32_t at = 0; at < count && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
-        uint32_t length = count - at < most ? count - at : most;
+    for (uint32_t at = 0; count - at > 1 && number < MCF_MOST_TRAINS; at += trains->lengths[number++]) {
+        uint32_t length = next_train(count - at, most);
         trains->wholes[number] = (struct iovec){(void *)(rows + at * size), length * size};
         set_message(trains, number, length, size, &trains->wholes[number], 1);
     }
-    int sent = send_messages(sender, trains, number);
-    return sent > 0 ? (uint32_t)sent : 0;
+    sender->tried = *trains->lengths;
+    return send_messages(sender, trains, number);
 }
 
-uint32_t mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count,
-                                 mcf_trains *trains)
+int mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, mcf_trains *trains)
 {
-    if (count < 2 || !size || size > sender->largest_segment || sender->segment == MCF_SEGMENT_NEVER)
+    if (!size || size > sender->largest_segment || sender->segment == MCF_SEGMENT_NEVER)
         return 0;
-    if (!is_kept(trains, size) && !is_worth_keeping(sender, trains, size))
+    uint32_t most = most_of(sender, size);
+    if (most < 2 || count < 2)
+        return 0;
+    if (!(is_kept(trains, size) || is_worth_keeping(sender, trains, size)) || !lock_kept(sender, trains, size))
         return send_rows_apart(sender, rows, size, count, trains);
-    uint32_t most = most_of(sender, size), gone = 0;
-    while (gone < count) {
-        uint32_t length = count - gone < most ? count - gone : most;
-        if (!lock_kept(sender, trains, size)) /* somebody has got the descriptor */
-            return gone + send_rows_apart(sender, rows + gone * size, size, count - gone, trains);
-        int went = send_whole(sender, rows + gone * size, length * size, size);
-        unlock(trains);
-        if (!went)
-            break;
-        gone += length;
-    }
+    uint32_t length = sender->tried = next_train(count, most);
+    int gone = send_whole(sender, rows, length * size) ? (int)length : mcf_posix_failure();
+    unlock(trains);
     return gone;
 }

@@ -233,7 +233,7 @@ cdef extern from "mcf.h" nogil:
     void mcf_sender_share(mcf_sender *sender)
     int mcf_sender_look(mcf_sender *sender)
     int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline)
-    uint32_t mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count)
+    int mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, uint32_t *sent)
     int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline)
     int mcf_queues_errors(mcf_socket fd, int family)
     int mcf_collect_errors(mcf_socket fd)

@@ -35,12 +35,10 @@ cdef bint _holds_objects(const char *format) noexcept:
     return False
 
 
-# Whoever gets a buffer handles the exception where it is raised anew: a try statement costs each call that needs none.
-
 cdef inline int _hold(payload, Py_buffer *buffer, int flags) noexcept:
     """Gets a contiguous buffer, with its format where that may name Python objects: to ask for one costs too much.
 
-    Returns -1 with an exception set, which is for _reraise.
+    Returns -1 with an exception set. Callers pass that on by _reraise: a try statement would cost each call.
     """
     cdef int error = _get_buffer(payload, buffer, flags)
     if not error and <size_t>buffer.itemsize >= sizeof(PyObject *):
@@ -64,14 +62,24 @@ cdef int _raise_set() except -1:
     return -1
 
 
-cdef int _reraise(str before, no_buffer=BufferError) except -1:
-    """Raises the exception that is set, with words before its own; a BufferError as `no_buffer`."""
+cdef int _reraise(str before) except -1:
+    """Raises what _hold has set, with words before its own where it is of the kinds that buffers are refused by."""
     try:
         _raise_set()
+    except TypeError as refusal:
+        raise TypeError(before + str(refusal)) from None
+    except ValueError as refusal:
+        raise ValueError(before + str(refusal)) from None
     except BufferError as refusal:
-        raise no_buffer(before + str(refusal)) from None
-    except (TypeError, ValueError) as refusal:
-        raise type(refusal)(before + str(refusal)) from None
+        raise BufferError(before + str(refusal)) from None
+
+
+cdef int _refuse_array() except -1:
+    """The same for an array of rows."""
+    try:
+        _raise_set()
+    except (ValueError, BufferError) as refusal:
+        raise ValueError(f"send_batch needs a C-contiguous array: {refusal}") from None
 
 
 cdef enum:
@@ -285,22 +293,18 @@ cdef class SenderCore(Gate):
         return self.io.pace.units == 0 and self._may_keep_gil()
 
     @cython.final
-    cdef inline bint _are_few(self, Py_ssize_t total) noexcept:
-        """Whether so many payloads are one, or may be few trains."""
-        return total == 1 or (self.io.segment != MCF_SEGMENT_NEVER
-                              and 0 < total <= MOST_KEPT_TRAINS * <Py_ssize_t>self.io.most_segments)
-
-    @cython.final
-    cdef inline bint _fit_few_trains(self, const _Payloads *given, size_t size) noexcept:
-        """Whether payloads of this size are few enough."""
-        return given.total * size <= MOST_KEPT_TRAINS * <size_t>self.io.staging_size
+    cdef inline bint _fits_few_trains(self, Py_ssize_t total, size_t size) noexcept:
+        """Whether the kernel takes so many payloads of this size in few pieces."""
+        return (self.io.segment != MCF_SEGMENT_NEVER and 0 < size <= self.io.largest_segment
+                and total <= MOST_KEPT_TRAINS * <Py_ssize_t>self.io.most_segments
+                and total * size <= MOST_KEPT_TRAINS * <size_t>self.io.staging_size)
 
     @cython.final
     cdef inline bint _are_few_trains(self, const _Payloads *given) noexcept:
-        """Whether the kernel takes these payloads, which are set, in few pieces: one size, but for a shorter last."""
+        """The same of these payloads, which are set: of one size, but for a shorter last."""
         cdef Py_ssize_t index, last = given.total - 1
         cdef size_t size = self.io.payloads[0].length
-        if not (0 < size <= self.io.largest_segment and self._fit_few_trains(given, size)):
+        if not self._fits_few_trains(given.total, size):
             return False
         if not 0 < self.io.payloads[last].length <= size:
             return False
@@ -349,15 +353,27 @@ cdef class SenderCore(Gate):
     cdef inline int _send_part(self, const _Payloads *given, Py_ssize_t *first, Py_ssize_t count,
                                int64_t *deadline) noexcept nogil:
         """Sends `count` of the payloads, from *first on, as _send."""
-        cdef Py_ssize_t gone = 0
+        cdef uint32_t gone = 0
+        cdef int error = 0
         if given.kind == IN_ROWS:
-            gone = mcf_send_rows(&self.io, given.base + (first[0] - given.origin) * given.width, given.width,
-                                 <uint32_t>count)
+            error = mcf_send_rows(&self.io, given.base + (first[0] - given.origin) * given.width, given.width,
+                                  <uint32_t>count, &gone)
             first[0] += gone
-        if gone == count:
-            return 0
-        self._set(given, first[0], count - gone)
-        return self._send(count - gone, deadline, first)
+            count -= gone
+            if error or count == 0:
+                return error
+        self._set(given, first[0], count)
+        return self._send(count, deadline, first)
+
+    @cython.final
+    cdef inline bint _is_brief(self, const _Payloads *given) noexcept:
+        """Whether they are one payload, or few trains. Sets them, unless they are rows."""
+        if given.kind == IN_ROWS:
+            return given.total == 1 or self._fits_few_trains(given.total, given.width)
+        if not 0 < given.total <= max(1, MOST_KEPT_TRAINS * <Py_ssize_t>self.io.most_segments):
+            return False
+        self._set(given, 0, given.total)
+        return given.total == 1 or self._are_few_trains(given)
 
     @cython.final
     cdef Py_ssize_t _send_all(self, _Payloads *given) except -1:
@@ -374,17 +390,15 @@ cdef class SenderCore(Gate):
             deadline = _deadline(self.timeout)
         if given.total:
             mcf_counter_bump(&self.io.batches, 1)
-        if self._are_few(given.total) and self._may_send_at_once():
+        if self._may_send_at_once() and self._is_brief(given):
             before = mcf_counter_get(&self.io.bytes)
-            if given.kind == IN_ROWS and self._fit_few_trains(given, given.width):
-                first = mcf_send_rows(&self.io, given.base, given.width, <uint32_t>given.total)
-            if not first:
-                self._set(given, 0, given.total)
-                if given.total == 1 or self._are_few_trains(given):
-                    error = self._send(given.total, &at_once, &first)
-                    if error == -EAGAIN and deadline != MCF_DO_NOT_WAIT:
-                        error = 0
+            if given.kind == IN_ROWS:
+                error = self._send_part(given, &first, given.total, &at_once)
+            else:
+                error = self._send(given.total, &at_once, &first)
             self._note_kept(SEND_UNITS + (given.total >> 1), mcf_counter_get(&self.io.bytes) - before)
+            if error == -EAGAIN and deadline != MCF_DO_NOT_WAIT:
+                error = 0
         if first < given.total:
             self._send_rest(given, first, deadline, error)
         self._exit()
@@ -459,7 +473,7 @@ cdef class SenderCore(Gate):
         cdef Py_buffer buffer
         cdef _Payloads given
         if _hold(payloads, &buffer, PyBUF_C_CONTIGUOUS):
-            _reraise("send_batch needs a C-contiguous array: ", ValueError)
+            _refuse_array()
         try:
             if buffer.ndim != 2:
                 remedy = "send() sends one payload"

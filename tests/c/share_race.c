@@ -27,11 +27,8 @@ static int option(void)
 
 static void send_rows(uint32_t count)
 {
-    uint32_t sent = mcf_send_rows(&sender, rows, SIZE, count);
-    int64_t deadline = MCF_NO_DEADLINE;
-    for (uint32_t i = sent; i < count; i++)
-        sender.payloads[i] = (mcf_payload){rows + i * SIZE, SIZE};
-    CHECK(mcf_send(&sender, &sent, count, &deadline) == 0 && sent == count);
+    uint32_t sent = 0;
+    CHECK(mcf_send_rows(&sender, rows, SIZE, count, &sent) == 0 && sent == count);
 }
 
 static void *send_trains(void *count)
@@ -103,7 +100,12 @@ int main(void)
     int buffer = 4 << 20;
     (void)setsockopt(receiver, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     CHECK(getsockname(receiver, (struct sockaddr *)&target, &size) == 0);
-    sender = (mcf_sender){.engine = &mcf_linux_engine, .wake = -1, .family = MCF_IPV4, .segment = MCF_SEGMENT_ALWAYS};
+    sender = (mcf_sender){.engine = &mcf_linux_engine,
+                          .wake = -1,
+                          .family = MCF_IPV4,
+                          .segment = MCF_SEGMENT_ALWAYS,
+                          .queues_errors = 1,
+                          .largest_segment = 2 * SIZE};
     CHECK(mcf_sender_init(&sender) == 0);
     fill_a_call(&target, receiver);
     for (int round = 0; round < ROUNDS; round++)
