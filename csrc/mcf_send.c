@@ -184,16 +184,23 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
 
 int mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, uint32_t *sent)
 {
+    int doubts = 0;
     *sent = 0;
-    if (sender->pace.units || !sender->queues_errors || !sender->engine->send_rows)
+    if (sender->pace.units || !sender->engine->send_rows)
         return 0;
     while (*sent < count) {
         int gone = sender->engine->send_rows(sender, rows + *sent * size, size, count - *sent);
-        if (gone < 0)
+        if (gone < 0) {
             count_late(sender);
-        if (gone == -ENOBUFS)
-            return dropped(sender);
-        if (gone <= 0)
+            if (gone == -ENOBUFS)
+                return dropped(sender);
+            if (doubts)
+                return 0;
+            doubts = 1;
+            continue;
+        }
+        settle(sender, &doubts);
+        if (gone == 0)
             return 0;
         mcf_counter_bump(&sender->datagrams, gone);
         mcf_counter_bump(&sender->bytes, gone * (int64_t)size);

@@ -67,9 +67,9 @@ void mcf_sender_share(mcf_sender *sender);
  * A paced sender waits for its turn first, as long as that takes: *deadline moves on with it. While it waits it returns
  * -EINTR every 100 ms, for a signal that came while it did not sleep is not seen otherwise; call it again. */
 int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline);
-/* The short way for rows, payloads of one size that lie one behind the other: without waiting, and not for sockets that
- * have no queue of errors, of which it could not count the late ones. *sent becomes how many went: the rest, which may
- * be all of them, is for mcf_send. Returns 0, or -ENOBUFS as mcf_send, and then there is no rest. */
+/* The short way for rows, payloads of one size that lie one behind the other: without waiting. *sent becomes how many
+ * went: the rest, which may be all of them, is for mcf_send. Returns 0, or -ENOBUFS as mcf_send, and then there is no
+ * rest. */
 int mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, uint32_t *sent);
 /* As mcf_send for one payload of any length. Returns 0 or -errno. */
 int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline);
