@@ -44,13 +44,6 @@ static void count_late(mcf_sender *sender)
     mcf_counter_add(&sender->late_errors, mcf_collect_errors(sender->fd));
 }
 
-/* After -ENOBUFS, which is never an answer of the network: what was tried is lost. */
-static int dropped(mcf_sender *sender)
-{
-    mcf_counter_bump(&sender->send_drops, sender->tried);
-    return -ENOBUFS;
-}
-
 /* What to do after a send that took nothing: 0 = try the same payload again, otherwise the error to report. `counted`
  * were the late errors when the call began; who has counted some since may have been another thread. */
 static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t deadline, int *doubts)
@@ -65,8 +58,10 @@ static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t
         int ready = mcf_wait(sender->fd, MCF_WRITABLE, sender->wake, deadline, &looks);
         return ready > 0 ? 0 : ready < 0 ? ready : -ETIMEDOUT;
     }
-    if (error == -ENOBUFS)
-        return dropped(sender);
+    if (error == -ENOBUFS) { /* never an answer of the network: what was tried is lost */
+        mcf_counter_bump(&sender->send_drops, sender->tried);
+        return error;
+    }
     int most = sender->queues_errors && mcf_counter_get(&sender->late_errors) > counted ? MOST_DOUBTS : 1;
     if (*doubts >= most)
         return error;
@@ -185,18 +180,16 @@ int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadli
 int mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t count, uint32_t *sent)
 {
     int doubts = 0;
+    int64_t late = mcf_counter_get(&sender->late_errors);
     *sent = 0;
     if (sender->pace.units || !sender->engine->send_rows)
         return 0;
     while (*sent < count) {
         int gone = sender->engine->send_rows(sender, rows + *sent * size, size, count - *sent);
         if (gone < 0) {
-            count_late(sender);
-            if (gone == -ENOBUFS)
-                return dropped(sender);
-            if (doubts)
-                return 0;
-            doubts = 1;
+            int error = after_failure(sender, gone, late, MCF_DO_NOT_WAIT, &doubts);
+            if (error)
+                return error == -ENOBUFS ? error : 0;
             continue;
         }
         settle(sender, &doubts);

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING, Any, Self
 
 import netlab
+import numpy as np
 from receivelab import TIMEOUT, at
 
 from mcastfast import Receiver, Sender
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
 LARGE = 1400
 """Bytes of a payload of which a blocked wire lets through one in four seconds, and the least send buffer holds few."""
 END = b"the end of what a test sent"
+
+
+ENOUGH = 20
+"""Trains of one size in a row after which their option is kept."""
+
+
+def alike(size: int, count: int) -> list[bytes]:
+    """So many payloads of that even size, no two the same."""
+    return [number.to_bytes(2, "big") * (size // 2) for number in range(count)]
+
+
+def as_rows(payloads: list[bytes]) -> Any:
+    """Payloads of one size as an array."""
+    return np.array([np.frombuffer(payload, "u1") for payload in payloads])
 
 
 def sent(error: BaseException) -> int:

@@ -10,21 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from netlab import is_blocked, wait_until
 from receivelab import TIMEOUT, Worker, receive
+from sendlab import ENOUGH, Wire, alike
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from sendlab import Wire
 
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 LENGTH = 200
 """So many payloads are more trains than the least send buffer holds."""
-
-
-def alike(size: int = 200, length: int = LENGTH) -> list[bytes]:
-    return [number.to_bytes(2, "big") * (size // 2) for number in range(length)]
 
 
 class Doubled(list[bytes]):
@@ -83,27 +78,27 @@ def test_a_list_is_what_iteration_gives(wire: Wire) -> None:
 def test_a_list_may_change_while_they_wait(wire: Wire) -> None:
     wire.block()
     sender = wire.sender(segment=None, send_buffer=1)
-    payloads = alike()
+    payloads = alike(200, LENGTH)
     sending = Worker(sender.send_batch, payloads)
     sending.wait_until_blocked()
     payloads[:] = [b"changed"] * 50
     wire.unblock()
     assert sending.result() == LENGTH
-    assert sorted(wire.payloads()) == alike()
+    assert sorted(wire.payloads()) == alike(200, LENGTH)
 
 
-@pytest.mark.parametrize("trains_before", [0, 20], ids=["new", "kept"])
+@pytest.mark.parametrize("trains_before", [0, ENOUGH], ids=["new", "kept"])
 @pytest.mark.needs("token_bucket")
 def test_a_signal_handler_may_send_others_while_they_wait(wire: Wire, trains_before: int) -> None:
     sender = wire.sender(segment=None, send_buffer=1)
     for _ in range(trains_before):
-        sender.send_batch(alike(length=8))
+        sender.send_batch(alike(200, 8))
     wire.payloads()
     wire.block()
     main = threading.main_thread()
     assert main.ident is not None
     identity = main.ident
-    payloads, others = alike(), [payload[::-1] + b"!" for payload in alike()]
+    payloads, others = alike(200, LENGTH), [payload[::-1] + b"!" for payload in alike(200, LENGTH)]
 
     def send_others(number: int, frame: object) -> None:
         payloads.clear()
@@ -123,4 +118,4 @@ def test_a_signal_handler_may_send_others_while_they_wait(wire: Wire, trains_bef
         signalling.result()
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert sorted(received.result()) == sorted(others + alike())
+    assert sorted(received.result()) == sorted(others + alike(200, LENGTH))

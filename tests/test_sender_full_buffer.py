@@ -6,10 +6,9 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from receivelab import Worker
-from sendlab import LARGE, Wire, sent
+from sendlab import LARGE, Wire, as_rows, sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +36,7 @@ def fill(sender: Sender) -> int:
 FORMS: list[Callable[[list[bytes]], Any]] = [
     list,
     lambda payloads: [bytearray(payload) for payload in payloads],
-    lambda payloads: np.array([np.frombuffer(payload, "u1") for payload in payloads]),
+    as_rows,
 ]
 FORM_NAMES = ["bytes", "bytearrays", "rows"]
 

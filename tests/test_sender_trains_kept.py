@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from receivelab import FAMILIES, at, family_name
-from sendlab import Wire, in_child
+from sendlab import ENOUGH, Wire, in_child
 
 from mcastfast import Receiver, Sender, _core
 from mcastfast.options import SEGMENT, get_option
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
-ENOUGH = 20
-"""Trains of one size in a row after which the option is kept."""
 SIZE = 100
 TRAIN = [bytes([number]) * SIZE for number in range(8)]
 LONG = b"long" * 250

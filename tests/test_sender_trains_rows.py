@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from netlab import wait_until
 from receivelab import FAMILIES, V4, V6, Worker, at, family_name, plain_socket, receive
-from sendlab import Wire, sent
+from sendlab import ENOUGH, Wire, alike, as_rows, sent
 
 from mcastfast import Receiver, Sender
 from mcastfast.options import RECEIVE_ERRORS, set_option
@@ -23,18 +23,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("namespaces", "ipv6")
 
 SIZE = 100
-ENOUGH = 20
-"""Trains of one size in a row after which their option is kept."""
 
 
 @pytest.fixture(params=FAMILIES, ids=family_name)
 def wire(request: pytest.FixtureRequest, lan: netlab.Lan) -> Iterator[Wire]:
     with Wire(lan, request.param, "socket") as wire:
         yield wire
-
-
-def payloads_of(count: int) -> list[bytes]:
-    return [number.to_bytes(2, "big") * (SIZE // 2) for number in range(count)]
 
 
 def know(sender: Sender, rows: Any) -> None:
@@ -58,10 +52,6 @@ STATES: dict[str, Callable[[Sender, Any], None]] = {"private": know, "kept": kee
 states = pytest.mark.parametrize("prepare", STATES.values(), ids=STATES)
 
 
-def as_rows(payloads: list[bytes]) -> Any:
-    return np.array([np.frombuffer(payload, "u1") for payload in payloads])
-
-
 forms = pytest.mark.parametrize("form", [as_rows, list], ids=["rows", "bytes"])
 
 
@@ -71,9 +61,9 @@ def test_each_arrives_once_and_is_counted(
     wire: Wire, prepare: Callable[[Sender, Any], None], form: Callable[[list[bytes]], Any]
 ) -> None:
     sender = wire.sender(segment=None)
-    prepare(sender, form(payloads_of(8)))
+    prepare(sender, form(alike(SIZE, 8)))
     wire.payloads()
-    payloads = payloads_of(130)
+    payloads = alike(SIZE, 130)
     before = sender.stats
     assert sender.send_batch(form(payloads)) == 130
     assert wire.payloads() == payloads
@@ -88,10 +78,10 @@ def test_those_that_find_no_room_go_later(
     wire: Wire, prepare: Callable[[Sender, Any], None], form: Callable[[list[bytes]], Any]
 ) -> None:
     sender = wire.sender(segment=None, send_buffer=1)
-    prepare(sender, form(payloads_of(8)))
+    prepare(sender, form(alike(SIZE, 8)))
     wire.payloads()
     wire.block()
-    payloads = payloads_of(400)
+    payloads = alike(SIZE, 400)
     received = Worker(receive, wire.receiver, 400)
     sending = Worker(sender.send_batch, form(payloads))
     sending.wait_until_blocked()
@@ -107,10 +97,10 @@ def test_those_that_find_no_room_at_once_are_told(
     wire: Wire, prepare: Callable[[Sender, Any], None], form: Callable[[list[bytes]], Any]
 ) -> None:
     sender = wire.sender(segment=None, send_buffer=1, timeout=0)
-    prepare(sender, form(payloads_of(8)))
+    prepare(sender, form(alike(SIZE, 8)))
     wire.payloads()
     wire.block()
-    payloads = payloads_of(400)
+    payloads = alike(SIZE, 400)
     with pytest.raises(BlockingIOError) as caught:
         sender.send_batch(form(payloads))
     number = sent(caught.value)
@@ -126,9 +116,9 @@ def test_what_the_queue_drops_is_not_sent_again(
     wire: Wire, prepare: Callable[[Sender, Any], None], form: Callable[[list[bytes]], Any]
 ) -> None:
     """A member on this host gets it before the queue drops it."""
-    payloads = payloads_of(6)
+    payloads = alike(SIZE, 6)
     sender = wire.sender(segment=None, loopback=True)
-    prepare(sender, form(payloads_of(8)))
+    prepare(sender, form(alike(SIZE, 8)))
     wire.throttle("3kbit", burst=1500, limit=1500)
     other = wire.sender(at(wire.family.other, wire.link))
     with pytest.raises(OSError, match="queue of the device is full"):
@@ -155,7 +145,7 @@ def test_late_errors_are_counted(loopback: netlab.Link, form: Callable[[list[byt
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
     sock.connect((V4.address(loopback), port))
     set_option(sock, RECEIVE_ERRORS, queue)
-    payloads = payloads_of(8)
+    payloads = alike(SIZE, 8)
     with Sender.from_socket(sock, segment=None) as sender:
         for number in range(1, ENOUGH + 1):
             assert sender.send_batch(form(payloads)) == len(payloads)

@@ -87,6 +87,8 @@ static int is_kept(mcf_trains *trains, size_t size)
 /* Whether trains of this size, of which one is about to go, are to have the option set. */
 static int is_worth_keeping(mcf_sender *sender, mcf_trains *trains, size_t size)
 {
+    if (is_kept(trains, size))
+        return 1;
     if (!mcf_switch_get(&sender->is_private))
         return 0;
     if (size != trains->last_size)
@@ -241,7 +243,7 @@ int mcf_send_trains(mcf_sender *sender, uint32_t first, uint32_t length, uint32_
 {
     size_t size = sender->payloads[first].length;
     sender->tried = length;
-    if (is_kept(trains, size) || is_worth_keeping(sender, trains, size)) {
+    if (is_worth_keeping(sender, trains, size)) {
         struct iovec whole;
         (void)join(sender, first, length, sender->staging, sender->staging_size, &whole);
         if (whole.iov_len && lock_kept(sender, trains, size)) {
@@ -299,7 +301,7 @@ int mcf_send_rows_in_trains(mcf_sender *sender, const uint8_t *rows, size_t size
     uint32_t most = most_of(sender, size);
     if (most < 2 || count < 2)
         return 0;
-    if (!(is_kept(trains, size) || is_worth_keeping(sender, trains, size)) || !lock_kept(sender, trains, size))
+    if (!is_worth_keeping(sender, trains, size) || !lock_kept(sender, trains, size))
         return send_rows_apart(sender, rows, size, count, trains);
     uint32_t length = sender->tried = next_train(count, most);
     int gone = send_whole(sender, rows, length * size) ? (int)length : mcf_posix_failure();
