@@ -72,8 +72,10 @@ def enter_private_network() -> None:
     try:
         unshare(CLONE_NEWNET)
     except PermissionError:
-        if len(os.listdir("/proc/self/task")) > 1:
-            raise
+        threads = len(os.listdir("/proc/self/task"))
+        if threads > 1:
+            reason = f"an ordinary user gets a namespace in a process of one thread; this has {threads}"
+            raise OSError(errno.EPERM, reason) from None
         # A system may grant the namespace and refuse what belongs to it (AppArmor does): a child finds out first.
         _in_child(enter_user_namespace)
         enter_user_namespace()

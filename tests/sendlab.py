@@ -8,7 +8,6 @@ import signal
 from typing import TYPE_CHECKING, Any, Self
 
 import netlab
-import numpy as np
 from receivelab import TIMEOUT, at
 
 from mcastfast import Receiver, Sender
@@ -37,6 +36,8 @@ def alike(size: int, count: int) -> list[bytes]:
 
 def as_rows(payloads: list[bytes]) -> Any:
     """Payloads of one size as an array."""
+    import numpy as np  # conftest.py imports this file, and NumPy starts threads: see netlab.enter_private_network
+
     return np.array([np.frombuffer(payload, "u1") for payload in payloads])
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from pathlib import Path
 
 import netlab
 import pytest
@@ -18,6 +19,7 @@ from netlab import Lan, Lan3, Link, Namespace
 
 pytestmark = pytest.mark.needs("namespaces")
 
+TESTS = Path(__file__).parent
 PORT = 5000
 
 
@@ -56,6 +58,13 @@ def _own_network() -> int:
 
 def test_the_process_itself_has_no_interface_but_lo() -> None:
     assert _interfaces() == ["lo"]
+
+
+def test_all_that_it_takes_to_start_the_tests_starts_no_thread() -> None:
+    """An ordinary user gets a user namespace before the first thread only."""
+    program = "import os, conftest; print(len(os.listdir('/proc/self/task')))"
+    result = subprocess.run([sys.executable, "-c", program], cwd=TESTS, capture_output=True, text=True, check=True)
+    assert result.stdout == "1\n"
 
 
 def test_a_fresh_namespace_has_stock_lo(namespace: Namespace) -> None:
