@@ -84,7 +84,7 @@ async def waiting(receiver: Receiver) -> asyncio.Task[list[bytes]]:
 
 def waits(receiver: Receiver) -> int:
     """How many tasks wait for it."""
-    return len(receiver._waits._waits) if receiver._waits else 0
+    return len(receiver._waits.current) if receiver._waits else 0
 
 
 @loops
@@ -237,7 +237,7 @@ def test_a_loop_that_is_busy_lets_go_later_and_a_close_does_not_wait_for_it(
 
     async def main() -> list[bytes]:
         task = await waiting(quiet.receiver)
-        (wait,) = quiet.receiver._waits._waits  # type: ignore[union-attr]
+        (wait,) = quiet.receiver._waits.current  # type: ignore[union-attr]
         Worker(quiet.receiver.close).result()  # the loop does not run meanwhile
         assert not wait.is_over.is_set()
         assert wait._owned

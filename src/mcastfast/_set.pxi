@@ -278,6 +278,17 @@ cdef class ReceiverSet(Gate):
             _raise_error(self, "iteration", result)
         return pair
 
+    def __aiter__(self):
+        """Iterates over (receiver, batch) in an event loop of asyncio, which goes on while there is none.
+
+        As a Receiver's; a receiver that is closed leaves the set, and the iteration ends with the last. A task that
+        waits for a set waits for each of its receivers: RuntimeError where another of the loop does.
+        """
+        if not _is_open(self):
+            _raise_error(self, "iteration", -EBADF)
+        from mcastfast import aio  # asyncio is for those who use it
+        return aio.Batches(self, lambda: self.receivers)
+
     def close(self):
         """Closes every receiver of the set, and the set. A blocked call ends. A second close does nothing."""
         self._shut()

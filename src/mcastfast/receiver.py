@@ -476,9 +476,15 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._check_watchable("async iteration")
         from mcastfast import aio  # asyncio is for those who use it
 
+        return aio.Batches(self, lambda: (self,))
+
+    def _tasks(self) -> Waits:
+        """Who waits in event loops."""
+        from mcastfast import aio
+
         with self._lock:
             self._waits = self._waits or aio.Waits()
-        return aio.Batches(self, self._waits)
+        return self._waits
 
     def datagrams(self) -> Iterator[_core.Datagram]:
         """Iterate over datagrams across batches; ends when the receiver is closed."""
