@@ -71,12 +71,13 @@ static int after_failure(mcf_sender *sender, int error, int64_t counted, int64_t
 
 enum { LOOK_EVERY = 100000000 }; /* nanoseconds */
 
-/* -ECANCELED when woken, else 0. */
+/* -ECANCELED when woken, else 0, or -EINTR where that lets the caller look for signals. */
 static int look(mcf_sender *sender, int64_t now)
 {
     uint32_t looks = 0;
     sender->looked = now;
-    return mcf_wait(-1, 0, sender->wake, MCF_DO_NOT_WAIT, &looks);
+    int error = mcf_wait(-1, 0, sender->wake, MCF_DO_NOT_WAIT, &looks);
+    return error || !sender->pace.units ? error : -EINTR;
 }
 
 int mcf_sender_look(mcf_sender *sender)
@@ -90,25 +91,20 @@ static int await_turn(mcf_sender *sender, int64_t *now, int64_t *deadline)
 {
     int64_t turn = mcf_pace_turn(&sender->pace);
     int64_t began = *now = mcf_clock();
-    while (turn > *now) {
+    int error = 0;
+    while (!error) {
         int64_t due = sender->looked + LOOK_EVERY;
-        int error = 0;
-        if (*now < due) {
-            error = mcf_pause(sender->wake, turn < due ? turn : due);
-        } else {
+        if (*now >= due)
             error = look(sender, *now);
-            error = error ? error : -EINTR;
-        }
+        else if (turn > *now)
+            error = mcf_pause(sender->wake, turn < due ? turn : due);
+        else
+            break;
         *now = mcf_clock();
-        if (error) {
-            if (*deadline > 0)
-                *deadline += *now - began;
-            return error;
-        }
     }
     if (*deadline > 0)
         *deadline += *now - began;
-    return (int)mcf_pace_most(&sender->pace, *now);
+    return error ? error : (int)mcf_pace_most(&sender->pace, *now);
 }
 
 static uint64_t cost_of(const mcf_sender *sender, uint32_t first, uint32_t count)

@@ -64,8 +64,8 @@ void mcf_sender_share(mcf_sender *sender);
  * took. An error that an earlier datagram caused (ICMP) is counted, and the payload tried again. Returns 0 when all
  * went, or -errno as for mcf_receive, -EAGAIN when the socket is full and *deadline is MCF_DO_NOT_WAIT.
  *
- * A paced sender waits for its turn first, as long as that takes: *deadline moves on with it. While it waits it returns
- * -EINTR every 100 ms, for a signal that came while it did not sleep is not seen otherwise; call it again. */
+ * A paced sender waits for its turn first, as long as that takes: *deadline moves on with it. Every 100 ms it returns
+ * -EINTR, for a signal that came while it did not sleep is not seen otherwise; call it again. */
 int mcf_send(mcf_sender *sender, uint32_t *sent, uint32_t count, int64_t *deadline);
 /* The short way for rows, payloads of one size that lie one behind the other: without waiting. *sent becomes how many
  * went: the rest, which may be all of them, is for mcf_send. Returns 0, or -ENOBUFS as mcf_send, and then there is no
@@ -74,8 +74,8 @@ int mcf_send_rows(mcf_sender *sender, const uint8_t *rows, size_t size, uint32_t
 /* As mcf_send for one payload of any length. Returns 0 or -errno. */
 int mcf_send_one(mcf_sender *sender, const void *data, size_t length, int64_t *deadline);
 
-/* Between the parts of a long call: every 100 ms it looks, and is -ECANCELED when woken, else 0. Signals have to wait,
- * for they would want the lock of the interpreter. */
+/* Between the parts of a long call: every 100 ms it looks, and is -ECANCELED when woken, else 0; of a paced sender
+ * -EINTR, as mcf_send. Signals have to wait else, for they would want the lock of the interpreter. */
 int mcf_sender_look(mcf_sender *sender);
 
 /* Whether the socket has a queue of error reports. */

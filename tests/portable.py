@@ -180,6 +180,7 @@ LINUX_ONLY = {
     "test_sender_gil.py::test_a_train_*": "trains: UDP_SEGMENT",
     "test_sender_trains.py": "trains: UDP_SEGMENT",
     "test_sender_trains_kept.py": "trains: UDP_SEGMENT",
+    "test_sender_trains_path.py": "trains: UDP_SEGMENT",
     "test_sender_trains_rows.py": "trains: UDP_SEGMENT",
     "test_sender_trains_system.py": "trains: UDP_SEGMENT",
     "test_background_signal.py": "eventfd(2), by a preloaded library",

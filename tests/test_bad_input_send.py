@@ -267,7 +267,9 @@ def test_send_batch_refuses_what_is_no_batch(sender: Sender, payloads: Any, got:
         (np.zeros((4, 6), "u1").T, ValueError, "send_batch needs a C-contiguous array: ndarray is not C-contiguous"),
         (np.zeros((4, 6), "u1")[::2], ValueError, "send_batch needs a C-contiguous array: ndarray is not C-contiguous"),
         (memoryview(bytes(12)).cast("B", (3, 4))[::2], ValueError, "send_batch needs a C-contiguous array: memoryview"),
-        (np.zeros((2, 2), "M8[s]"), ValueError, "send_batch needs a C-contiguous array: cannot include dtype 'M'"),
+        (np.zeros((2, 2), "M8[s],O"), ValueError, "send_batch needs a C-contiguous array: cannot include dtype 'M'"),
+        (np.zeros((4, 2), "M8[s]")[::2], ValueError, "send_batch needs a C-contiguous array: ndarray is not C-cont"),
+        ([np.zeros(4, "M8[s],O")], ValueError, "send_batch: payload 0: cannot include dtype 'M'"),
         (np.zeros((2, 2), object), ValueError, "send_batch: the array holds Python objects, which no datagram can"),
         (np.zeros((2, 2), [("a", "u1"), ("b", [("c", "O")])]), ValueError, "the array holds Python objects"),
         ([b"good", np.zeros(2, object)], ValueError, "send_batch: payload 1: an array of Python objects, which no"),
@@ -358,6 +360,17 @@ def test_payloads_over_the_limit_are_refused_before_anything_is_sent(
 
 
 # Prepared sockets
+
+
+def test_an_ipv6_socket_that_sends_ipv4_has_the_limit_of_ipv4(loopback: netlab.Link, engine: str) -> None:
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sock.connect(("::ffff:127.0.0.1", 5000))
+    with Sender.from_socket(sock, engine=engine) as sender:
+        with pytest.raises(OSError, match="a datagram carries at most 65507") as caught:
+            sender.send_batch([b"good", bytes(65_508)])
+        assert (caught.value.errno, sent(caught.value)) == (errno.EMSGSIZE, 0)
+        assert sender.stats.datagrams == 0
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,22 @@ def test_a_lone_payload_over_the_mtu_is_refused_without_fragments(wire: Wire) ->
     fitting = MTU - HEADERS[wire.family.number]
     sender = wire.sender(fragment=False)
     sender.send(bytes(fitting))
-    with pytest.raises(OSError, match="Message too long") as caught:
+    with wire.link.namespace, pytest.raises(OSError, match="Message too long") as caught:
         sender.send(bytes(fitting + 1))
-    assert caught.value.__notes__[-1] == f"{wire.link.name} has an MTU of {MTU} octets, which is {fitting} of payload."
+    assert caught.value.__notes__[-1] == (
+        f"{wire.link.name} has an MTU of {MTU} octets, which is {fitting} of payload; that of a route may be smaller."
+    )
     assert (caught.value.errno, sent(caught.value)) == (errno.EMSGSIZE, 0)
     assert wire.payloads() == [bytes(fitting)]
     assert sender.stats[1:] == (1, fitting, 0, 0, 0)  # the kernel's own report of it is no late error
+
+
+def test_the_mtu_that_an_error_names_is_that_of_now(wire: Wire) -> None:
+    sender = wire.sender(fragment=False)
+    wire.link.namespace.ip.link("set", index=wire.link.index, mtu=1300)
+    with wire.link.namespace, pytest.raises(OSError, match="Message too long") as caught:
+        sender.send(bytes(MTU - HEADERS[wire.family.number]))
+    assert f"{wire.link.name} has an MTU of 1300 octets" in caught.value.__notes__[-1]
 
 
 def test_fragments_are_the_default(wire: Wire) -> None:

@@ -89,6 +89,26 @@ def test_lone_sends_to_a_closed_port_all_go_out(refusing: Refusing, queue: bool)
         assert sender.stats.late_errors == (4 if queue else 3)
 
 
+@pytest.mark.parametrize("queue", ["IPv4", "IPv6", "none"])
+def test_an_ipv6_socket_that_sends_ipv4_has_the_queue_of_ipv4(loopback: netlab.Link, engine: str, queue: str) -> None:
+    with plain_socket(socket.AF_INET, port=0, host="127.0.0.1") as closed:
+        port = closed.getsockname()[1]
+    sock = plain_socket(socket.AF_INET6)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    set_option(sock, RECEIVE_ERRORS, queue == "IPv6")
+    set_option(sock, RECEIVE_ERRORS, queue == "IPv4", family=socket.AF_INET)
+    sock.connect(("::ffff:127.0.0.1", port))
+    with Sender.from_socket(sock, engine=engine, segment=False) as sender:
+        for number in range(1, 5):
+            sender.send(b"refused")
+            wait_for_refusals(loopback, number)
+        assert sender.stats.late_errors == (4 if queue == "IPv4" else 3)
+
+
+def wait_for_refusals(link: netlab.Link, count: int) -> None:
+    wait_until(lambda: link.namespace.counter("Udp", "NoPorts") == count, what=f"{count} refusals")
+
+
 @pytest.mark.parametrize("queue", [True, False], ids=["queue", "no-queue"])
 def test_batches_to_a_closed_port_all_go_out(refusing: Refusing, queue: bool) -> None:
     with refusing.sender(queue=queue) as sender:

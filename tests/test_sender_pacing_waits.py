@@ -78,11 +78,14 @@ def test_ctrl_c_ends_the_wait(wire: Wire) -> None:
     assert wire.payloads() == [b"first"]
 
 
-def test_ctrl_c_ends_a_sender_that_does_not_sleep(wire: Wire) -> None:
-    sender = wire.sender(rate=BUSY)
-    with handler(interrupt, lambda: sender.stats.datagrams), pytest.raises(KeyboardInterrupt):
+@pytest.mark.parametrize(
+    ("rate", "burst"), [(BUSY, 1), (10**9, 1), (10**9, 1024)], ids=["in time", "behind", "behind in bursts"]
+)
+def test_ctrl_c_ends_a_sender_that_does_not_sleep(wire: Wire, rate: int, burst: int) -> None:
+    sender = wire.sender(rate=rate, burst=burst)
+    with handler(interrupt, lambda: sender.stats.datagrams), pytest.raises(KeyboardInterrupt) as caught:
         sender.send_batch(MANY)
-    assert 0 < sender.stats.datagrams < len(MANY)
+    assert 0 < sent(caught.value) == sender.stats.datagrams < len(MANY)
 
 
 def test_a_signal_whose_handler_returns_changes_nothing(wire: Wire) -> None:

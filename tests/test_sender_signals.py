@@ -68,10 +68,11 @@ WAYS = [send_each, send_all]
 @pytest.mark.parametrize("send", WAYS)
 def test_ctrl_c_ends_a_blocked_send(wire: Wire, send: Callable[[Sender, list[bytes]], None]) -> None:
     sender = wire.sender(send_buffer=1)
-    with signalled_when_blocked(interrupt), pytest.raises(KeyboardInterrupt):
+    with signalled_when_blocked(interrupt), pytest.raises(KeyboardInterrupt) as caught:
         send(sender, PAYLOADS)
     number = sender.stats.datagrams
     assert 0 < number < len(PAYLOADS)
+    assert send is send_each or sent(caught.value) == number
     wire.unblock()
     sender.send(b"it goes on")
     assert wire.payloads() == [*PAYLOADS[:number], b"it goes on"]

@@ -162,13 +162,17 @@ static int send_refused(mcf_sender *sender, uint32_t first, uint32_t count, mcf_
         if (sent >= 0 || !mcf_may_refuse_trains(-sent))
             return sent;
     }
-    uint32_t limit = mcf_path_limit(sender);
-    int has_shrunk = limit < sender->largest_segment;
-    sender->largest_segment = limit;
-    if (sender->segment == MCF_SEGMENT_ALWAYS && !has_shrunk)
+    size_t size = sender->payloads[first].length;
+    sender->largest_segment = mcf_path_limit(sender, trains);
+    int is_too_long = size > sender->largest_segment;
+    if (!is_too_long && mcf_may_be_too_long(sender, size, -sent)) {
+        is_too_long = 1;
+        sender->largest_segment = (uint32_t)size - 1;
+    }
+    if (sender->segment == MCF_SEGMENT_ALWAYS && !is_too_long)
         return sent;
     sent = send_plain(sender, first, count);
-    if (sent > 0 && !has_shrunk)
+    if (sent > 0 && !is_too_long)
         sender->segment = MCF_SEGMENT_NEVER;
     return sent;
 }
@@ -181,7 +185,7 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
     if (sender->segment == MCF_SEGMENT_NEVER)
         return send_plain(sender, first, count);
     if (!sender->largest_segment)
-        sender->largest_segment = mcf_path_limit(sender);
+        sender->largest_segment = mcf_path_limit(sender, trains_of(sender));
     uint32_t train = mcf_train_length(sender, first, count);
     if (train > 1) {
         mcf_trains *trains = trains_of(sender);
@@ -194,7 +198,7 @@ static int send_batch(mcf_sender *sender, uint32_t first, uint32_t count)
         is_large |= sender->payloads[first + plain++].length > sender->largest_segment;
     while (plain < count && mcf_train_length(sender, first + plain, count - plain) == 1);
     if (is_large && plain > 1 && ++sender->large_sends % LOOK_AGAIN == 0)
-        sender->largest_segment = mcf_path_limit(sender);
+        sender->largest_segment = mcf_path_limit(sender, trains_of(sender));
     return send_plain(sender, first, plain);
 }
 

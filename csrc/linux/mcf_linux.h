@@ -36,8 +36,9 @@ enum { MCF_TRAINS_SIZE = 68 << 10 };
 /* Tells the sender where payloads are gathered, and which. */
 void mcf_prepare_trains(mcf_sender *sender, mcf_trains *trains);
 
-/* The largest payload that passes without fragments, by the MTU that the system knows; 0 = none known. */
-uint32_t mcf_path_limit(const mcf_sender *sender);
+/* The largest payload that passes without fragments, by the MTU that the system tells or told last. It tells none after
+ * some changes of routes, interfaces and options, until the socket is connected anew, and may tell an old one. */
+uint32_t mcf_path_limit(const mcf_sender *sender, mcf_trains *trains);
 /* How many payloads from `first` on one train may carry; 1 when that one is to go plain. */
 uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t count);
 /* Sends the train of the first `length` payloads and, in the same call, those that follow it among `count`. Returns how
@@ -51,5 +52,7 @@ int mcf_unkeep_segment(mcf_sender *sender, mcf_trains *trains);
 void mcf_share_segment(mcf_sender *sender, mcf_trains *trains);
 /* Whether an errno may mean that the system or its device takes no trains (like this one). */
 int mcf_may_refuse_trains(int error);
+/* Whether it may mean that payloads of this size are too long for the path, whatever the system tells of that. */
+int mcf_may_be_too_long(const mcf_sender *sender, size_t size, int error);
 
 #endif

@@ -13,6 +13,7 @@
 #include "posix/mcf_posix.h"
 
 struct mcf_trains {
+    uint32_t path_limit; /* what the system said last; 0 = nothing yet */
     /* While the socket has no option for them: */
     size_t last_size;  /* of the segments of the first train of the last call */
     uint32_t repeated; /* and in how many calls in a row it was the same */
@@ -100,6 +101,15 @@ static int is_worth_keeping(mcf_sender *sender, mcf_trains *trains, size_t size)
 /* The kernel gathers scattered payloads slower than we copy them, up to about this size. */
 enum { LARGEST_COPY = 900 };
 
+enum {
+    COMMON_MTU = 1500, /* what a network has whose MTU the system does not tell */
+    /* A route that leads nowhere any more has 68 octets, which is no MTU (RFC 8200, 5; RFC 791 allows as few). */
+    LEAST_IPV6_MTU = 1280,
+    LEAST_IPV4_MTU = 69,
+};
+/* A payload that every path takes whole (RFC 1122, 3.3.3: 576 octets, less the longest header of IPv4 and UDP's). */
+enum { SMALL_PAYLOAD = 508 };
+
 void mcf_prepare_trains(mcf_sender *sender, mcf_trains *trains)
 {
     sender->most_segments = MCF_MOST_SEGMENTS;
@@ -109,15 +119,19 @@ void mcf_prepare_trains(mcf_sender *sender, mcf_trains *trains)
     sender->staging_size = MCF_LARGEST_TRAIN;
 }
 
-uint32_t mcf_path_limit(const mcf_sender *sender)
+uint32_t mcf_path_limit(const mcf_sender *sender, mcf_trains *trains)
 {
     int mtu = 0;
     socklen_t size = sizeof mtu;
     int is_ipv6 = sender->family == MCF_IPV6;
-    int headers = is_ipv6 ? 48 : 28;
-    if (getsockopt((int)sender->fd, is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, is_ipv6 ? IPV6_MTU : IP_MTU, &mtu, &size))
-        return 0;
-    return mtu > headers ? (uint32_t)(mtu - headers) : 0;
+    uint32_t headers = is_ipv6 ? 48 : 28;
+    int error = is_ipv6 ? getsockopt((int)sender->fd, IPPROTO_IPV6, IPV6_MTU, &mtu, &size)
+                        : getsockopt((int)sender->fd, IPPROTO_IP, IP_MTU, &mtu, &size);
+    if (!error && mtu >= (is_ipv6 ? LEAST_IPV6_MTU : LEAST_IPV4_MTU))
+        trains->path_limit = (uint32_t)mtu - headers;
+    else if (!trains->path_limit)
+        trains->path_limit = COMMON_MTU - headers;
+    return trains->path_limit;
 }
 
 /* How many datagrams of that size one train carries. */
@@ -148,6 +162,15 @@ uint32_t mcf_train_length(const mcf_sender *sender, uint32_t first, uint32_t cou
 int mcf_may_refuse_trains(int error)
 {
     return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP;
+}
+
+int mcf_may_be_too_long(const mcf_sender *sender, size_t size, int error)
+{
+    int unchecked = 0;
+    socklen_t option_size = sizeof unchecked;
+    if (size <= SMALL_PAYLOAD || (error != EINVAL && error != EMSGSIZE))
+        return 0;
+    return getsockopt((int)sender->fd, SOL_SOCKET, SO_NO_CHECK, &unchecked, &option_size) || !unchecked;
 }
 
 static int is_contiguous(const mcf_payload *payloads, uint32_t count)

@@ -35,6 +35,26 @@ cdef bint _holds_objects(const char *format) noexcept:
     return False
 
 
+cdef bint _is_without_objects(payload) noexcept:
+    """Whether an array says so by itself."""
+    try:
+        return payload.dtype.hasobject is False
+    except Exception:
+        return False
+
+
+cdef int _hold_with_format(payload, Py_buffer *buffer, int flags) noexcept:
+    """Gets a buffer with its format. NumPy has none for times (datetime64): then without, if there are no objects."""
+    cdef int wanted = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
+    if not _get_buffer(payload, buffer, wanted):
+        return 0
+    if PyErr_ExceptionMatches(ValueError):
+        PyErr_Clear()
+        wanted = flags if _is_without_objects(payload) else wanted
+        return _get_buffer(payload, buffer, wanted)
+    return -1
+
+
 cdef inline int _hold(payload, Py_buffer *buffer, int flags) noexcept:
     """Gets a contiguous buffer, with its format where that may name Python objects: to ask for one costs too much.
 
@@ -43,7 +63,7 @@ cdef inline int _hold(payload, Py_buffer *buffer, int flags) noexcept:
     cdef int error = _get_buffer(payload, buffer, flags)
     if not error and <size_t>buffer.itemsize >= sizeof(PyObject *):
         PyBuffer_Release(buffer)
-        error = _get_buffer(payload, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        error = _hold_with_format(payload, buffer, flags)
     return error
 
 
@@ -135,7 +155,7 @@ cdef class SenderCore(Gate):
                 mcf_sender_share(&self.io)
 
     def _prepare(self, int family, *, engine, timeout):
-        """Checks the arguments and makes the memory, before there is a socket."""
+        """Checks the arguments and makes the memory, before there is a socket; family: of what it sends."""
         if self.io.engine != NULL:
             raise RuntimeError("Sender.__init__ called twice")
         _deadline(timeout)
@@ -440,11 +460,12 @@ cdef class SenderCore(Gate):
         self._exit()
         if error != -EINTR:
             self._fail("send_batch", error, sent)
-        PyErr_CheckSignals()
         try:
+            PyErr_CheckSignals()
             self._begin("send_batch", sent)
-        except RuntimeError as refusal:  # another thread was faster
-            refusal.sent = sent
+        except BaseException as reason:  # of a handler; or another thread was faster
+            with suppress(AttributeError):
+                reason.sent = sent
             raise
         return 0
 

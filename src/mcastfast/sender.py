@@ -169,8 +169,9 @@ class Sender(SocketHolder, SenderCore):
 
         The timeout of the socket itself does not count, timeout= does. No option is changed: where IP_RECVERR is not
         set on it, Linux drops what finds the device's queue full in silence, and late_errors counts those errors only
-        that a later datagram met. rate_counts="wire" takes the MTU to be 1500. Raises TypeError for what is not a
-        socket, ValueError for one of another family or type, that is closed or not connected, or that cuts what it
+        that a later datagram met. The socket's queue of errors is emptied by sends and by stats, of timestamps of sends
+        and notices of MSG_ZEROCOPY, too. rate_counts="wire" takes the MTU to be 1500. Raises TypeError for what is not
+        a socket, ValueError for one of another family or type, that is closed or not connected, or that cuts what it
         sends (UDP_SEGMENT).
         """
         pace = read_pace(rate, burst=burst, rate_counts=rate_counts)
@@ -186,7 +187,8 @@ class Sender(SocketHolder, SenderCore):
                 "of which would pass for one; switch that off: send_batch sends trains where segment= lets it"
             )
         self = cls.__new__(cls)
-        self._prepare(sock.family, engine=engine, timeout=timeout)
+        is_ipv4 = host_of(sock.getpeername()).version == 4  # also by an IPv6 socket
+        self._prepare(socket.AF_INET if is_ipv4 else sock.family, engine=engine, timeout=timeout)
         self._keep_pace(pace, 0)
         self._take(sock, None, segment=segment, engine=engine, is_ours=False)
         return self
@@ -264,11 +266,21 @@ class Sender(SocketHolder, SenderCore):
             error.add_note(f"{loss}: open another Sender.")
             return error
         error = os_error(Operation.SEND, f"to {self}", code, family=self._socket.family)
-        if code == errno.EMSGSIZE and self._interface and self._interface.mtu:
+        if code == errno.EMSGSIZE and (mtu := self._find_mtu()):
             headers = 28 if self._socket.family == socket.AF_INET else 48
-            mtu = self._interface.mtu
-            error.add_note(f"{self._interface} has an MTU of {mtu} octets, which is {mtu - headers} of payload.")
+            error.add_note(
+                f"{self._interface} has an MTU of {mtu} octets, which is {mtu - headers} of payload; that of a route "
+                "may be smaller."
+            )
         return error
+
+    def _find_mtu(self) -> int | None:
+        """What the interface has now."""
+        with suppress(OSError):  # what the send met is to be told, whatever else fails
+            for interface in interfaces():
+                if self._interface and interface.index == self._interface.index:
+                    return interface.mtu
+        return None
 
     def _describe_loss(self) -> str | None:
         """What this sender had, and this host has no more; None for nothing."""
