@@ -214,6 +214,30 @@ def test_one_that_fails_leaves_the_socket_as_it_was(loopback: Link, monkeypatch:
         assert sock.fileno() >= 0
 
 
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [("_open", {}), ("_open", {"background": "1 MiB"}), ("_start_background", {"background": "1 MiB"})],
+    ids=["plain", "background", "its thread"],
+)
+def test_one_whose_making_was_interrupted_leaves_the_socket_to_its_owner(
+    engine: str, loopback: Link, step: str, options: dict[str, Any]
+) -> None:
+    class Interrupted(Receiver):
+        pass
+
+    def interrupt(self: Receiver, *arguments: Any, **keywords: Any) -> None:
+        getattr(Receiver, step)(self, *arguments, **keywords)
+        raise KeyboardInterrupt
+
+    setattr(Interrupted, step, interrupt)
+    with loopback.namespace, plain_socket(socket.AF_INET, port=PORT, host="127.0.0.1") as sock:
+        with pytest.raises(KeyboardInterrupt):
+            Interrupted.from_socket(sock, engine=engine, **options)
+        assert sock.fileno() >= 0
+        sock.sendto(b"it goes on", sock.getsockname())
+        assert sock.recv(100) == b"it goes on"
+
+
 @pytest.mark.parametrize("name", ["destination", "timestamp", "drops", "hops", "tos"])
 @families
 def test_metadata_is_switched_on_for_a_prepared_socket(family: Family, engine: str, loopback: Link, name: str) -> None:

@@ -73,20 +73,31 @@ def test_close_ends_a_long_batch(wire: Wire, rate: float | None) -> None:
     assert 0 < sent(caught.value) < 4_000_000
 
 
+class Interrupted(Sender):
+    """One whose making does not end."""
+
+    def _open(self, fd: int, segment: bool | None, *, is_ours: bool) -> None:
+        super()._open(fd, segment, is_ours=is_ours)
+        assert not self.closed
+        raise KeyboardInterrupt
+
+
 def test_a_sender_whose_making_was_interrupted_is_closed(wire: Wire) -> None:
-    made = []
-
-    class Interrupted(Sender):
-        def _open(self, fd: int, segment: bool | None, *, is_ours: bool) -> None:
-            super()._open(fd, segment, is_ours=is_ours)
-            made.append(self)
-            raise KeyboardInterrupt
-
     before = descriptors()
     with wire.link.namespace, pytest.raises(KeyboardInterrupt):
         Interrupted(wire.group)
-    assert made[0].closed
     assert descriptors() == before
+
+
+def test_one_whose_making_was_interrupted_leaves_the_socket_to_its_owner(
+    namespace: netlab.Namespace, engine: str
+) -> None:
+    with namespace, plain_socket(socket.AF_INET, port=0) as target, plain_socket(socket.AF_INET) as sock:
+        sock.connect(("127.0.0.1", target.getsockname()[1]))
+        with pytest.raises(KeyboardInterrupt):
+            Interrupted.from_socket(sock, engine=engine)
+        sock.send(b"it goes on")
+        assert target.recv(100) == b"it goes on"
 
 
 def test_counts_and_names_outlive_the_socket(wire: Wire) -> None:

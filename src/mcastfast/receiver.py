@@ -253,7 +253,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
 
         Nothing is filtered, since what it joined before cannot be known: it is in no memberships, and leave() and
         join() know nothing of it, so leave that by sock.setsockopt(). The timeout of the socket itself does not count,
-        that of each call does. No option is changed but those that `metadata`, `coalesce` and `busy_poll` need. For
+        that of each call does. No option is changed but those that `metadata`, `coalesce` and `busy_poll` need. The
+        socket's queue of errors is emptied, of timestamps of sends and notices of MSG_ZEROCOPY, too. For
         "hardware_timestamp" a KernelTimestampWarning names each interface without a clock by which datagrams may come:
         the device that the socket is bound to or, since where it is a member cannot be known, every one that is up,
         loopback only for a socket of such an address. Raises TypeError for what is not a socket, ValueError for one of
@@ -294,15 +295,13 @@ class Receiver(SocketHolder, _core.ReceiverCore):
             if "hardware_timestamp" in reception.metadata:
                 warn_of_kernel_timestamps(arrival_interfaces(sock))
             self._take(sock, is_ours=False)
-        except BaseException:
-            let_go(sock)
-            with suppress(OSError):  # what could not be set
-                self._reception.restore(sock)
-            raise
-        try:
             self._reception.start(self)
         except BaseException:
-            self.detach()
+            self._shut()  # or what is left of it would close the socket, which is its owner's
+            let_go(sock)
+            self._give_back()
+            with suppress(OSError):  # what could not be set
+                self._reception.restore(sock)
             raise
         return self
 

@@ -19,7 +19,7 @@ from mcastfast.packing import Egress, PathMtu
 from mcastfast.rate import Pace, RateLike, read_pace
 from mcastfast.scope import TTL, Scope
 from mcastfast.sizes import Size
-from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, host_of, open_socket
+from mcastfast.sockets import HELD, SocketAddress, SocketHolder, check_datagram_socket, host_of, let_go, open_socket
 from mcastfast.switches import check_optional_switches, check_switches
 
 _LEAST_MTU = 68
@@ -190,7 +190,12 @@ class Sender(SocketHolder, SenderCore):
         is_ipv4 = host_of(sock.getpeername()).version == 4  # also by an IPv6 socket
         self._prepare(socket.AF_INET if is_ipv4 else sock.family, engine=engine, timeout=timeout)
         self._keep_pace(pace, 0)
-        self._take(sock, None, segment=segment, engine=engine, is_ours=False)
+        try:
+            self._take(sock, None, segment=segment, engine=engine, is_ours=False)
+        except BaseException:
+            self._shut()  # or what is left of it would close the socket, which is its owner's
+            let_go(sock)
+            raise
         return self
 
     def _keep_pace(self, pace: Pace | None, mtu: int) -> None:
