@@ -16,7 +16,6 @@ enum {
     MOST_MESSAGES = 64,        /* a call: more gain nothing */
     LARGEST_MESSAGE = 1 << 16, /* bytes; UDP's is 65,527 */
     CALM_CALLS = 8,            /* calls with messages below half of the place before it shrinks */
-    SOCKET_LEVEL = 256,        /* bytes of control messages: timestamps, drops, mark, priority, wireless status */
 };
 
 /* receiver->vectors. What was fetched and is not delivered is messages[next] .. messages[end - 1], of the first of
@@ -44,11 +43,11 @@ typedef struct {
     uint16_t flags;
 } message;
 
-/* With room for what the kernel may put before the size of a train: every message of the socket's own level. Options
- * that a socket came with cannot displace the size then, without which a train is one long datagram. */
+/* With room for what the kernel may put before the size of a train, without which that is one long datagram. */
 static size_t control_size(const mcf_receiver *receiver)
 {
-    return mcf_control_size(receiver->metadata, receiver->family) + CMSG_SPACE(sizeof(int)) + SOCKET_LEVEL;
+    size_t size = mcf_control_size(receiver->metadata, receiver->family);
+    return (size ? size : MCF_OTHER_CONTROL) + CMSG_SPACE(sizeof(int));
 }
 
 static uint32_t aligned(uint32_t length)

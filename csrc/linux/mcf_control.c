@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "linux/mcf_linux.h"
 #include "posix/mcf_messages.h"
 
 /* With 32 bits and a time_t of 64 they are other numbers, for a message of 64-bit times: asm-generic/socket.h. */
@@ -27,7 +28,7 @@ size_t mcf_control_size(uint32_t metadata, int family)
         size += CMSG_SPACE(sizeof(int));
     if (metadata & MCF_META_TOS)
         size += CMSG_SPACE(sizeof(int));
-    return size;
+    return size ? size + MCF_OTHER_CONTROL : 0;
 }
 
 static void read_drops(mcf_receiver *receiver, const struct cmsghdr *message, mcf_arena *arena, uint32_t row)

@@ -14,6 +14,10 @@
 #define UDP_GRO 104
 #endif
 
+/* Bytes of control messages beside what was asked for: a socket that others prepared may have more of them, and the
+ * kernel puts those of the socket's own level first (timestamps, drops, mark, priority, wireless status). */
+enum { MCF_OTHER_CONTROL = 256 };
+
 /* recvmmsg(2) and sendmmsg(2): up to MCF_MAX_BATCH datagrams a call. */
 extern const mcf_engine mcf_linux_engine;
 

@@ -3,7 +3,7 @@
 #define _DARWIN_C_SOURCE
 #include "posix/mcf_posix.h"
 
-enum { CONTROL_SPACE = 256 };
+enum { CONTROL_SPACE = 512 };
 
 /* Each call says with MSG_DONTWAIT whether it waits, and an error of the network is told once. */
 int mcf_socket_begin(mcf_socket fd, int is_ours)
