@@ -12,7 +12,7 @@ from netlab import wait_until
 from receivelab import script
 from traffic import PATIENCE, Feed, Worker, feed, payload
 
-from mcastfast import ReceiverSet
+from mcastfast import ReceiverSet, aio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -174,6 +174,25 @@ def test_members_that_a_loop_of_another_thread_waits_for_may_be_closed(engine: s
         worker.result()
 
 
+def test_loops_that_are_busy_keep_a_set_from_its_end_no_longer_than_one_receiver(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The patience is for all of them together: when it is over for the first, the others are not waited for."""
+    monkeypatch.setattr(aio, "_PATIENCE", 0.0)
+
+    async def main() -> None:
+        task = await waiting(given)
+        (wait,) = {wait for each in given.feeds for wait in each.receiver._waits.current}  # type: ignore[union-attr]
+        Worker(given.feeds[0].receiver._waits.end).result()  # type: ignore[union-attr]
+        monkeypatch.setattr(aio, "_PATIENCE", 10 * PATIENCE)
+        Worker(given.receivers.close).result()  # the loop does not run meanwhile
+        assert not wait.is_over.is_set()
+        assert await task == []
+
+    with feeds(engine=engine) as given:
+        run(main())
+
+
 async def ended(given: Feeds) -> None:
     assert await taken(given, 1) == []
 
@@ -196,7 +215,7 @@ async def main():
     try:
         await anext(aiter(receivers))
     except OSError as error:
-        print(error.errno)
+        print(error.errno, "async iteration on a set of 8 receivers" in str(error), "ulimit" in error.__notes__[0])
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     print(os.listdir("/proc/self/fd") == before)
 
@@ -209,4 +228,4 @@ receivers.close()
 def test_too_few_descriptors_are_an_error_and_none_stays(loopback: Any) -> None:
     with script(FEW_DESCRIPTORS, namespace=loopback.namespace) as process:
         out, err = process.communicate(timeout=PATIENCE)
-    assert (out.split(), err) == ([str(errno.EMFILE), "True"], "")
+    assert (out.split(), err) == ([str(errno.EMFILE), *["True"] * 3], "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,20 @@ def test_the_option_is_set_where_it_is_asked_for_and_nowhere_else(loopback: netl
     with bound() as sock, Receiver.from_socket(sock, coalesce=wanted) as receiver:
         assert coalesces(receiver) is (wanted is True)
         assert receiver.stats.kernel_drops_exact is not (wanted is True)
+
+
+@pytest.mark.parametrize("wanted", [{"coalesce": True}, {"background": "1 MiB"}], ids=["coalesce", "background"])
+def test_a_failure_that_passes_is_not_taken_for_an_old_kernel(
+    namespace: netlab.Namespace, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    def fail(family: int) -> socket.socket:
+        raise OSError(errno.EMFILE, f"no more sockets of family {family}")
+
+    monkeypatch.setattr("mcastfast.reception.open_socket", fail)
+    with namespace, bound() as sock:
+        with pytest.raises(OSError, match="no more sockets"):
+            Receiver.from_socket(sock, **wanted)
+        assert sock.fileno() >= 0
 
 
 def test_an_old_kernel_is_named_before_there_is_a_socket(

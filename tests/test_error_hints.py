@@ -85,6 +85,8 @@ def test_error_without_number_keeps_its_words() -> None:
         (Operation.LOCK, errno.ENOMEM, LINUX, IPV4, ["RLIMIT_MEMLOCK", "CAP_IPC_LOCK"]),
         (Operation.SEND, errno.EPERM, LINUX, IPV4, ["firewall"]),
         (Operation.SEND, errno.EMSGSIZE, LINUX, IPV4, ["65507", "fragment=False"]),
+        (Operation.OPEN, errno.EMFILE, LINUX, IPV4, ["ulimit -n"]),
+        (Operation.START, errno.EMFILE, LINUX, IPV4, ["ulimit -n"]),
         (Operation.SEND, errno.ENOBUFS, LINUX, IPV4, ["queue of the device is full", "on this host may have it"]),
         (Operation.SET, errno.EPERM, LINUX, IPV4, ["CAP_NET_ADMIN"]),
         (Operation.SET, errno.ENOPROTOOPT, LINUX, IPV4, ["kernel is older"]),

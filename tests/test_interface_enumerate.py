@@ -174,11 +174,12 @@ def test_out_of_descriptors_is_an_oserror() -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
-        with pytest.raises(OSError, match="open files") as raised:
+        with pytest.raises(OSError, match="open the list of interfaces: Too many open files") as raised:
             interfaces()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert raised.value.errno == errno.EMFILE
+    assert "ulimit -n" in raised.value.__notes__[0]
 
 
 IPV4 = IPv4Interface("192.0.2.1/24")

@@ -134,7 +134,7 @@ def interface_rows():
     with nogil:
         count = mcf_interface_enumerate(&rows)
     if count < 0:
-        raise system_error(-count)
+        raise os_error(Operation.OPEN, "the list of interfaces", -count)
     try:
         result = []
         for index in range(count):

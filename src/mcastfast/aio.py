@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
-from mcastfast.errors import UnsupportedError
+from mcastfast.errors import Operation, UnsupportedError, os_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -85,10 +85,11 @@ async def _until_readable(receivers: Sequence[Receiver], loop: asyncio.AbstractE
             )
     try:
         wait = _Wait(loop, [receiver.fileno() for receiver in receivers])
-    except OSError:
+    except OSError as error:
         if any(receiver._ends for receiver in receivers):
             return
-        raise
+        which = str(receivers[0]) if len(receivers) == 1 else f"a set of {len(receivers)} receivers"
+        raise os_error(Operation.OPEN, f"a descriptor for each wait of async iteration on {which}", error) from error
     try:
         for waits in everyone:
             waits.current.add(wait)
@@ -112,10 +113,9 @@ class Waits:
         waits = tuple(self.current)
         for wait in waits:
             wait.let_go()
-        patience_ends = time.monotonic() + _PATIENCE
         for wait in waits:
             if wait.thread != threading.get_ident():
-                wait.is_over.wait(max(patience_ends - time.monotonic(), 0.0))
+                wait.is_over.wait(max(wait.patience_ends - time.monotonic(), 0.0))
 
     def after_fork(self) -> None:
         """In the child, where their loops do not run."""
@@ -134,6 +134,7 @@ class _Wait:
         self.loop = loop
         self.thread = threading.get_ident()
         self.is_over = threading.Event()
+        self.patience_ends = float("inf")  # on the monotonic clock; once for all receivers of a set
         self._owned: list[int] = []  # who takes one out closes it
         try:
             for descriptor in descriptors:
@@ -173,6 +174,7 @@ class _Wait:
 
     def let_go(self) -> None:
         """End it, by any thread."""
+        self.patience_ends = min(self.patience_ends, time.monotonic() + _PATIENCE)
         if self.thread == threading.get_ident() or self.loop.is_closed():
             self.end()
         with suppress(RuntimeError):  # the loop is closed

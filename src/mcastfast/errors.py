@@ -299,7 +299,7 @@ _HINTS = (
     ),
     # Sockets: socket(2)
     _Hint(
-        "open", "EMFILE", "linux macos",
+        "open start", "EMFILE", "linux macos",
         "This process has as many descriptors open as it may: close some, or raise the limit (`ulimit -n`).",
     ),
     # The packet ring: packet(7)

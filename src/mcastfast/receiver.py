@@ -465,7 +465,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Iterate over batches in an event loop of asyncio, which goes on while there is none; ends with the receiver.
 
         A loop that is left, or whose task is cancelled, loses nothing. Batches that are there already keep the loop
-        from its other tasks for a millisecond at most. One task of a loop at a time waits: RuntimeError for another.
+        from its other tasks for a millisecond at most. One task of a loop at a time waits: RuntimeError for another,
+        and for a loop of another thread that comes to receive at the same moment.
         close() ends it; called by another thread, it gives the loop a second to let go of the socket, which is open
         until then. OSError(EBADF): it is closed. UnsupportedError: the engine is "iocp", or the loop watches no
         descriptors (Windows' default one; asyncio.SelectorEventLoop does).

@@ -15,6 +15,7 @@ from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_
 from mcastfast.ring import Ring, plan_ring
 from mcastfast.seconds import parse_seconds
 from mcastfast.sizes import Size, parse_size
+from mcastfast.sockets import open_socket
 from mcastfast.switches import check_optional_switches
 
 if TYPE_CHECKING:
@@ -248,11 +249,11 @@ def _obstacle_to_coalescing(engine: str, family: int) -> str | None:
     """Why datagrams cannot arrive in trains here, None if they can."""
     if not _core.can_coalesce(engine):
         return f"engine {engine!r} receives each datagram by itself"
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    with open_socket(family) as probe:
+        try:
             options.set_option(probe, options.COALESCE, True)
-    except (OSError, UnsupportedError) as error:
-        return str(error)
+        except (OSError, UnsupportedError) as error:
+            return str(error)
     return None
 
 
