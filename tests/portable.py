@@ -149,6 +149,8 @@ LINUX_ONLY = {
     "test_receiver_readiness.py::test_an_error_report_*": "IP_RECVERR",
     "test_receiver_readiness.py::test_reports_that_*": "SO_TIMESTAMPING",
     "test_receiver_set.py::test_what_the_system_refuses_*": "RLIMIT_NOFILE",
+    "test_aio_set.py::test_too_few_descriptors_*": "RLIMIT_NOFILE",
+    "test_sender_errors.py::test_the_mtu_that_*": "rtnetlink(7)",
     "test_receiver_spin.py::test_a_wait_that_a_handler_*": "pthread_kill(3), SIGUSR1",
     "test_receiver_readiness.py::test_the_descriptor_is_*": "/proc/self/fd",
     "test_receiver_from_socket.py::test_a_late_error_*": "an error of ICMP, which ends no receive elsewhere",

@@ -214,13 +214,9 @@ def test_one_that_fails_leaves_the_socket_as_it_was(loopback: Link, monkeypatch:
         assert sock.fileno() >= 0
 
 
-@pytest.mark.parametrize(
-    ("step", "options"),
-    [("_open", {}), ("_open", {"background": "1 MiB"}), ("_start_background", {"background": "1 MiB"})],
-    ids=["plain", "background", "its thread"],
-)
+@pytest.mark.parametrize(("step", "background"), [("_open", None), ("_open", "1 MiB"), ("_start_background", "1 MiB")])
 def test_one_whose_making_was_interrupted_leaves_the_socket_to_its_owner(
-    engine: str, loopback: Link, step: str, options: dict[str, Any]
+    engine: str, loopback: Link, step: str, background: str | None
 ) -> None:
     class Interrupted(Receiver):
         pass
@@ -229,10 +225,12 @@ def test_one_whose_making_was_interrupted_leaves_the_socket_to_its_owner(
         getattr(Receiver, step)(self, *arguments, **keywords)
         raise KeyboardInterrupt
 
+    if background and engine == "iocp":
+        pytest.skip("it has no thread")
     setattr(Interrupted, step, interrupt)
     with loopback.namespace, plain_socket(socket.AF_INET, port=PORT, host="127.0.0.1") as sock:
         with pytest.raises(KeyboardInterrupt):
-            Interrupted.from_socket(sock, engine=engine, **options)
+            Interrupted.from_socket(sock, engine=engine, background=background)
         assert sock.fileno() >= 0
         sock.sendto(b"it goes on", sock.getsockname())
         assert sock.recv(100) == b"it goes on"
