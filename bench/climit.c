@@ -266,6 +266,29 @@ int limit_send_trains(struct limit *limit, int fd, int count, int size, const un
     return sent < count && errno != EAGAIN ? -errno : sent;
 }
 
+/* In batches of payloads that lie apart, each batch in trains as above, which the kernel gathers. */
+int limit_send_gathered(struct limit *limit, int fd, int count, int size, struct iovec *payloads, int height,
+                        int segments, int64_t *elapsed)
+{
+    (void)limit;
+    int sent = 0;
+    if (segments > LARGEST_TRAIN / size)
+        segments = LARGEST_TRAIN / size;
+    if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size) < 0)
+        return -errno;
+    int64_t start = clock_now(CLOCK_MONOTONIC);
+    while (sent < count) {
+        int first = sent % height;
+        int now = height - first < segments ? height - first : segments;
+        struct msghdr message = {.msg_iov = payloads + first, .msg_iovlen = (size_t)now};
+        if (sendmsg(fd, &message, MSG_DONTWAIT) < 0)
+            break;
+        sent += now;
+    }
+    *elapsed = clock_now(CLOCK_MONOTONIC) - start;
+    return sent < count && errno != EAGAIN ? -errno : sent;
+}
+
 /* A quiet feed: sends one datagram, then times its receive alone, count times. The clock's own cost is in *elapsed. */
 int limit_lone(struct limit *limit, int fd, int sender, int count, int size, int64_t *elapsed)
 {

@@ -9,7 +9,7 @@ import subprocess
 import sysconfig
 from ctypes import POINTER, c_char, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 SLOTS = 64  # the batch of every loop in climit.c
 SLOT_SIZE = 2048  # as mcastfast's default max_datagram
@@ -17,6 +17,12 @@ LARGEST_TRAIN = 65507  # bytes of payload in one IPv4 datagram
 
 _HERE = Path(__file__).parent
 _Nanoseconds = POINTER(c_int64)
+
+
+class Part(ctypes.Structure):
+    """A struct iovec."""
+
+    _fields_: ClassVar = [("base", c_char_p), ("length", c_size_t)]
 
 
 class Limit:
@@ -46,16 +52,10 @@ class Limit:
         self._functions.limit_consume_trains.argtypes = [c_void_p, c_int, c_int, _Nanoseconds]
         for name in ("send", "sendmmsg", "recvmmsg_trains"):
             getattr(self._functions, f"limit_{name}").argtypes = [c_void_p, c_int, c_int, c_int, _Nanoseconds]
-        self._functions.limit_send_trains.argtypes = [
-            c_void_p,
-            c_int,
-            c_int,
-            c_int,
-            c_void_p,
-            c_int,
-            c_int,
-            _Nanoseconds,
-        ]
+        for name in ("send_trains", "send_gathered"):
+            numbers = [c_int, c_int, c_int]
+            types = [c_void_p, *numbers, c_void_p, c_int, c_int, _Nanoseconds]
+            getattr(self._functions, f"limit_{name}").argtypes = types
         self._functions.limit_lone.argtypes = [c_void_p, c_int, c_int, c_int, c_int, _Nanoseconds]
         self._state: int | None = self._functions.limit_new(slot_size)
         if self._state is None:
@@ -93,6 +93,12 @@ class Limit:
     ) -> tuple[int, int]:
         """Send whole batches of rows of that size, each batch in trains of up to that many segments."""
         return self._timed("send_trains", descriptor, count, size, rows, len(rows) // size, segments)
+
+    def send_gathered(
+        self, descriptor: int, count: int, size: int, payloads: ctypes.Array[Part], segments: int
+    ) -> tuple[int, int]:
+        """The same of payloads that lie apart, which the kernel gathers."""
+        return self._timed("send_gathered", descriptor, count, size, payloads, len(payloads), segments)
 
     def lone(self, descriptor: int, sender: int, count: int, size: int) -> tuple[int, int]:
         """Send one, time its receive, and so on; the cost of reading the clock is already taken off."""

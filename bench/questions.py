@@ -137,6 +137,7 @@ STYLES = {
     "c-ring": Style("C, packet ring: the limit", "c"),
     "batch64-c-trains": Style("C, UDP_SEGMENT, 64 rows: the limit", "c"),
     "batch512-c-trains": Style("C, UDP_SEGMENT, 512 rows: the limit", "c"),
+    "batch64-c-gathered-trains": Style("C, UDP_SEGMENT, 64 that lie apart", "c"),
     "batch64-c": Style("C, sendmmsg", "c"),
     "packet": Style("mcastfast, packet ring", "mcastfast"),
     "packet-each": Style("mcastfast, packet ring, iterating", "mcastfast"),
