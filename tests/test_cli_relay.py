@@ -8,6 +8,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
+import netlab
 import pytest
 from clilab import TIMEOUT, run, running
 from receivelab import FAMILIES, family_name, member, sources
@@ -234,14 +235,70 @@ def test_nobody_at_the_target_is_counted_and_does_not_end_it(lan: Lan) -> None:
         assert command.finish(signal.SIGINT).code == 0
 
 
-@pytest.mark.parametrize("target", [FIRST, "udp://" + FIRST])
-def test_a_relay_to_itself_is_refused(lan: Lan, target: str) -> None:
+@pytest.mark.parametrize("bind", ["auto", "any"])
+@pytest.mark.parametrize(
+    ("source", "target", "options"),
+    [
+        ("239.1.2.3%veth0:5000", "239.1.2.3%veth1:5000", ()),
+        (FIRST, FIRST, ("-i", "veth0", "-O", "veth1")),
+        ("10.77.1.2@232.1.2.3%veth0:5000", "232.1.2.3%veth1:5000", ()),
+        pytest.param("[ff15::77%veth0]:5000", "[ff15::77%veth1]:5000", (), marks=pytest.mark.needs("ipv6")),
+    ],
+    ids=["text", "options", "source", "ipv6"],
+)
+def test_a_group_is_relayed_from_one_interface_to_another(
+    isolated: None, source: str, target: str, options: tuple[str, ...], bind: str
+) -> None:
+    group = target.replace("%veth1", "")
+    with netlab.namespaces(2) as (inside, outside):
+        (_, first), (_, second) = (netlab.connect(inside, outside, subnet=number) for number in (1, 2))
+        args = ("relay", source, target, *options, "--bind", bind, "--count", "2")
+        with (
+            running(inside, *args, until="^sending to") as command,
+            outside,
+            Receiver(group, interface=second.name, strict=False) as receiver,
+            Sender(group, interface=first.name) as sender,
+        ):
+            for payload in (b"first", b"last"):  # else the second might be the first, heard again
+                sender.send(payload)
+                assert collect(receiver, 1) == [payload]
+            assert command.finish().code == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "options"),
+    [
+        (FIRST, FIRST, ()),
+        (FIRST, "udp://" + FIRST, ()),
+        (FIRST, FIRST, ("--bind", "any")),
+        (FIRST, FIRST, ("-i", "all")),
+        (FIRST, FIRST, ("-i", "lo", "-O", "lo")),
+        ("10.77.1.1@" + FIRST, FIRST, ()),
+        pytest.param("[ff15::77]:5000", "[ff15::77]:5000", (), marks=pytest.mark.needs("ipv6")),
+    ],
+    ids=["group", "url", "any", "all", "loopback", "source", "ipv6"],
+)
+def test_a_relay_to_itself_is_refused(lan: Lan, source: str, target: str, options: tuple[str, ...]) -> None:
     name = lan.receiver.name
-    result = run(lan.receiver.namespace, "relay", FIRST, target, "-i", name, "-O", name)
+    interfaces = () if "lo" in options else ("-O", name) if "all" in options else ("-i", name, "-O", name)
+    result = run(lan.receiver.namespace, "relay", source, target, *interfaces, *options)
     assert result.code == 2
-    assert (
-        "mcastfast: error: FROM and TO are the same, 239.1.2.3 port 5000: the relay would feed itself" in result.stderr
-    )
+    refusal = r"mcastfast: error: FROM and TO are the same, \S+ port 5000: the relay would feed itself\n"
+    assert re.fullmatch(refusal, result.stderr)
+
+
+def test_a_relay_that_takes_another_source_alone_does_not_hear_itself(lan: Lan) -> None:
+    name = lan.receiver.name
+    args = ("relay", f"{lan.sender.ipv4}@{FIRST}", FIRST, "-i", name, "-O", name, "--count", "2")
+    with running(lan.receiver.namespace, *args, until="^sending to") as command, lan.sender.namespace:
+        with (
+            Receiver(FIRST, source=lan.receiver.ipv4, interface=lan.sender.name) as receiver,
+            Sender(FIRST, interface=lan.sender.name) as sender,
+        ):
+            for payload in (b"first", b"last"):
+                sender.send(payload)
+                assert collect(receiver, 1) == [payload]
+        assert command.finish().code == 0
 
 
 ANYWHERE = (":5000",)

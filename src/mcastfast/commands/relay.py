@@ -6,7 +6,7 @@ import contextlib
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from mcastfast import interfaces
+from mcastfast import FilterMode, interfaces
 from mcastfast.commands import arguments
 from mcastfast.commands.endpoints import open_receiver, open_sender
 from mcastfast.commands.intake import Intake, describe_joins
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from ipaddress import IPv6Address
 
-    from mcastfast import Receiver, Sender
+    from mcastfast import Membership, Receiver, Sender
     from mcastfast.commands.arguments import Subparsers
 
 _LARGEST_DATAGRAM = 65535
@@ -54,6 +54,7 @@ examples:
   mcastfast relay :5000 239.1.2.3:5000 --out-interface eth0 --ttl 4
   mcastfast relay 10.0.0.7@232.1.2.3%eth0:5000 239.1.2.3%eth1:5000
   mcastfast relay 239.1.2.3%eth0:5000 192.0.2.255:5000
+  mcastfast relay 239.1.2.3%eth0:5000 239.1.2.3%eth1:5000
 """
 
 
@@ -116,16 +117,27 @@ def _refuse_circle(receiver: Receiver, sender: Sender) -> None:
     if port != receiver.address[1]:
         return
     target, own = host_of(sender.destination), host_of(receiver.address)
-    joined = {membership.group for membership in receiver.memberships if membership.interface == sender.interface}
-    if target in joined or (target, sender.destination[3:]) == (own, receiver.address[3:]):
+    if receiver.memberships:  # whatever it is bound to: a group may be relayed from one interface to another
+        is_heard = any(_admits(membership, sender) for membership in receiver.memberships)
+    else:
+        is_heard = (target, sender.destination[3:]) == (own, receiver.address[3:])
+    if is_heard:
         raise ValueError(f"FROM and TO are the same, {target} port {port}: the relay would feed itself")
     # A receiver of groups hears its own family alone, any other socket of IPv6 IPv4 too.
-    is_heard = own.version == target.version or (own.version == 6 and not receiver.memberships)
-    if own.is_unspecified and is_heard and _is_here(target, *sender.destination[3:]):
+    is_of_family = own.version == target.version or (own.version == 6 and not receiver.memberships)
+    if own.is_unspecified and is_of_family and _is_here(target, *sender.destination[3:]):
         raise ValueError(
             f"FROM hears what comes to any address of this host, and TO is {target} port {port}: the relay would feed "
             "itself; choose another port, or let FROM name an address"
         )
+
+
+def _admits(membership: Membership, sender: Sender) -> bool:
+    """Whether what the sender sends is of the membership: its group, on its interface, from a source that it takes."""
+    if sender.interface is None or sender.interface.index != membership.interface.index:
+        return False
+    is_taken = membership.mode is FilterMode.EXCLUDE or host_of(sender.address) in membership.sources
+    return is_taken and host_of(sender.destination) == membership.group
 
 
 def _is_here(host: IPv4Address | IPv6Address, zone: int = 0) -> bool:
