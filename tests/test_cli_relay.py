@@ -202,6 +202,18 @@ def test_duration_ends_it(lan: Lan) -> None:
     assert re.search(r"^received 0 datagrams, 0 B in 0\.\d s\nsent 0 datagrams, 0 B in ", result.stderr, re.MULTILINE)
 
 
+def test_silence_of_a_group_is_explained_as_recv_does(lan: Lan) -> None:
+    name, namespace = lan.receiver.name, lan.receiver.namespace
+    relay = ("relay", FIRST, SECOND, "-O", name)
+    said = [
+        run(namespace, *command, "-i", name, "-t", "0.1").stderr.partition("nothing came, ")[2]
+        for command in (("recv", FIRST), relay, (*relay, "--quiet"))
+    ]
+    assert f"`tcpdump -ni {name} udp port 5000` what arrives" in said[0]
+    assert said == [said[0], said[0], ""]
+    assert "nothing came" not in run(namespace, "relay", ":5000", SECOND, "-O", name, "-t", "0.1").stderr
+
+
 def test_datagrams_over_the_mtu_are_left_out_and_counted(lan: Lan) -> None:
     name = lan.receiver.name
     args = ("relay", FIRST, SECOND, "-i", name, "-O", name, "--no-fragment", "--count", "4")

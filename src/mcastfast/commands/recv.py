@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from mcastfast.commands.checking import Check
 from mcastfast.commands.intake import Intake, describe_joins, open_groups
 from mcastfast.commands.output import forget, print_error, reopen_stdout
 from mcastfast.commands.progress import Progress, Sample, announce, choose_display
-from mcastfast.commands.silence import count_reverse_path_drops, explain_silence
+from mcastfast.commands.silence import Silence
 from mcastfast.commands.stopping import Stop
 from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
 from mcastfast.reception import available
@@ -124,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         kind = _choose_writer(args)
-        reverse_path_drops = count_reverse_path_drops()
+        silence = Silence()
         receiver = stack.enter_context(
             open_groups(
                 args.groups, args, port=args.port, ring=args.ring, metadata=available(kind.metadata) if kind else ()
@@ -141,14 +140,7 @@ def run(args: argparse.Namespace) -> int:
         left = intake.pass_on(partial(_take, check, output), stop, progress)
         if output:
             output.unwritten += left
-    if not (args.quiet or receiver.stats.datagrams):
-        lines = explain_silence(
-            receiver,
-            is_routed=args.interface is None and not any("%" in group for group in args.groups),
-            reverse_path_drops=count_reverse_path_drops() - reverse_path_drops,
-            is_ring=args.engine == "packet",
-        )
-        print(*lines, sep="\n", file=sys.stderr)
+    silence.explain(receiver, args.groups, args)
     failure = check.failure(args.count) if check else None
     if failure:
         print_error(failure)

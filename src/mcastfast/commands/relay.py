@@ -12,6 +12,7 @@ from mcastfast.commands.endpoints import open_receiver, open_sender
 from mcastfast.commands.intake import Intake, describe_joins
 from mcastfast.commands.outlet import Outlet
 from mcastfast.commands.progress import Progress, Sample, announce, choose_display
+from mcastfast.commands.silence import Silence
 from mcastfast.commands.stopping import GRACE, Stop
 from mcastfast.sockets import host_of
 
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop())
         sender = stack.enter_context(open_sender(args.target_address, args))
+        silence = Silence()
         receiver = stack.enter_context(open_receiver(args.source_address, args))
         _refuse_circle(receiver, sender)
         outlet = Outlet(sender, skip_oversize=True)
@@ -108,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
         stop.end_after(args.duration)
         if intake.pass_on(lambda batch: outlet.send(batch, stop, progress, grace=GRACE), stop, progress):
             outlet.unsent = intake.received.datagrams - sender.stats.datagrams - outlet.oversize
+    silence.explain(receiver, [args.source_address], args)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ from mcastfast import FilterMode, interfaces
 from mcastfast.interface import choose_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import argparse
+    from collections.abc import Iterable, Iterator
 
     from mcastfast import Interface, Receiver
 
@@ -23,9 +25,26 @@ _DROPS = {
 }
 
 
-def explain_silence(
-    receiver: Receiver, *, is_routed: bool, reverse_path_drops: int, is_ring: bool = False
-) -> Iterator[str]:
+class Silence:
+    """What there was before a receiver was opened, to explain in the end why nothing came."""
+
+    def __init__(self) -> None:
+        self._reverse_path_drops = count_reverse_path_drops()
+
+    def explain(self, receiver: Receiver, groups: Iterable[str], args: argparse.Namespace) -> None:
+        """Say on standard error why nothing may have come by the groups that were named, where nothing came."""
+        if args.quiet or receiver.stats.datagrams or not receiver.memberships:
+            return
+        lines = _explanations(
+            receiver,
+            is_routed=args.interface is None and not any("%" in group for group in groups),
+            reverse_path_drops=count_reverse_path_drops() - self._reverse_path_drops,
+            is_ring=args.engine == "packet",
+        )
+        print(*lines, sep="\n", file=sys.stderr)
+
+
+def _explanations(receiver: Receiver, *, is_routed: bool, reverse_path_drops: int, is_ring: bool) -> Iterator[str]:
     """Lines for a reader who expected datagrams.
 
     is_routed: nobody named an interface. reverse_path_drops: so many there have been since the receiver was opened.
