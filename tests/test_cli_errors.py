@@ -366,6 +366,16 @@ def test_rich_is_imported_only_for_a_live_display() -> None:
     assert done.stdout.splitlines()[-1] == "set()"
 
 
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [*COMMAND, "interfaces"], capture_output=True, text=True, timeout=TIMEOUT, check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "mcastfast: error: interrupted\n")
+
+
 @pytest.mark.parametrize("is_broken", [False, True], ids=["none", "broken"])
 def test_an_extension_that_cannot_be_loaded_is_reported_with_what_there_is(tmp_path: Path, is_broken: bool) -> None:
     source, package = Path(mcastfast.__file__).parent, tmp_path / "mcastfast"

@@ -14,6 +14,11 @@ def main() -> int:
             raise
         _report(error)
         return 1
+    except KeyboardInterrupt:  # as the imports take a while
+        from mcastfast.commands.output import print_error
+
+        print_error("interrupted")
+        return 1
     return cli.main()
 
 
