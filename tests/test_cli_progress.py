@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from clilab import COMMAND, TIMEOUT
+from rich.console import Console
 
 from mcastfast import Sender
-from mcastfast.commands.progress import Flow, LineDisplay, Progress, Rates, Sample, in_bytes
+from mcastfast.commands.progress import Flow, LineDisplay, Progress, Rates, Sample, _render, in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 GROUP = "239.1.2.3:5000"
 _STYLE = re.compile(r"\x1b\[[\d;]*m")
+_CONTROL = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A command on a pseudo terminal of 120 columns."""
+    """A command on a pseudo terminal."""
 
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int) -> None:
         self.process = process
@@ -52,14 +54,12 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def on_terminal(namespace: Namespace, *args: str, stdout: int | None = None, term: str = "xterm") -> Iterator[Terminal]:
+def on_terminal(namespace: Namespace, *args: str, columns: int = 120, term: str = "xterm") -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    environment = {**os.environ, "TERM": term, "COLUMNS": "120"}
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {**os.environ, "TERM": term, "COLUMNS": str(columns)}
     with namespace:
-        process = subprocess.Popen(
-            [*COMMAND, *args], stdin=theirs, stdout=stdout or theirs, stderr=theirs, env=environment
-        )
+        process = subprocess.Popen([*COMMAND, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     with process:
         try:
@@ -84,6 +84,57 @@ def test_terminal_shows_a_live_rate_and_in_the_end_the_summary(lan: Lan) -> None
         )
         assert terminal.process.wait(TIMEOUT) == 0
         assert terminal.screen.rindex("\x1b[?25h") > terminal.screen.rindex("\x1b[?25l")
+
+
+@pytest.mark.needs("namespaces")
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (80, r"\d\.\d s  received +[\d,]+ datagrams/s +\d\.\d Mbit/s +50 in all"),
+        (60, r"\nreceived +[\d,]+ datagrams/s +50 in all"),
+        (40, r"\nreceived +[\d,]+/s +50\r"),
+    ],
+)
+def test_a_line_that_is_renewed_fits_the_terminal(lan: Lan, columns: int, line: str) -> None:
+    with on_terminal(lan.receiver.namespace, "recv", GROUP, "-i", lan.receiver.name, columns=columns) as terminal:
+        terminal.wait_for("joined")
+        with lan.sender.namespace, Sender(GROUP, interface=lan.sender.name) as sender:
+            sender.send_batch([b"x" * 100] * 50)
+        terminal.wait_for(r" 50( in all)?\r\n")
+        assert re.search(line, _CONTROL.sub("", terminal.screen))
+        _, *renewed = _CONTROL.sub("", terminal.screen).splitlines()
+        assert max(map(len, renewed)) <= columns
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (
+            80,
+            [
+                "  123.0 s  received  10,000,000 datagrams/s   8,000.0 Mbit/s  999,999,999 in all",
+                "           sent               1 datagrams/s       0.0 Mbit/s            1 in all",
+                "           kernel drops 0   device queue full 7   late errors 0",
+            ],
+        ),
+        (
+            40,
+            [
+                "received  10,000,000/s  999,999,999",
+                "sent               1/s            1",
+                "kernel drops 0   device queue full 7",
+                "late errors 0",
+            ],
+        ),
+    ],
+)
+def test_large_numbers_fit_too(columns: int, lines: list[str]) -> None:
+    console = Console(file=io.StringIO(), width=columns, highlight=False)
+    flows = Flow("received", 999_999_999, 10**12), Flow("sent", 1, 1)
+    losses = ("kernel drops", 0), ("device queue full", 7), ("late errors", 0)
+    with console.capture() as shown:
+        console.print(_render(123.0, Sample(flows, losses), [Rates(1e7, 8e9), Rates(1.0, 8.0)], console))
+    assert [line.rstrip() for line in shown.get().splitlines()] == lines
 
 
 @pytest.mark.needs("namespaces")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 LINE_INTERVAL = 1.0
 LIVE_INTERVAL = 0.2
@@ -186,35 +186,59 @@ class LiveDisplay:
 
     def show(self, elapsed: float, sample: Sample, rates: list[Rates]) -> None:
         """Renew the lines."""
-        self._live.update(_render(elapsed, sample, rates), refresh=True)
+        self._live.update(_render(elapsed, sample, rates, self._live.console), refresh=True)
 
     def close(self) -> None:
         """Clear the lines and give the cursor back."""
         self._live.stop()
 
 
-def _render(elapsed: float, sample: Sample, rates: list[Rates]) -> RenderableType:
+_LAYOUTS = [
+    ["elapsed", "name", "rate", "bits", "total"],
+    ["name", "rate", "bits", "total"],
+    ["name", "rate", "total"],
+    ["name", "brief_rate", "brief_total"],
+]
+"""Columns of the live display, the widest first, which fits into the 80 of most terminals."""
+
+_GAP = 2
+"""Spaces between columns."""
+
+
+def _render(elapsed: float, sample: Sample, rates: list[Rates], console: Console) -> RenderableType:
+    """A line for each flow, in as many columns as the console has room for, and the losses."""
+    from rich.columns import Columns
     from rich.console import Group
-    from rich.table import Table
+    from rich.padding import Padding
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 3, 0, 0))
-    for justify in ("right", "left", "right", "right", "right"):
-        table.add_column(justify=justify)
-    for number, (flow, rate) in enumerate(zip(sample.flows, rates, strict=True)):
-        table.add_row(
-            Text(f"{elapsed:7.1f} s" if number == 0 else "", "dim"),
-            Text(flow.name, "bold"),
-            Text(f"{rate.datagrams:>10,.0f} datagrams/s", "bold cyan"),
-            Text(f"{rate.bits / 1e6:>8,.1f} Mbit/s", "cyan"),
-            Text(f"{flow.datagrams:>11,} in all"),
-        )
+    rows = [
+        {
+            "elapsed": Text("" if number else f"{elapsed:7.1f} s", "dim"),
+            "name": Text(f"{flow.name:8}", "bold"),
+            "rate": Text(f"{rate.datagrams:>10,.0f} datagrams/s", "bold cyan"),
+            "bits": Text(f"{rate.bits / 1e6:>8,.1f} Mbit/s", "cyan"),
+            "total": Text(f"{flow.datagrams:>11,} in all"),
+            "brief_rate": Text(f"{rate.datagrams:>9,.0f}/s", "bold cyan"),
+            "brief_total": Text(f"{flow.datagrams:>11,}"),
+        }
+        for number, (flow, rate) in enumerate(zip(sample.flows, rates, strict=True))
+    ]
+
+    def width(layout: list[str]) -> int:
+        return sum(max(row[name].cell_len for row in rows) + _GAP for name in layout) - _GAP
+
+    layout = next((layout for layout in _LAYOUTS if width(layout) <= console.width), _LAYOUTS[-1])
+    columns = (Column(justify="left" if name == "name" else "right") for name in layout)
+    table = Table.grid(*columns, padding=(0, _GAP, 0, 0))
+    for row in rows:
+        table.add_row(*(row[name] for name in layout))
     if not sample.losses:
         return table
-    losses = Text(" " * 12)
-    for name, count in sample.losses:
-        losses.append(f"{name} {count:,}", "bold red" if count else "dim").append("   ")
-    return Group(table, losses)
+    losses = [Text(f"{name} {count:,}", "bold red" if count else "dim") for name, count in sample.losses]
+    indent = rows[0]["elapsed"].cell_len + _GAP if "elapsed" in layout else 0
+    return Group(table, Padding(Columns(losses, padding=(0, 3)), (0, 0, 0, indent)))
 
 
 def choose_display(
