@@ -85,6 +85,7 @@ def test_more_sources_than_allowed_names_the_sysctl_and_joins_none(loopback: Lin
     with pytest.raises(OSError, match="No buffer space") as raised:
         Receiver(at(V4.specific, loopback), source=[f"10.0.0.{number}" for number in range(1, limit + 2)])
     assert f"net.ipv4.igmp_max_msf = {limit}" in raised.value.__notes__[0]
+    assert "sysctl -w net.ipv4.igmp_max_msf=" in raised.value.__notes__[0]
     del raised
     assert descriptors() == before
 

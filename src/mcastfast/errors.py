@@ -155,8 +155,8 @@ _HINTS = (
     _Hint(
         "join", "ENOBUFS", "linux",
         "The kernel limits the groups of a socket (%(net.ipv4.igmp_max_memberships)s) and the sources of a group "
-        "(%(net.ipv4.igmp_max_msf)s): raise the one that is exceeded, for example with "
-        "sysctl -w net.ipv4.igmp_max_memberships=200, or spread the groups over several receivers.",
+        "(%(net.ipv4.igmp_max_msf)s): raise the one that is exceeded, with sysctl -w net.ipv4.igmp_max_memberships=200 "
+        "or sysctl -w net.ipv4.igmp_max_msf=100 for example, or spread groups and sources over several receivers.",
         socket.AF_INET,
     ),
     _Hint(
