@@ -87,12 +87,9 @@ BAD_SOURCES = {
 }
 
 URLS = {
-    "udp://239.1.2.3:5000?ttl=4": "the query '?ttl=4' in the text is not read; pass ttl= to Sender",
-    "udp://239.1.2.3:5000?localaddr=10.0.0.5&sources=10.0.0.7": (
-        "the query '?localaddr=10.0.0.5&sources=10.0.0.7' in the text is not read; pass interface= and source="
-    ),
-    "239.1.2.3:5000?pkt_size=1316": (
-        "the query '?pkt_size=1316' in the text is not read; leave it out, and pass settings as keywords"
+    "239.1.2.3:5000?pkt_size=1316": "the query '?pkt_size=1316' in the text is not read; leave it out",
+    "udp://239.1.2.3:5000?localaddr=10.0.0.5&fifo_size=7": (
+        "the query '?localaddr=10.0.0.5&fifo_size=7' in the text is not read; pass interface=, and leave the rest out"
     ),
     "udp://239.1.2.3:5000/": "the path '/' in the text is not read; leave it out (a group is one address)",
     "239.1.2.0/24": "the path '/24' in the text is not read; leave it out (a group is one address)",
@@ -107,6 +104,23 @@ def test_a_bad_text_is_a_value_error_that_says_what_to_write(text: str, complain
     for parse in (Group.parse, Group.parse_destination):
         with pytest.raises(ValueError, match=f"^{re.escape(f'group {text!r}: {complaint}')}$"):
             parse(text, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("query", "to_receive", "to_send"),
+    [
+        ("ttl=4", "leave it out", "pass ttl= to Sender"),
+        ("sources=10.0.0.7", "pass source=", "leave it out"),
+        ("iface=eth0&sources=10.0.0.7", "pass interface= and source=", "pass interface=, and leave the rest out"),
+        ("buffer_size=65536", "pass receive_buffer= to Receiver", "pass send_buffer= to Sender"),
+        ("reuse=1", "leave it out", "leave it out"),
+    ],
+)
+def test_of_a_query_is_advised_what_the_side_has(query: str, to_receive: str, to_send: str) -> None:
+    for parse, remedy in ((Group.parse, to_receive), (Group.parse_destination, to_send)):
+        complaint = re.escape(f"the query '?{query}' in the text is not read; {remedy}")
+        with pytest.raises(ValueError, match=f"{complaint}$"):
+            parse(f"udp://239.1.2.3:5000?{query}")
 
 
 STRICT = {

@@ -99,6 +99,27 @@ def test_wrong_usage_is_one_line_and_code_2(args: tuple[str, ...], error: str) -
     assert result.stdout == b""
 
 
+@pytest.mark.parametrize(
+    ("command", "query", "remedy"),
+    [
+        (("recv", "{}"), "ttl=3", "leave it out"),
+        (("recv", "{}"), "buffer_size=65536&sources=10.0.0.7", "pass --buffer and --source"),
+        (("recv", "{}"), "fifo_size=65536", "leave it out"),
+        (("send", "{}"), "ttl=3&pkt_size=1316", "pass --ttl, and leave the rest out"),
+        (("send", "{}"), "sources=10.0.0.7", "leave it out"),
+        (("send", "{}"), "reuse=1", "leave it out"),
+        (("relay", "{}", GROUP), "localaddr=10.0.0.5&buffer_size=65536", "pass --interface and --buffer"),
+        (("relay", ":5000", "{}"), "localaddr=10.0.0.5&buffer_size=65536", "pass --out-interface and --send-buffer"),
+    ],
+)
+def test_of_a_query_is_advised_what_the_command_has(command: tuple[str, ...], query: str, remedy: str) -> None:
+    group = f"udp://{GROUP}?{query}"
+    options = ("-O", "lo") if command[-1] == GROUP else ()
+    result = run(None, *(argument.format(group) for argument in command), *options)
+    assert result.code == 2
+    assert error_of(result.stderr) == f"group '{group}': the query '?{query}' in the text is not read; {remedy}"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_option_that_a_command_has_not_points_to_its_help(command: str) -> None:
     operands = {"recv": [GROUP], "send": [GROUP], "relay": [GROUP, GROUP]}.get(command, [])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import operator
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self, SupportsIndex, TypeAlias
@@ -108,7 +108,7 @@ class Group(_GroupFields):
         TypeError: an argument of the wrong type. ValueError: everything else that is wrong; it names the text.
         """
         try:
-            merged = _merge(group, port, interface, source)
+            merged = _merge(group, port, interface, source, _RECEIVER_KEYWORDS)
             if strict:
                 _check_usable(merged)
                 _check_source_specific(merged)
@@ -131,7 +131,7 @@ class Group(_GroupFields):
         no sender may use. A source in the text is a ValueError, because it would not choose the sender's own address.
         """
         try:
-            merged = _merge(group, port, interface, None)
+            merged = _merge(group, port, interface, None, _SENDER_KEYWORDS)
             if merged.sources:
                 raise ValueError(
                     "a destination has no source; write it without source@, and pass local= to Sender "
@@ -266,11 +266,12 @@ def _merge(
     port: SupportsIndex | None,
     interface: InterfaceLike | None,
     source: AddressLike | Iterable[AddressLike] | None,
+    query_keywords: Mapping[str, str],
 ) -> Group:
     if isinstance(group, Group):
         merged = group
     elif isinstance(group, (str, IPv4Address, IPv6Address)):
-        merged = _read(str(group))
+        merged = _read(str(group), query_keywords)
     else:
         raise TypeError(f"a group is a text such as '239.1.2.3:5000', not {type(group).__name__}")
     if port is not None:
@@ -334,14 +335,14 @@ def _conflict(what: str, in_text: str, keyword: str) -> ValueError:
     return ValueError(f"{what} is {in_text} in the group but {keyword} in {what}=; give it once")
 
 
-def _read(text: str) -> Group:
+def _read(text: str, query_keywords: Mapping[str, str]) -> Group:
     rest = text
     scheme, separator, after = text.partition("://")
     if separator:
         if scheme.lower() not in ("udp", "rtp"):
             raise ValueError(f"scheme {scheme!r} is not known; write udp:// or rtp://, or leave it out")
         rest = after
-    _refuse_url_parts(rest)
+    _refuse_url_parts(rest, query_keywords)
     head, at, target = rest.rpartition("@")
     if at and not head and not separator:
         raise ValueError("no source stands before @; write source@group, or leave the @ out")
@@ -353,25 +354,30 @@ def _read(text: str) -> Group:
     return Group(parse_address(address, what="group address"), port, interface if percent else None, sources)
 
 
-# What other programs' URLs call a setting, and the keyword that stands for it here.
-_QUERY_KEYWORDS = {
-    "ttl": "ttl= to Sender",
+# What other programs' URLs call a setting, and the keyword that stands for it on the side that is read.
+_RECEIVER_KEYWORDS = {
     "sources": "source=",
     "localaddr": "interface=",
     "iface": "interface=",
     "buffer_size": "receive_buffer= to Receiver",
-    "reuse": "reuse= to Receiver",
+}
+_SENDER_KEYWORDS = {
+    "ttl": "ttl= to Sender",
+    "localaddr": "interface=",
+    "iface": "interface=",
+    "buffer_size": "send_buffer= to Sender",
 }
 
 
-def _refuse_url_parts(rest: str) -> None:
+def _refuse_url_parts(rest: str, query_keywords: Mapping[str, str]) -> None:
     rest, hash_mark, fragment = rest.partition("#")
     rest, question_mark, query = rest.partition("?")
     rest, slash, path = rest.partition("/")
     if question_mark:
         names = [setting.partition("=")[0] for setting in query.split("&")]
-        known = dict.fromkeys(_QUERY_KEYWORDS[name] for name in names if name in _QUERY_KEYWORDS)
-        remedy = f"pass {' and '.join(known)}" if known else "leave it out, and pass settings as keywords"
+        known = dict.fromkeys(query_keywords[name] for name in names if name in query_keywords)
+        others = "" if query_keywords.keys() >= set(names) else ", and leave the rest out"
+        remedy = f"pass {' and '.join(known)}{others}" if known else "leave it out"
         raise ValueError(f"the query {'?' + query!r} in the text is not read; {remedy}")
     if hash_mark:
         raise ValueError(f"the fragment {'#' + fragment!r} in the text is not read; leave it out")

@@ -152,6 +152,7 @@ _OPTIONS = {
     "batch_size=": "--batch-size",
     "max_datagram=": "--max-datagram",
     "out_interface=": "--out-interface",
+    "out_send_buffer=": "--send-buffer",
     "interface=": "--interface",
     "source=": "--source",
     "local=": "--local",

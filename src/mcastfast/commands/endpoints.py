@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 _UNICAST = re.compile(r"(?:udp://)?(?:\[(?P<bracketed>[^]\[]+)\]|(?P<bare>[^][:@/?#%]*)):(?P<port>\d{1,5})")
 
-# What the library advises, and what stands for it at each side: there is no option for a port, and another for the
-# interface of the side that sends.
+# What the library advises, and what stands for it at each side: there is no option for a port, and others for the
+# interface and the buffer of the side that sends.
 _WAY_IN = {" or pass port=": ""}
-_WAY_OUT = {**_WAY_IN, "interface=": "out_interface="}
+_WAY_OUT = {**_WAY_IN, "interface=": "out_interface=", "send_buffer=": "out_send_buffer="}
 
 
 @dataclass(frozen=True, slots=True)
