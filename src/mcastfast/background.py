@@ -37,7 +37,7 @@ class Background(NamedTuple):
     priority: int = 0
     delay: float = 0.0
 
-    def checked(self) -> Background:
+    def _checked(self) -> Background:
         """The same with its size in bytes. Raises TypeError or ValueError for what cannot be asked for."""
         size = parse_size(self.size, what="background")
         cpus = None if self.cpus is None else _read_processors(self.cpus)
@@ -57,7 +57,7 @@ class Background(NamedTuple):
         delay = parse_seconds(self.delay, what="background: delay", least=0, most=_LONGEST_DELAY)
         return self._replace(size=size, cpus=cpus, delay=delay)
 
-    def start(self, core: ReceiverCore) -> None:
+    def _start(self, core: ReceiverCore) -> None:
         """Start the thread for an open receiver. OSError with the remedy where the system refuses."""
         try:
             core._start_background(
@@ -89,4 +89,4 @@ def read_background(background: Background | Size | None) -> Background | None:
     """What background= means, checked."""
     if background is None:
         return None
-    return (background if isinstance(background, Background) else Background(background)).checked()
+    return (background if isinstance(background, Background) else Background(background))._checked()

@@ -317,7 +317,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._kernel_drops = 0
         self._last_drops = self._read_drops()
         if self._reception.ring:
-            self._reception.ring.open(self, sock, self._binding.ring_interface)
+            self._reception.ring._open(self, sock, self._binding.ring_interface)
         else:
             self._reception.open(self, sock, drops=self._last_drops, is_ours=is_ours)
 

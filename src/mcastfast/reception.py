@@ -143,7 +143,7 @@ class Reception(NamedTuple):
     def start(self, core: _core.ReceiverCore) -> None:
         """Start the thread, if there is to be one."""
         if self.background:
-            self.background.start(core)
+            self.background._start(core)
 
 
 def plan_reception(

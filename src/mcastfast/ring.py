@@ -41,13 +41,13 @@ class Ring(NamedTuple):
     size: Size = 16 * 1024 * 1024
     delay: float = LEAST_DELAY
 
-    def checked(self) -> Ring:
+    def _checked(self) -> Ring:
         """The same with its size in bytes. Raises TypeError or ValueError for what cannot be asked for."""
         size = parse_size(self.size, what="ring")
         delay = parse_seconds(self.delay, what="ring: delay", least=LEAST_DELAY, most=LONGEST_DELAY)
         return self._replace(size=max(LEAST_BLOCKS, -(-size // BLOCK)) * BLOCK, delay=delay)
 
-    def open(self, core: _core.ReceiverCore, sock: socket.socket, interface: Interface | None) -> None:
+    def _open(self, core: _core.ReceiverCore, sock: socket.socket, interface: Interface | None) -> None:
         """Open the ring beside a bound socket. OSError with the remedy where the system refuses."""
         size = parse_size(self.size, what="ring")
         try:
@@ -79,7 +79,7 @@ def plan_ring(engine: str, ring: Ring | Size | None, **others: object) -> Ring |
             raise ValueError(f"{keyword}={others[keyword]!r} does not go with engine={engine!r}: {reason}")
     if ring is None:
         ring = Ring()
-    return (ring if isinstance(ring, Ring) else Ring(ring)).checked()
+    return (ring if isinstance(ring, Ring) else Ring(ring))._checked()
 
 
 _INCOMPATIBLE = {
