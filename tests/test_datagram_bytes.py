@@ -9,6 +9,7 @@ import operator
 import pickle
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,6 +84,15 @@ def test_indexes_as_its_bytes(engine: str, data: bytes, index: int) -> None:
     else:
         with pytest.raises(IndexError, match=f"the datagram has {len(data)} bytes"):
             datagram[index]
+
+
+def test_is_iterated_as_its_bytes(engine: str) -> None:
+    (datagram,) = _datagrams(engine, b"abc")
+    assert isinstance(datagram, Iterable)
+    octets = iter(datagram)
+    assert next(octets) == ord("a")
+    del datagram
+    assert bytes(octets) == b"bc"
 
 
 @pytest.mark.parametrize("other", [0, "text", None, 1.5, ..., [1, 2]], ids=repr)

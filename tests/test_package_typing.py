@@ -99,7 +99,7 @@ def total(group: str) -> int:
     with mcastfast.Receiver(group, interface="lo", metadata=("destination",)) as receiver:
         for batch in receiver:
             for datagram in batch:
-                size += len(datagram)
+                size += len(datagram) + sum(datagram)
             payloads: list[bytes] = batch.payloads()
             size += len(payloads)
             if size > 1000:

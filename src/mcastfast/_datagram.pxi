@@ -119,6 +119,10 @@ cdef class Datagram:
                 raise IndexError(f"datagram index out of range, the datagram has {self.length} bytes")
             return self.data[at]
 
+    def __iter__(self):
+        """As of bytes: its octets, which are copied for it."""
+        return iter(self.__bytes__())
+
     def __contains__(self, part):
         """As of bytes: whether these bytes, or an octet of this value, are in it."""
         if isinstance(part, Datagram):
