@@ -307,7 +307,8 @@ def test_an_iterable_that_fails_is_not_masked(sender: Sender) -> None:
         ([1, 2**80, 1], ValueError, f"send_batch: lengths[1]={2**80} is not in 0..8, the length of a row"),
         ([1, 1.0, 1], TypeError, "'float' object cannot be interpreted as an integer"),
         ([1, "1", 1], TypeError, "'str' object cannot be interpreted as an integer"),
-        (5, TypeError, "'int' object is not iterable"),
+        (5, TypeError, "send_batch: lengths= takes an iterable of whole numbers, not int"),
+        ("123", TypeError, "send_batch: lengths= takes an iterable of whole numbers, not str"),
     ],
 )
 def test_wrong_lengths_are_refused(sender: Sender, lengths: Any, kind: type[Exception], text: str) -> None:

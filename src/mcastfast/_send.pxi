@@ -14,13 +14,16 @@ cdef extern from "Python.h" nogil:
 cdef str _WANTED = "send_batch takes an iterable of bytes-like objects, a Batch or a 2-D array"
 
 
-cdef object _iterate(payloads):
-    if not isinstance(payloads, str):
+cdef str _WANTED_LENGTHS = "send_batch: lengths= takes an iterable of whole numbers"
+
+
+cdef object _iterate(values, str wanted):
+    if not isinstance(values, str):
         try:
-            return iter(payloads)
+            return iter(values)
         except TypeError:
             pass
-    raise TypeError(f"{_WANTED}, not {type(payloads).__name__}")
+    raise TypeError(f"{wanted}, not {type(values).__name__}")
 
 
 cdef bint _holds_objects(const char *format) noexcept:
@@ -303,7 +306,7 @@ cdef class SenderCore(Gate):
         if lengths is not None:
             raise TypeError("send_batch: lengths= goes with a 2-D array; slice the payloads instead")
         if type(payloads) is not list and type(payloads) is not tuple:
-            payloads = tuple(_iterate(payloads))
+            payloads = tuple(_iterate(payloads, _WANTED))
         cdef Py_ssize_t sent = self._send_staged(payloads)
         return sent if sent else self._send_objects(tuple(payloads))
 
@@ -520,7 +523,7 @@ cdef class SenderCore(Gate):
     cdef Py_ssize_t _send_sized_rows(self, _Payloads *given, lengths) except -1:
         cdef size_t *sizes
         cdef Py_ssize_t index = 0
-        values = tuple(lengths)
+        values = tuple(_iterate(lengths, _WANTED_LENGTHS))
         if len(values) != given.total:
             raise ValueError(f"send_batch: {len(values)} lengths for {given.total} rows")
         sizes = <size_t *>PyMem_Malloc(max(given.total, 1) * sizeof(size_t))
