@@ -68,14 +68,15 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
     )
     parser.add_argument("group", metavar="GROUP", help="group[%%interface]:port")
     parser.add_argument("file", nargs="?", metavar="FILE", help="what to send; - is standard input")
-    parser.add_argument(
+    division = parser.add_mutually_exclusive_group()
+    division.add_argument(
         "--size",
         type=arguments.size,
         default=1316,
         metavar="SIZE",
         help="bytes a datagram (default: %(default)s, seven MPEG-TS packets)",
     )
-    parser.add_argument("--lines", action="store_true", help="send each line of the input as a datagram")
+    division.add_argument("--lines", action="store_true", help="send each line of the input as a datagram")
     arguments.add_rate_options(parser)
     arguments.add_end_options(parser)
     parser.add_argument("-p", "--port", type=int, metavar="PORT", help="port, if the group names none")
