@@ -78,6 +78,7 @@ def error_of(stderr: str) -> str:
         (("send", GROUP, "-i", "lo", "--burst", "2"), "--burst 2 goes with a --rate: 1000, '100_000/s', '10k' (data"),
         (("send", GROUP, "--rate", "9", "--rate-counts", "wire"), "--rate-counts 'wire' goes with a rate in bits, suc"),
         (("send", GROUP, "-c", "1", "-i", "lo", "--ttl", "256"), "TTL or hop limit of multicast must be from 0 to 255"),
+        (("send", GROUP, "--lines", "--size", "1316"), "send: argument --size: not allowed with argument --lines"),
         (("send", GROUP, "-i", "lo", "-i", "eth1"), "send: argument -i/--interface: is given twice; a group names its"),
         (("relay", GROUP, GROUP, "-O", "lo", "-O", "lo"), "relay: argument -O/--out-interface: is given twice"),
         (
@@ -176,6 +177,16 @@ def test_every_command_has_help_that_fits_a_terminal(
     assert text.startswith(f"usage: mcastfast {command} ")
     assert len(text.splitlines()) > 8
     assert max(map(len, text.splitlines())) <= 80
+    assert text.endswith("  2  it was called wrongly\n")
+
+
+def test_help_tells_of_a_ring_where_there_may_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("recv", "relay"):
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert ("with --engine packet --ring" in text) == (command == "recv")
+        assert bool(re.search(r"\bring\b", text)) == (command == "recv")
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

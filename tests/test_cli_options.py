@@ -146,6 +146,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, socket.socket]]:
 RECEIVE_BUFFER = ("Receiver", socket.SOL_SOCKET, socket.SO_RCVBUF)
 SEND_BUFFER = ("Sender", socket.SOL_SOCKET, socket.SO_SNDBUF)
 TTL = ("Sender", socket.IPPROTO_IP, socket.IP_TTL)
+HEARS_ITSELF = ("Receiver", socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP)
 PATH_MTU_DISCOVERY = ("Sender", socket.IPPROTO_IP, 10)  # linux/in.h; the socket module does not name it
 
 
@@ -153,6 +154,7 @@ PATH_MTU_DISCOVERY = ("Sender", socket.IPPROTO_IP, 10)  # linux/in.h; the socket
     ("args", "option", "value"),
     [
         (("recv", GROUP, "--buffer", "16K"), RECEIVE_BUFFER, 2 << 14),
+        (("recv", GROUP, "--no-loopback"), HEARS_ITSELF, 0),
         (("relay", GROUP, "239.1.2.4:5001", "--buffer", "16K"), RECEIVE_BUFFER, 2 << 14),
         (("relay", ":5002", "239.1.2.4:5001", "--buffer", "16K"), RECEIVE_BUFFER, 2 << 14),
         (("relay", GROUP, "239.1.2.4:5001", "--send-buffer", "16K"), SEND_BUFFER, 2 << 14),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from mcastfast import __version__
 from mcastfast.commands import bench, groups, interfaces, recv, relay, selftest, send
-from mcastfast.commands.arguments import HelpFormatter
+from mcastfast.commands.arguments import EXIT_CODES, HelpFormatter
 from mcastfast.commands.output import (
     is_of_a_broken_pipe,
     print_error,
@@ -33,7 +33,8 @@ USAGE = 2
 
 _COMMANDS = (recv, send, relay, interfaces, groups, bench, selftest)
 
-_EPILOG = """\
+_EPILOG = (
+    """\
 examples:
   mcastfast recv 239.1.2.3:5000 --interface eth0
   mcastfast send 239.1.2.3:5000 --interface eth0 --rate 1000 --size 200
@@ -44,7 +45,10 @@ examples:
 A group is written [source@]group[%interface][:port], IPv6 in brackets:
 [ff15::1%eth0]:5000.
 `mcastfast COMMAND --help` explains a command.
+
 """
+    + EXIT_CODES
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 _BINARY = {"": "B", "K": "KiB", "M": "MiB", "G": "GiB"}
 _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
+EXIT_CODES = """\
+exit codes:
+  0  done, also when a signal (Ctrl-C, SIGTERM) or the reader of a pipe ended it
+  1  it failed, or was interrupted before it was done
+  2  it was called wrongly
+"""
+"""What stands at the end of each help."""
+
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of what stands below the options, and gives the names of options more room."""
@@ -33,7 +41,7 @@ def add_command(subparsers: Subparsers, name: str, summary: str, details: str) -
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog=details,
+        epilog=f"{details}\n{EXIT_CODES}",
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
@@ -63,8 +71,8 @@ def add_quiet_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
 
 
-def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) -> None:
-    """Keywords of Receiver that any receiving command has, but for the engine."""
+def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int, has_ring: bool = False) -> None:
+    """Keywords of Receiver that any receiving command has, but for the engine; `has_ring`: this one may be a ring."""
     parser.add_argument(
         "-s", "--source", action="append", metavar="ADDRESS", help="join this source only (SSM); may be repeated"
     )
@@ -91,7 +99,7 @@ def add_receiver_options(parser: argparse.ArgumentParser, *, max_datagram: int) 
         "--batch-size",
         type=count,
         metavar="N",
-        help="datagrams to take at once (default: 64; 1024 with --background and in a packet ring)",
+        help=f"datagrams to take at once (default: 64; 1024 with --background{' or --engine packet' * has_ring})",
     )
     parser.add_argument(
         "--max-datagram",

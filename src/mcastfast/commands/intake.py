@@ -34,6 +34,7 @@ def open_groups(
     *,
     port: int | None = None,
     ring: int | None = None,
+    loopback: bool | None = None,
     metadata: Iterable[str] = (),
 ) -> Receiver:
     """A receiver of groups, as the options say."""
@@ -52,6 +53,7 @@ def open_groups(
             engine=args.engine,
             background=args.background,
             ring=ring,
+            loopback=loopback,
             receive_buffer=args.buffer or DEFAULT_BUFFER,
             strict=not args.no_strict,
         )

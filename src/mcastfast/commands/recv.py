@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import stat
@@ -20,7 +21,6 @@ from mcastfast.commands.writers import HexWriter, JsonWriter, PayloadWriter
 from mcastfast.reception import available
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from mcastfast import Batch
@@ -44,7 +44,7 @@ What the system does not tell is null.
 
 Rate and losses go to standard error: live on a terminal, else a line a second.
   kernel drops       lost because the receive buffer was full: see --buffer
-                     and --background
+                     and --background, with --engine packet --ring
   in memory          received by --background, and not yet written
   overrun            lost because the memory of --background was full
   foreign            came for another group or interface, and was left out
@@ -64,7 +64,8 @@ adds
                      is no loss
   without a number   shorter than 8 bytes
 A source that begins at 0 again begins a new run. Exit code 1 where anything is
-lost or has no number, where fewer came than --count, and where nothing came.
+lost or has no number, where fewer came than --count, and where nothing came,
+which without --check is no failure.
 
 Ctrl-C ends it with a summary and exit code 0. What is in memory then is written
 first; a second Ctrl-C gives that up.
@@ -109,7 +110,13 @@ def add_parser(subparsers: Subparsers) -> argparse.ArgumentParser:
         metavar="NAME",
         help='name, index or address, or "all" (default: the route decides)',
     )
-    arguments.add_receiver_options(parser, max_datagram=2048)
+    arguments.add_receiver_options(parser, max_datagram=2048, has_ring=True)
+    parser.add_argument(
+        "--loopback",
+        action=argparse.BooleanOptionalAction,
+        help="whether it hears this host's own senders, on Windows; elsewhere that is for the sender to say (default: "
+        "the system's, which is yes)",
+    )
     arguments.add_engine_option(parser, "packet")
     parser.add_argument(
         "--ring", type=arguments.size, metavar="SIZE", help="memory of --engine packet's ring (default: 16M)"
@@ -126,7 +133,12 @@ def run(args: argparse.Namespace) -> int:
         silence = Silence()
         receiver = stack.enter_context(
             open_groups(
-                args.groups, args, port=args.port, ring=args.ring, metadata=available(kind.metadata) if kind else ()
+                args.groups,
+                args,
+                port=args.port,
+                ring=args.ring,
+                loopback=args.loopback,
+                metadata=available(kind.metadata) if kind else (),
             )
         )
         # Only now: a mistyped group empties no file.
