@@ -99,9 +99,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     bytes; longer ones are cut and flagged. max_memory: bytes that kept batches may hold, or text such as "64 MiB".
     receive_buffer: bytes, or text, wanted of the kernel; BufferClampedWarning when it grants less. loopback: None
     leaves the system's default (acts on receivers on Windows only). reuse: share the port with other sockets; False:
-    with none. strict=False allows any-source joins in the source-specific range. engine: "auto", one of ENGINES or
-    "packet"; "apple" (macOS 15.6 and later) receives up to 256 datagrams a call, by a call that is private to the
-    system.
+    with none, but for those at another group's address where the socket is bound to a group (bind=). strict=False
+    allows any-source joins in the source-specific range. engine: "auto", one of ENGINES or "packet"; "apple" (macOS
+    15.6 and later) receives up to 256 datagrams a call, by a call that is private to the system.
 
     engine="iocp" (Windows) posts overlapped receives ahead, batch_size of them, so that datagrams land in the memory of
     batches while Python is busy, and takes what has landed from a completion port, up to 64 at a time. The socket must
