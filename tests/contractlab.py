@@ -15,7 +15,7 @@ from contract import CONTRACT, Row
 from netlab import wait_until
 from receivelab import V4, at, receive, sources
 from sendlab import LARGE, Wire
-from traffic import PATIENCE, bound_socket, connected_sender
+from traffic import PATIENCE, bound_socket, connected_sender, duplicate
 
 import mcastfast
 from mcastfast import (
@@ -211,12 +211,34 @@ def flags_without_room(link: Link) -> int:
     return flags_of(batches_without_room()[0])
 
 
+MUCH_CONTROL = {
+    (socket.SOL_SOCKET, 35): 1,  # SO_TIMESTAMPNS
+    (socket.SOL_SOCKET, 37): 0x18,  # SO_TIMESTAMPING: software, reported
+    (socket.IPPROTO_IP, 6): 1,  # IP_RECVOPTS
+    (socket.IPPROTO_IP, 7): 1,  # IP_RETOPTS
+    (socket.IPPROTO_IP, 20): 1,  # IP_RECVORIGDSTADDR
+}
+"""Options of Linux, which has room for some beside what is asked for."""
+FULL_ROUTE = bytes([7, 39, 40, *[0] * 37])
+"""An option of a datagram: a record of its route without room, and the end. RFC 791."""
+
+
+def tell_more(sock: socket.socket, sender: Sender) -> None:
+    """Have an IPv4 socket tell more of the sender's datagrams than a receiver has room for that asks for one thing."""
+    for option in (PACKET_INFO, RECEIVE_TOS, RECEIVE_HOPS):
+        set_option(sock, option, True)
+    if CORE is Platform.LINUX:
+        for (level, number), value in MUCH_CONTROL.items():
+            sock.setsockopt(level, number, value)
+        with duplicate(sender.fileno()) as own:
+            own.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, FULL_ROUTE)
+
+
 def batches_without_room() -> tuple[list[Batch], ReceiverStats]:
     """From a socket that tells more than is asked for."""
     sock = bound_socket()
-    for option in (PACKET_INFO, RECEIVE_TOS, RECEIVE_HOPS):
-        set_option(sock, option, True)
     with Receiver.from_socket(sock, metadata=["tos"]) as receiver, connected_sender(receiver.address) as sender:
+        tell_more(sock, sender)
         sender.send(b"payload")
         return taken(receiver), receiver.stats
 

@@ -85,7 +85,7 @@ LO: dict[str, Any] = {"interface": "lo"}
         (
             ("udp://239.1.2.3:5000?ttl=4",),
             LO,
-            "the query '?ttl=4' in the text is not read; pass ttl= to Sender",
+            "the query '?ttl=4' in the text is not read; leave it out",
         ),
         (
             ("udp://239.1.2.3:5000?localaddr=lo",),

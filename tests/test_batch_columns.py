@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from contractlab import CORE
+from contractlab import CORE, tell_more
 from receivelab import V4, at
 from traffic import PATIENCE, Feed, bound_socket, connected_sender, duplicate, feed
 
@@ -43,15 +43,6 @@ FORMATS = {
 }
 OTHER_CONTROL = 256 if CORE is Platform.LINUX else 0
 """Bytes of control data for which there is room beside what was asked for."""
-MUCH_CONTROL = {
-    (socket.SOL_SOCKET, 37): 0x18,  # SO_TIMESTAMPING: software, reported
-    (socket.IPPROTO_IP, 6): 1,  # IP_RECVOPTS
-    (socket.IPPROTO_IP, 7): 1,  # IP_RETOPTS
-    (socket.IPPROTO_IP, 20): 1,  # IP_RECVORIGDSTADDR
-}
-"""Options of Linux that give more than that, of a datagram with options."""
-FULL_ROUTE = bytes([7, 39, 40, *[0] * 37])
-"""An option of a datagram: a record of its route without room, and the end. RFC 791."""
 SO_RCVMARK, SO_RCVPRIORITY = 75, 82
 
 # Which metadata fills a column, and which attribute of a Datagram shows it.
@@ -233,14 +224,9 @@ def test_what_else_the_socket_has_displaces_nothing_that_was_asked_for(loopback:
 
 def test_more_control_data_than_there_is_room_for_is_flagged(engine: str) -> None:
     sock = bound_socket()
-    for option in (TIMESTAMPS, PACKET_INFO, RECEIVE_TOS):
-        set_option(sock, option, True)
     with Receiver.from_socket(sock, engine=engine, metadata=["hops"]) as receiver:
-        with connected_sender(receiver.address) as sender, duplicate(sender.fileno()) as own:
-            if OTHER_CONTROL:
-                own.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, FULL_ROUTE)
-                for (level, number), value in MUCH_CONTROL.items():
-                    sock.setsockopt(level, number, value)
+        with connected_sender(receiver.address) as sender:
+            tell_more(sock, sender)
             sender.send(b"x")
             batch = receiver.recv_batch(PATIENCE)
         assert batch.flags.tolist() == [2]
