@@ -163,6 +163,8 @@ def _module(name: str) -> str | None:
     return None if importlib.util.find_spec(name) else f"no module {name}"
 
 
+MINGW = "x86_64-w64-mingw32-gcc"
+
 PROBES: Mapping[str, Callable[[], str | None]] = {
     "namespaces": _namespaces,
     "ipv6": _ipv6,
@@ -178,6 +180,7 @@ PROBES: Mapping[str, Callable[[], str | None]] = {
     "ffmpeg": functools.partial(_program, "ffmpeg"),
     "ffprobe": functools.partial(_program, "ffprobe"),
     "cc": functools.partial(_program, "cc"),
+    "mingw": functools.partial(_program, MINGW),
     "asan": functools.partial(_sanitizer, "address,undefined"),
     "tsan": functools.partial(_sanitizer, "thread"),
     "numpy": functools.partial(_module, "numpy"),

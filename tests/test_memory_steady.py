@@ -66,6 +66,26 @@ def _into(quiet: Feed) -> None:
         quiet.receiver.recv_batch_into(batch, PATIENCE)
 
 
+def _rows(quiet: Feed) -> None:
+    quiet.sender.send_batch(memoryview(bytearray(16)).cast("B", (2, 8)))
+    quiet.sender.send_batch(memoryview(bytearray(16)).cast("B", (2, 8)), [8, 4])
+    quiet.receive(5)
+
+
+def _lists(quiet: Feed) -> None:
+    quiet.sender.send(bytearray(8))
+    quiet.sender.send_batch([bytes(bytearray(300)), bytes(bytearray(300))])
+    quiet.sender.send_batch(bytearray(size) for size in (1, 2, 3))
+    with pytest.raises(TypeError):
+        quiet.sender.send_batch([bytearray(8), object()])  # type: ignore[list-item]
+    quiet.receive(7)
+
+
+def _relay(quiet: Feed) -> None:
+    quiet.sender.send_batch(quiet.receiver.recv_batch(PATIENCE))
+    quiet.receive(1)
+
+
 WAYS: dict[str, tuple[Callable[[Feed], None], int]] = {
     "iterate": (_iterate, 50_000),
     "payloads": (_payloads, 50_000),
@@ -75,6 +95,9 @@ WAYS: dict[str, tuple[Callable[[Feed], None], int]] = {
     "views": (_views, 20_000),
     "refusals": (_refusals, 3_000),
     "into": (_into, 10_000),
+    "rows": (_rows, 10_000),
+    "lists": (_lists, 10_000),
+    "relay": (_relay, 10_000),
 }
 
 
@@ -96,7 +119,7 @@ def test_memory_does_not_grow_with_what_was_received(engine: str, way: str) -> N
 @pytest.mark.skipif(SANITIZED, reason="the sanitizer keeps freed memory back")
 def test_memory_does_not_grow_with_receivers_opened_and_closed(engine: str) -> None:
     def run() -> None:
-        for _ in range(150):
+        for _ in range(600):
             with feed(engine=engine, batch_size=64) as quiet:
                 quiet.batch(b"x")
 

@@ -67,7 +67,7 @@ def family(request: pytest.FixtureRequest) -> int:
         (options.RECEIVE_ERRORS, [True, False]),
         (options.DROP_COUNTER, [True, False]),
         (options.PATH_MTU_DISCOVERY, list(PathMtu)),
-        (options.BOUND_INTERFACE, [1, 0]),
+        pytest.param(options.BOUND_INTERFACE, [1, 0], marks=pytest.mark.needs("namespaces")),  # CAP_NET_RAW
     ],
     ids=lambda value: value.role if isinstance(value, Option) else "",
 )

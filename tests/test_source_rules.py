@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sysconfig
 from fnmatch import fnmatch
@@ -14,6 +13,7 @@ import clab
 import hostlab
 import portable
 import pytest
+from capabilities import MINGW
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "tests"
@@ -28,9 +28,6 @@ OWN_FILES = sorted(
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".c", ".h", ".py", ".pyi", ".pyx", ".pxd", ".pxi", ".md"} and path.name != "_core.c"
 )
-
-COMPILERS = {"windows": "x86_64-w64-mingw32-gcc"}
-"""Those of the backends that this system's own cannot compile."""
 
 CONDITIONAL = re.compile(r"^[ \t]*#[ \t]*(if|ifdef|ifndef|elif|elifdef|elifndef)\b[ \t]*(\w*)", re.MULTILINE)
 
@@ -50,11 +47,18 @@ def test_shared_c_has_no_conditional_but_its_include_guard(path: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("path", HEADERS, ids=relative)
+def for_windows(path: Path) -> bool:
+    """Whether a header is of the backend that this system's own compiler cannot compile."""
+    return path.parent.name == "windows"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.needs("mingw")] * for_windows(path)) for path in HEADERS],
+    ids=map(relative, HEADERS),
+)
 def test_header_compiles_alone(path: Path, tmp_path: Path) -> None:
-    compiler = COMPILERS.get(path.parent.name) or sysconfig.get_config_var("CC").split()[0]
-    if not shutil.which(compiler):
-        pytest.skip(f"no {compiler}, which compiles for {path.parent.name}")
+    compiler = MINGW if for_windows(path) else sysconfig.get_config_var("CC").split()[0]
     unit = tmp_path / "unit.c"
     unit.write_text(f'#include "{path}"\nint mcf_translation_unit_is_not_empty;\n')
     command = [compiler, "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{CSRC}", str(unit)]
