@@ -61,7 +61,9 @@ def pytest_terminal_summary(exitstatus: int, config: pytest.Config) -> None:
             charts.draw(results, Path(directory))
         return
     print_table(rig.rows)
-    kept = RESULTS if is_whole(config.args, exitstatus, left_out=config.stash.get(_LEFT_OUT, False)) else PART
+    ignores = any(config.getoption(option) for option in ("ignore", "ignore_glob"))
+    left_out = ignores or config.stash.get(_LEFT_OUT, False)
+    kept = RESULTS if is_whole(config.args, exitstatus, left_out=left_out) else PART
     results.save(kept)
     for file in (kept, *charts.draw(results, kept.parent)):
         print(file)

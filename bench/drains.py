@@ -7,12 +7,13 @@ methods up) stays outside the timed part.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING, Any
 
-from bench.climit import SLOT_SIZE, SLOTS
+from bench.climit import LARGEST_TRAIN, SLOT_SIZE, SLOTS
 from bench.contest import Contestant, Turn
 from bench.feed import Feed
 from bench.loops import Move, each
@@ -119,6 +120,24 @@ def recvmsg_into(feed: Feed) -> Move:
         for _ in range(count):
             receive(buffers, CONTROL_SIZE)
         return perf_counter_ns() - start, count
+
+    return drain
+
+
+def trains_into(feed: Feed) -> Move:
+    """By recvmsg_into from a socket with UDP_GRO, as who knows of it does: trains with the size of their datagrams."""
+    feed.coalesce()
+    receive, buffers = feed.receiver.recvmsg_into, [bytearray(LARGEST_TRAIN)]
+    size_of, room = struct.Struct("i").unpack, socket.CMSG_SPACE(4)
+
+    def drain(count: int) -> tuple[int, int]:
+        received = 0
+        start = perf_counter_ns()
+        while received < count:
+            length, control, _, _ = receive(buffers, room)
+            size = size_of(control[0][2])[0] if control else length
+            received += -(-length // size)
+        return perf_counter_ns() - start, received
 
     return drain
 

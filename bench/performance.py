@@ -104,7 +104,8 @@ keeps it from being swapped out: with enough memory that costs and gains nothing
 From one network namespace to another, each end on a processor of its own, the sender in trains of 32 so that it is
 not the limit. The receiver runs without capabilities, with as much receive buffer as net.core.rmem_max allows. The
 rate is searched by bisection, one second a probe; a rate counts as too high when it lost something twice. "The
-sender's limit", in the chart ≥, means that what kept it from being faster is the sender, and no loss.
+sender's limit", in the chart ≥, means that what kept it from being faster is the sender, and no loss. The receive
+thread coalesces, as it does by default, and the ring's reader gets the trains whole: both owe them most of their rate.
 
 *Not shown*: longer than a second. A buffer hides a receiver that is a little too slow for as long as it lasts.
 """,

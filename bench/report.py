@@ -84,7 +84,7 @@ class Results:
 
 
 def is_whole(arguments: Sequence[str], exitstatus: int, *, left_out: bool) -> bool:
-    """Whether a session of pytest with these files ran all benchmarks, and all passed."""
+    """Whether a session of pytest with these files ran all benchmarks, and all passed; left_out: some were."""
     everything = [Path(argument).resolve() for argument in arguments] == [Path(__file__).parent]
     return everything and exitstatus == 0 and not left_out
 

@@ -25,9 +25,10 @@ enum {
     BLOCKS = 256,      /* each may be handed over almost empty, for its age */
     FRAME_SIZE = 2048, /* the least unit of a block; packets take what they need */
     PATIENCE_MS = 1000,
-    IGNORE_OUTGOING = 23, /* PACKET_IGNORE_OUTGOING, since Linux 4.20 */
-    AHEAD = 16,           /* packets to fetch before their turn, as if they were as long as this one */
-    HEADERS = 128,        /* bytes */
+    IGNORE_OUTGOING = 23,  /* PACKET_IGNORE_OUTGOING, since Linux 4.20 */
+    AHEAD = 16,            /* packets to fetch before their turn, as if they were as long as this one */
+    AHEAD_BYTES = 1 << 15, /* at most: in a block of a few long ones most would have nobody before them */
+    HEADERS = 128,         /* bytes */
     LINE = 64,
 };
 
@@ -104,10 +105,11 @@ static int walk(const struct ring *ring, const struct tpacket_block_desc *block)
     const unsigned char *at = (const unsigned char *)block + block->hdr.bh1.offset_to_first_pkt;
     for (unsigned i = 0; i < block->hdr.bh1.num_pkts; i++) {
         const struct tpacket3_hdr *packet = (const struct tpacket3_hdr *)at;
+        unsigned ahead = packet->tp_next_offset > AHEAD_BYTES / AHEAD ? AHEAD_BYTES / packet->tp_next_offset : AHEAD;
         const struct iphdr *ip = (const struct iphdr *)(at + packet->tp_net);
         const struct udphdr *udp = (const struct udphdr *)((const unsigned char *)ip + 4 * ip->ihl);
-        for (unsigned line = 0; line <= HEADERS && i + AHEAD < block->hdr.bh1.num_pkts; line += LINE)
-            __builtin_prefetch(at + AHEAD * packet->tp_next_offset + line);
+        for (unsigned line = 0; line <= HEADERS && i + ahead < block->hdr.bh1.num_pkts; line += LINE)
+            __builtin_prefetch(at + (size_t)ahead * packet->tp_next_offset + line);
         if (udp->dest == ring->port)
             received += (int)((ntohs(udp->len) - sizeof *udp + ring->size - 1) / ring->size);
         at += packet->tp_next_offset;

@@ -40,28 +40,30 @@ def bisect(lowest: float, highest: float, resolution: float) -> Generator[float,
     """Yield the rates to offer, take a probe for each, and return what was found, to within the resolution (1.05: 5 %).
 
     A machine has its hiccups: a rate is too high when two probes of it lost something, and too high for the sender when
-    it fell behind twice.
+    it fell behind in two.
     """
     best: Probe | None = None
     probes = 0
     rate, too_high, sender_bound = lowest, highest, True
     while True:
-        probe = yield rate
-        probes += 1
-        if probe.lost or probe.rate < rate / resolution:
+        losses = delays = 0
+        is_kept = False
+        while not is_kept and losses < 2 and delays < 2:
             probe = yield rate
             probes += 1
-        if probe.lost:
-            if best is None:
-                return Found(probe, probes, sender_bound=False)
-            too_high, sender_bound = rate, False
-        else:
+            if probe.lost:
+                losses += 1
+                continue
             if best is None or probe.rate > best.rate:
                 best = probe
-            if probe.rate < rate / resolution:
-                too_high, sender_bound = rate, True
-            else:
-                lowest = rate
+            is_kept = probe.rate >= rate / resolution
+            delays += not is_kept
+        if best is None:
+            return Found(probe, probes, sender_bound=False)
+        if is_kept:
+            lowest = rate
+        else:
+            too_high, sender_bound = rate, delays == 2
         if too_high <= lowest * resolution:
             return Found(best, probes, sender_bound=sender_bound)
         rate = sqrt(lowest * too_high)

@@ -1,6 +1,8 @@
 """Trains: receiving what the kernel left together (UDP_GRO), and what it costs to ask for that in vain.
 
-The limit is "trains-c", which takes the trains as they are and does not split them. In the work "apart" the datagrams
+The limit is "trains-c", which takes the trains as they are and does not split them. "recvmsg_into-trains" is what a
+careful user of `socket` can do: set UDP_GRO, and count by the size that comes with each train; it does not split them,
+either. In the work "apart" the datagrams
 were sent one by one, so that there is nothing to coalesce.
 """
 
@@ -33,6 +35,7 @@ TRAINS: dict[str, Way] = {
     **COALESCING,
     "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
     "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
+    "recvmsg_into-trains": lambda rig, stack, feed: drains.trains_into(feed),
     "batch1-recv_into": lambda rig, stack, feed: drains.recv_into(feed),
 }
 APART: dict[str, Way] = {

@@ -155,7 +155,8 @@ def counted() -> dict[str, dict[str, int | None]]:
 def _judge_stall(record: Record, counted: int | None, *, lossless: bool) -> Verdict:
     if lossless:
         return Verdict("0 lost", f"{record.dropped:,}", not record.dropped)
-    return Verdict("each loss counted", f"{counted or 0:,}", record.dropped == counted)
+    figure = f"{counted or 0:,}" if record.dropped else "nothing was lost"
+    return Verdict("each loss counted", figure, 0 < record.dropped == counted)
 
 
 @pytest.mark.parametrize("name", STALLING)

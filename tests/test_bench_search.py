@@ -65,6 +65,16 @@ def test_a_sender_that_falls_behind_once_does_not_end_it() -> None:
     assert steps.send(Probe(rate, 1000, 1000)) > rate
 
 
+def test_a_sender_that_falls_behind_and_a_hiccup_are_neither_twice() -> None:
+    """In either order."""
+    for lost in ((0, 1), (1, 0)):
+        steps = bisect(LOWEST, HIGHEST, RESOLUTION)
+        rate = steps.send(Probe(next(steps), 1000, 1000))
+        for number in lost:
+            assert steps.send(Probe(rate if number else rate / 2, 1000, 1000 - number)) == rate
+        assert steps.send(Probe(rate, 1000, 1000)) > rate
+
+
 def test_nothing_lost_at_any_rate_is_the_senders_limit_too() -> None:
     found = search(1e9)
     assert found.best.rate > HIGHEST / RESOLUTION
