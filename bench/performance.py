@@ -74,6 +74,14 @@ while the others' time includes the copy out of the socket.
 "Iterating" makes an object of each datagram, as asyncio, uvloop and spead2 do and `recvfrom`; batches alone are what
 columns, `records()` and `payloads()` work on.
 """,
+    "trains": """\
+The same queue, in one process and by turns, for who asks for trains (UDP_GRO) and who does not. C and
+`socket.recvmsg_into` take each train as it is, the one with the addresses and in calls for several, the other with the
+size of its datagrams: to see one of them they have to be cut yet. mcastfast has cut them: each has its place, length
+and source in the batch's columns.
+
+*Not shown*: trains from elsewhere than this host, which are as long as the network card makes them.
+""",
     "send": """\
 Over lo to one member of the group that coalesces (UDP_GRO) and is emptied between the timed parts; the first call
 after that is not timed, where another follows. The sender pays for the delivery too, as it does on any one machine. C

@@ -71,6 +71,13 @@ QUESTIONS = (
         tuple((f"loops-v4-{size}B", f"{size} bytes") for size in _SIZES),
     ),
     Question(
+        "trains",
+        "What does a datagram cost that came in a train?",
+        "nanoseconds per datagram, logarithmic",
+        "time",
+        tuple((f"trains-v4-{size}B", f"{size} bytes") for size in ("64", "256", "1400")),
+    ),
+    Question(
         "send",
         "What does it cost to send a datagram?",
         "nanoseconds per datagram, logarithmic",
@@ -160,6 +167,7 @@ STYLES = {
     "rows64-send": Style("socket.send, 64 rows, UDP_SEGMENT", "socket"),
     "batch64-send-joined": Style("socket.send, 64 joined, UDP_SEGMENT", "socket"),
     "batch1-send": Style("socket.send", "socket"),
+    "recvmsg_into-trains": Style("socket.recvmsg_into, UDP_GRO", "socket"),
     "recv_into": Style("socket.recv_into", "socket"),
     "recvfrom_into": Style("socket.recvfrom_into", "socket"),
     "recvfrom": Style("socket.recvfrom", "socket"),

@@ -1,6 +1,6 @@
 """Trains: receiving what the kernel left together (UDP_GRO), and what it costs to ask for that in vain.
 
-The limit is "trains-c", which takes the trains as they are and does not split them. "recvmsg_into-trains" is what a
+The limit is "c-trains", which takes the trains as they are and does not split them. "recvmsg_into-trains" is what a
 careful user of `socket` can do: set UDP_GRO, and count by the size that comes with each train; it does not split them,
 either. In the work "apart" the datagrams
 were sent one by one, so that there is nothing to coalesce.
@@ -31,17 +31,17 @@ COALESCING: dict[str, Way] = {
     )
 }
 TRAINS: dict[str, Way] = {
-    "trains-c": drains.c_loop_over_trains,
+    "c-trains": drains.c_loop_over_trains,
     **COALESCING,
-    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
-    "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
+    "c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
+    "socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
     "recvmsg_into-trains": lambda rig, stack, feed: drains.trains_into(feed),
-    "batch1-recv_into": lambda rig, stack, feed: drains.recv_into(feed),
+    "recv_into": lambda rig, stack, feed: drains.recv_into(feed),
 }
 APART: dict[str, Way] = {
-    "batch64-c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
-    "trains-c": drains.c_loop_over_trains,
-    "batch64-socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
+    "c": lambda rig, stack, feed: drains.c_loop(rig, stack, feed, "recvmmsg_address"),
+    "c-trains": drains.c_loop_over_trains,
+    "socket": lambda rig, stack, feed: drains.batches(drains.receiver(stack, feed, "socket")),
     **COALESCING,
 }
 
@@ -52,7 +52,7 @@ APART: dict[str, Way] = {
 def test_trains(rig: Rig, benchmark: BenchmarkFixture, work: str, size: int, name: str) -> None:
     work = f"{work}-{size}B"
     records = rig.contest(work, ROUNDS, lambda stack: drains.enter(rig, stack, TRAINS, size), warm_up=OPENINGS)
-    rig.report(benchmark, work, name, records, limit="trains-c")
+    rig.report(benchmark, work, name, records, limit="c-trains")
 
 
 @pytest.mark.parametrize("name", APART)
@@ -61,4 +61,4 @@ def test_nothing_to_coalesce(rig: Rig, benchmark: BenchmarkFixture, work: str, n
     records = rig.contest(
         work, ROUNDS, lambda stack: drains.enter(rig, stack, APART, 256, segments=1), warm_up=OPENINGS
     )
-    rig.report(benchmark, work, name, records, limit="batch64-c")
+    rig.report(benchmark, work, name, records, limit="c")
