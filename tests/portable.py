@@ -42,6 +42,7 @@ LINUX_ONLY = {
     "test_background_overrun.py::test_every_datagram_*": "SO_MEMINFO",
     "test_background_rest.py": "threads as /proc shows them",
     "test_binding_plan.py::test_a_receiver_on_all_*": "rtnetlink(7), the packet ring",
+    "test_binding_plan.py::test_a_ring_*": "the packet ring",
     "test_binding_updates.py::test_a_child_forked_*": "fork(2)",
     "test_bench_*.py": "the benchmarks, which run on Linux",
     "test_cli_errors.py::test_closed_stream_*": "a shell that closes streams",

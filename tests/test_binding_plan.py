@@ -10,7 +10,7 @@ from netlab import connect, namespaces
 from receivelab import FAMILIES, PORT, V4, V6, Family, at, family_name, receive, sources
 
 from mcastfast import Group, Receiver
-from mcastfast.binding import Binding, plan_binding, plan_ring_binding
+from mcastfast.binding import BIND_MODES, Binding, plan_binding, plan_ring_binding
 from mcastfast.errors import Platform, UnsupportedError
 from mcastfast.interface import Interface
 
@@ -67,8 +67,25 @@ def test_all_interfaces_are_planned_for_where_there_is_one(family: Family) -> No
     linux = Platform.LINUX
     assert plan_binding("auto", one, wants_all=True, platform=linux) == (Binding(group) if family is V4 else ANY)
     assert plan_binding("group", one, wants_all=True, platform=linux) == plan_binding("group", one, platform=linux)
-    assert plan_ring_binding("auto", one).ring_interface == ETH0
-    assert plan_ring_binding("auto", one, wants_all=True) == ANY
+
+
+@families
+@pytest.mark.parametrize("mode", BIND_MODES)
+def test_a_ring_binds_as_the_socket_does_and_is_on_its_one_interface(family: Family, mode: str) -> None:
+    one, other = (family.group, (ETH0,)), (family.other, (ETH0,))
+    for wanted, wants_all, found in (
+        ([one], False, None if mode == "any" else ETH0),
+        ([one, other], False, None if mode == "any" else ETH0),
+        ([one], True, ETH0 if mode == "group" and family is V6 else None),
+        ([(family.group, (ETH0, ETH1))], False, None),
+    ):
+        if mode == "group" and len(wanted) > 1:
+            continue
+        planned = joins(*wanted)
+        binding = plan_binding(mode, planned, wants_all=wants_all)
+        assert plan_ring_binding(mode, planned, wants_all=wants_all) == binding._replace(
+            filters=True, ring_interface=found
+        )
 
 
 @pytest.mark.parametrize("chosen", ["socket", pytest.param("packet", marks=pytest.mark.needs("packet_socket"))])

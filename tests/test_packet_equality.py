@@ -12,6 +12,7 @@ from packetlab import METADATA, Frames, families, needs_packet, packet_receiver,
 from receivelab import TIMEOUT, V4, V6, Family, at, broadcasts, receive, sources
 
 from mcastfast import Receiver
+from mcastfast.binding import BIND_MODES
 
 if TYPE_CHECKING:
     from netlab import Lan, Link
@@ -124,19 +125,36 @@ def test_of_this_host_over_loopback(loopback: Link, family: Family) -> None:
 
 
 @families
-@pytest.mark.parametrize("bind", ["auto", "any", "group"])
-def test_unicast_and_broadcast_to_the_port_come_unless_the_group_is_bound(lan: Lan, family: Family, bind: str) -> None:
+@pytest.mark.parametrize("bind", BIND_MODES)
+def test_unicast_and_broadcast_to_the_port_come_where_a_plain_receiver_gets_them(
+    lan: Lan, family: Family, bind: str
+) -> None:
     hosts = [family.address(lan.receiver), *(broadcasts(lan.receiver) if family is V4 else [])]
-    expected = [END, *([] if bind == "group" else map(str.encode, hosts))]
-    with packet_receiver(family.group, lan.receiver, bind=bind) as ring, sources(lan.sender) as (source,):
-        for host in hosts:
-            source.send(host, host.encode())
-        source.send(family.group, END)
-        received: list[bytes] = []
-        while len(received) < len(expected):
-            received += ring.recv_batch(TIMEOUT).payloads()
-        assert sorted(received) == sorted(expected)
-        assert ring.stats.foreign == 0
+    expected = sorted([END, *(map(str.encode, hosts) if bind == "any" else [])])
+    for engine in ("socket", "packet"):  # one after the other: unicast comes to one socket alone
+        with lan.receiver.namespace:
+            receiver = Receiver(at(family.group, lan.receiver), bind=bind, engine=engine)
+        with receiver, sources(lan.sender) as (source,):
+            for host in hosts:
+                source.send(host, host.encode())
+            source.send(family.group, END)
+            assert sorted(receive(receiver, len(expected))) == expected
+            with pytest.raises(BlockingIOError):
+                receiver.recv_batch(0)
+            assert receiver.stats.foreign == 0
+
+
+@families
+@pytest.mark.parametrize("bind", BIND_MODES)
+def test_a_second_group_is_taken_where_a_plain_receiver_takes_it(lan: Lan, family: Family, bind: str) -> None:
+    with lan.receiver.namespace:
+        plain = Receiver(at(family.group, lan.receiver), bind=bind)
+        with plain, packet_receiver(family.group, lan.receiver, bind=bind) as ring:
+            for receiver in (plain, ring):
+                with contextlib.nullcontext() if bind == "any" else pytest.raises(ValueError, match="is bound to"):
+                    receiver.join(at(family.other, lan.receiver))
+            assert ring.memberships == plain.memberships
+            assert ring.address == plain.address
 
 
 def test_of_a_link_local_source(lan: Lan) -> None:
@@ -182,10 +200,15 @@ def test_of_a_group_of_one_interface_over_loopback(loopback: Link) -> None:
 
 
 @families
-def test_a_group_that_others_joined_is_not_delivered(lan: Lan, family: Family) -> None:
+@pytest.mark.parametrize("bind", BIND_MODES)
+def test_a_group_that_others_joined_is_not_delivered(lan: Lan, family: Family, bind: str) -> None:
     with lan.receiver.namespace:
         other = Receiver(at(family.other, lan.receiver))
-    with other, packet_receiver(family.group, lan.receiver) as ring, sources(lan.receiver, lan.sender) as both:
+    with (
+        other,
+        packet_receiver(family.group, lan.receiver, bind=bind) as ring,
+        sources(lan.receiver, lan.sender) as both,
+    ):
         for source in both:
             source.send(family.other, b"foreign")
             source.send(family.group, END)

@@ -157,7 +157,7 @@ def _note(batch: Batch, came: list[int], missing: list[int]) -> None:
 
 
 def test_this_hosts_own_still_come_while_the_ring_stands_still(loopback: Link) -> None:
-    with packet_receiver(V4.group, loopback, ring=4 * BLOCK) as ring, sources(loopback) as (source,):
+    with packet_receiver(V4.group, loopback, bind="any", ring=4 * BLOCK) as ring, sources(loopback) as (source,):
         first = _lone(ring, source, b"0")
         for number in (1, 2, 3):
             _lone(ring, source, b"%d" % number)

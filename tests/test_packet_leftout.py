@@ -49,7 +49,7 @@ def _fragments(frames: Frames, family: Family, datagram: bytes) -> Iterator[byte
 def test_only_what_is_left_out_of_ours_is_counted(lan: Lan, family: Family) -> None:
     with (
         lan.receiver.namespace,
-        packet_receiver(family.group, lan.receiver) as ring,
+        packet_receiver(family.group, lan.receiver, bind="any") as ring,
         contextlib.closing(Frames(lan.sender, family)) as frames,
         contextlib.closing(Frames(lan.sender, family, family.other)) as others,
     ):

@@ -70,7 +70,7 @@ def test_what_is_in_the_ring_when_its_group_is_left_is_not_delivered(lan: Lan, f
         member(
             lan.receiver.namespace, (family.group, lan.receiver.index), (family.other, lan.receiver.index)
         ) as observer,
-        packet_receiver(family.group, lan.receiver) as ring,
+        packet_receiver(family.group, lan.receiver, bind="any") as ring,
         sources(lan.sender) as (source,),
     ):
         ring.join(at(family.other, lan.receiver))
@@ -111,7 +111,7 @@ def test_the_rest_of_a_block_that_is_half_delivered_is_not(
     count = 96
     with (
         member(lan.receiver.namespace, (family.group, lan.receiver.index)) as observer,
-        packet_receiver(family.group, lan.receiver, batch_size=10) as ring,
+        packet_receiver(family.group, lan.receiver, bind="any", batch_size=10) as ring,
         sources(lan.sender) as (source,),
     ):
         ring.join(at(family.other, lan.receiver))
@@ -137,7 +137,7 @@ def test_the_rest_of_a_block_that_is_half_delivered_is_not(
 def test_each_datagram_of_a_train_that_is_not_delivered_is_counted(lan: Lan, family: Family) -> None:
     with (
         member(lan.receiver.namespace, (family.other, lan.receiver.index)) as observer,
-        packet_receiver(family.group, lan.receiver) as ring,
+        packet_receiver(family.group, lan.receiver, bind="any") as ring,
         sources(lan.sender) as (source,),
     ):
         ring.join(at(family.other, lan.receiver))
@@ -154,7 +154,7 @@ def test_joins_and_leaves_under_traffic_lose_nothing_and_let_nothing_in(lan: Lan
     groups = [family.pattern % number for number in range(1, 9)]
     count = 200
     with (
-        packet_receiver(family.group, lan.receiver) as ring,
+        packet_receiver(family.group, lan.receiver, bind="any") as ring,
         sources(lan.sender) as (source,),
         member(lan.receiver.namespace, *((group, lan.receiver.index) for group in groups)),
     ):
@@ -210,7 +210,7 @@ def test_a_ring_on_one_interface_hears_no_other(lan: Lan, family: Family) -> Non
         lan.receiver.namespace,
         pytest.raises(ValueError, match=r'bound to interface veth0 and never hears lo: open it with bind="any"'),
     ):
-        ring.join(family.other, interface="lo")
+        ring.join(family.group, interface="lo")
     with packet_receiver(family.group, lan.receiver, bind="any") as ring, sources(lan.sender) as (source,):
         with lan.receiver.namespace:
             ring.join(family.other, interface="lo")

@@ -146,4 +146,4 @@ def test_a_port_that_others_do_not_share_leaves_no_ring(loopback: Link) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("", 5000))
         with pytest.raises(OSError, match=r"bind 0\.0\.0\.0 port 5000"):
-            packet_receiver(V4.group, loopback)
+            packet_receiver(V4.group, loopback, bind="any")

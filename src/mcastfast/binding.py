@@ -81,10 +81,10 @@ def plan_ring_binding(
 ) -> Binding:
     """The same for a packet ring, to which the socket brings what the link does not show.
 
-    "auto" takes any group, on the interface of these joins if they have one: a ring that listens to all interfaces
-    costs every packet of the host.
+    Unless "any" is asked for it is on the interface of these joins if they have one: a ring that listens to all
+    interfaces costs every packet of the host.
     """
-    binding = plan_binding("any" if mode == "auto" else mode, joins, wants_all=wants_all)
+    binding = plan_binding(mode, joins, wants_all=wants_all)
     interfaces = {interface.index: interface for _, found in joins for interface in found}
     if not binding.interface and (mode == "any" or wants_all or len(interfaces) != 1):
         return binding._replace(filters=True)
