@@ -26,6 +26,10 @@ UDP_SEGMENT = 103
 VLAN = 0x8100
 BLOCK = 256 * 1024
 METADATA = ("destination", "timestamp", "hops", "tos")
+ROUTING_HEADER = b"\x11\0\2\0\0\0\0\0"
+"""Of IPv6, in front of UDP and with no segments left (RFC 8200, 6275)."""
+AUTHENTICATION_HEADER = b"\x11\4\0\0" + struct.pack("!II", 0x1234, 1) + bytes(12)
+"""In front of UDP, of a security association that nobody has (RFC 4302)."""
 
 needs_packet = pytest.mark.needs("packet_socket", "ipv6")
 families = pytest.mark.parametrize("family", [V4, V6], ids=family_name)

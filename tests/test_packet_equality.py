@@ -8,7 +8,17 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from packetlab import METADATA, Frames, families, needs_packet, packet_receiver, send_train, shown_until
+from packetlab import (
+    AUTHENTICATION_HEADER,
+    METADATA,
+    ROUTING_HEADER,
+    Frames,
+    families,
+    needs_packet,
+    packet_receiver,
+    send_train,
+    shown_until,
+)
 from receivelab import TIMEOUT, V4, V6, Family, at, broadcasts, receive, sources
 
 from mcastfast import Receiver
@@ -46,6 +56,10 @@ def _send_frames(frames: Frames, family: Family) -> None:
     else:
         hop, last = b"\x3c\0\1\4\0\0\0\0", b"\x11\0\1\4\0\0\0\0"
         frames.send(frames.ip(hop + last + frames.udp(b"extensions"), protocol=0))
+        frames.send(frames.ip(ROUTING_HEADER + frames.udp(b"routing"), protocol=43))
+        frames.send(frames.ip(AUTHENTICATION_HEADER + frames.udp(b"authentication"), protocol=51))
+        for hidden, number in ((ROUTING_HEADER, b"\x2b"), (AUTHENTICATION_HEADER, b"\x33")):  # from the filter
+            frames.send(frames.ip(number + last[1:] + hidden + frames.udp(b"hidden"), protocol=60))
 
 
 @families

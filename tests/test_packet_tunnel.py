@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from netlab import Link
-from packetlab import METADATA, Frames, families, needs_packet, packet_receiver, shown_until
+from packetlab import (
+    AUTHENTICATION_HEADER,
+    METADATA,
+    ROUTING_HEADER,
+    Frames,
+    families,
+    needs_packet,
+    packet_receiver,
+    shown_until,
+)
 from receivelab import END, TIMEOUT, V6, Family, at, sources
 
 from mcastfast import Receiver
@@ -105,6 +114,8 @@ def test_of_a_tunnel_comes_what_a_plain_receiver_shows(namespace: Namespace, fam
             last = b"\x11\0\1\4\0\0\0\0"
             tunnel.bring(group.ip(last + group.udp(b"an extension"), protocol=60))
             tunnel.bring(group.ip(last + group.udp(b"that of another port", port=5001), protocol=60))
+            tunnel.bring(group.ip(ROUTING_HEADER + group.udp(b"routing"), protocol=43))
+            tunnel.bring(group.ip(AUTHENTICATION_HEADER + group.udp(b"authentication"), protocol=51))
         tunnel.bring(group.ip(group.udp(END)))
         expected = shown_until(plain, END)
         assert {entry[0] for entry in expected} >= {b"one", b"", END}

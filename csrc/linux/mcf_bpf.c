@@ -223,7 +223,7 @@ static void drop_unless_any(builder *to, const uint8_t *values, uint8_t count)
 
 static void check_ipv6(builder *to, uint16_t port)
 {
-    static const uint8_t extensions[] = {IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_AH, IPPROTO_DSTOPTS};
+    static const uint8_t extensions[] = {IPPROTO_HOPOPTS, IPPROTO_DSTOPTS};
     load(to, BPF_B, IPV6_NEXT);
     uint32_t other = skip_unless(to, BPF_JEQ, IPPROTO_UDP);
     load(to, BPF_H, IPV6_PAYLOAD + 2);
@@ -249,8 +249,7 @@ static void check_ipv6(builder *to, uint16_t port)
  * see the port behind it, and a program that reads what they do not see drops the packet. */
 static void check_ip_header(builder *to)
 {
-    static const uint8_t next[] = {IPPROTO_UDP,     IPPROTO_FRAGMENT, IPPROTO_HOPOPTS,
-                                   IPPROTO_ROUTING, IPPROTO_AH,       IPPROTO_DSTOPTS};
+    static const uint8_t next[] = {IPPROTO_UDP, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_DSTOPTS};
     uint32_t ip = (uint32_t)SKF_NET_OFF;
     load(to, BPF_B, ip + (to->is_ipv6 ? 6 : 9));
     if (to->is_ipv6) {

@@ -115,9 +115,10 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     and when the block that is next is kept, BufferError says so. max_memory bounds the copies; what describes a block
     in place takes up to about half as much as the block. The ring listens to the one interface of the groups that it
     is opened with or, with bind="any" or interface="all", to all. It takes what the link shows: neither the firewall
-    nor rp_filter keep anything out, and what comes in fragments is counted and left out. This host's own multicast, and
-    unicast and broadcast to the port where bind= lets them in, come by a socket and are copied. recv_batch_into shows
-    no more than max_datagram bytes of a datagram. background=, coalesce= and busy_poll= do not go with it.
+    nor rp_filter nor what IP options and extension headers say keep anything out, and what comes in fragments is
+    counted and left out. This host's own multicast, and unicast and broadcast to the port where bind= lets them in,
+    come by a socket and are copied. recv_batch_into shows no more than max_datagram bytes of a datagram. background=,
+    coalesce= and busy_poll= do not go with it.
 
     coalesce: whether datagrams of one size from one source may cross the kernel together, as a train, which is cheaper
     by an order of magnitude (UDP_GRO, udp(7), Linux). Batches look the same, but the datagrams of a train share a
