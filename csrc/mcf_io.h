@@ -2,9 +2,9 @@
 #ifndef MCF_IO_H
 #define MCF_IO_H
 
-#include "mcf_members.h"
 #include "mcf_receive.h"
 #include "mcf_send.h"
+#include "mcf_tap.h"
 
 /* How much of an arena is left for a receive. */
 enum { MCF_ROOM_NONE, MCF_ROOM_SOME, MCF_ROOM_AMPLE };
@@ -14,45 +14,6 @@ static inline int mcf_is_ample(const mcf_receiver *receiver, size_t left, size_t
 {
     return left * (receiver->fills_up ? 16 : 2) >= whole;
 }
-
-/* What the ring of a tap looks like. */
-typedef struct mcf_ring_shape {
-    uint32_t interface_index; /* 0 = all */
-    uint32_t block_size;      /* bytes, a multiple of the page size */
-    uint32_t blocks;
-    uint32_t retire_ms; /* at least 1: the longest that a lone datagram waits for its block */
-} mcf_ring_shape;
-
-/* When at_fork is called. */
-enum { MCF_FORK_BEFORE, MCF_FORK_IN_PARENT, MCF_FORK_IN_CHILD };
-
-typedef struct mcf_tap_counts {
-    int64_t lost;   /* packets; a train counts as one */
-    int64_t copied; /* datagrams, since blocks were scarce */
-    /* Datagrams for a member that are left out. */
-    int64_t fragments, bad_checksums;
-    uint32_t held; /* blocks */
-} mcf_tap_counts;
-
-/* The further side of an engine that reads packets off the link, before the system's UDP does. A plain socket goes with
- * it, which keeps the memberships and brings what the link never shows. Unless said otherwise, each is called by one
- * thread at a time, and never beside mcf_receiver_retire. */
-typedef struct mcf_tap {
-    /* Whether this process may: 0 or -errno. Any thread. */
-    int (*probe)(void);
-    /* From now on the socket leaves out what the link shows or, with on 0, brings everything again. 0 or -errno. */
-    int (*guard)(mcf_socket fd, int family, int on);
-    /* Opens it with no members, beside a bound socket that it does not own. receiver->fd becomes that socket, ->tap
-     * what is readable while there is something from either, and ->metadata what is asked of the socket: for good,
-     * since other threads may look at them while one receives. 0 or -errno. */
-    int (*open)(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const mcf_ring_shape *shape);
-    /* Delivers what is for these members alone. 0 or -errno. */
-    int (*follow)(mcf_receiver *receiver, const mcf_member *members, uint32_t count);
-    /* Around fork(2). In the child, before anything else: what is held stays as it is, nothing else works any more. */
-    void (*at_fork)(mcf_receiver *receiver, int moment);
-    /* Also after mcf_receiver_retire. */
-    void (*count)(mcf_receiver *receiver, mcf_tap_counts *counts);
-} mcf_tap;
 
 /* An engine. Every function is called by one thread at a time for one receiver or sender. */
 typedef struct mcf_engine {

@@ -197,6 +197,36 @@ def test_a_limit_on_locked_memory_is_named_with_its_remedy(namespace: netlab.Nam
     assert "CAP_IPC_LOCK" in out
 
 
+LOCKED_OUT_BESIDE_A_RING = """
+import ctypes, os, resource, sys
+CAP_IPC_LOCK, PR_CAPBSET_DROP = 14, 24
+ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0)
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (4 << 20, 4 << 20))
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+"""
+OPEN_RINGS = """
+import mcastfast
+for ring in ("1 MiB", "16 MiB"):
+    options = {"interface": "lo", "engine": "packet", "memory": "lock", "max_memory": "1 MiB", "ring": ring}
+    try:
+        mcastfast.Receiver("239.1.2.3:5000", **options).close()
+    except OSError as error:
+        print(error, *error.__notes__)
+"""
+
+
+@LOCKS
+@pytest.mark.needs("packet_socket", "locked_memory")
+def test_a_limit_on_locked_memory_is_named_for_what_describes_a_ring(loopback: netlab.Link) -> None:
+    with script(LOCKED_OUT_BESIDE_A_RING, OPEN_RINGS, namespace=loopback.namespace) as process:
+        out, err = process.communicate(timeout=traffic.PATIENCE)
+    assert err == ""
+    (refusal,) = out.splitlines()  # of the larger ring alone
+    what = r"what describes the blocks of a packet ring of 16777216 bytes"
+    assert re.match(rf"\[Errno \d+\] lock {what} \(lock\): ", refusal)
+    assert re.search(r"RLIMIT_MEMLOCK .* CAP_IPC_LOCK.*\bring=", refusal)
+
+
 @pytest.mark.parametrize(
     ("memory", "text", "note"),
     [

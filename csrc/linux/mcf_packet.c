@@ -505,22 +505,6 @@ static int has_more(const mcf_receiver *receiver)
 
 /* The tap */
 
-static int make_lending(const mcf_receiver *receiver, uint32_t blocks, mcf_pool **result)
-{
-    mcf_shape rows_alone = shape(receiver);
-    rows_alone.data_size = 0;
-    mcf_pool *pool = mcf_pool_new(&rows_alone, (uint64_t)LENT_TO_A_BLOCK * blocks * mcf_arena_size(&rows_alone));
-    if (!pool)
-        return -ENOMEM;
-    /* Mapped, which becomes memory as it is needed: from the heap they make datagrams cost 4 % more. */
-    int error = mcf_pool_reserve(pool, mcf_pool_wishes(receiver->pool));
-    if (error)
-        mcf_pool_close(pool);
-    else
-        *result = pool;
-    return error;
-}
-
 static int probe(void)
 {
     int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -534,6 +518,18 @@ static int guard(mcf_socket fd, int family, int on)
         return mcf_bpf_detach((int)fd);
     mcf_bpf_companion(&program, family);
     return mcf_bpf_attach((int)fd, &program);
+}
+
+static int lend(mcf_receiver *receiver, uint32_t blocks)
+{
+    packets *state = receiver->vectors;
+    mcf_shape rows_alone = shape(receiver);
+    rows_alone.data_size = 0;
+    state->lending = mcf_pool_new(&rows_alone, (uint64_t)LENT_TO_A_BLOCK * blocks * mcf_arena_size(&rows_alone));
+    if (!state->lending)
+        return -ENOMEM;
+    /* Mapped, which becomes memory as it is needed: from the heap they make datagrams cost 4 % more. */
+    return mcf_pool_reserve(state->lending, mcf_pool_wishes(receiver->pool));
 }
 
 static int open_ring(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const mcf_ring_shape *wanted)
@@ -553,8 +549,6 @@ static int open_ring(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const
     if (error)
         return error;
     error = mcf_ring_watch(ring, (int)fd);
-    if (!error)
-        error = make_lending(receiver, wanted->blocks, &state->lending);
     if (error) {
         mcf_ring_close(ring);
         return error;
@@ -617,6 +611,7 @@ static void count(mcf_receiver *receiver, mcf_tap_counts *counts)
 static const mcf_tap tap = {
     .probe = probe,
     .guard = guard,
+    .lend = lend,
     .open = open_ring,
     .follow = follow,
     .at_fork = at_fork,

@@ -119,6 +119,7 @@ cdef extern from "mcf.h" nogil:
     ctypedef struct mcf_tap:
         int (*probe)() noexcept
         int (*guard)(mcf_socket fd, int family, int on) noexcept
+        int (*lend)(mcf_receiver *receiver, uint32_t blocks) noexcept nogil
         int (*open)(mcf_receiver *receiver, mcf_socket fd, uint16_t port, const mcf_ring_shape *shape) noexcept
         int (*follow)(mcf_receiver *receiver, const mcf_member *members, uint32_t count) noexcept
         void (*at_fork)(mcf_receiver *receiver, int moment) noexcept

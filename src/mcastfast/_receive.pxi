@@ -144,6 +144,14 @@ cdef class ReceiverCore(Gate):
         if error:
             raise system_error(-error)
 
+    def _lend(self, uint32_t blocks):
+        """Maps what describes the blocks of a ring, as _reserve, after it and before _open_tap."""
+        cdef int error
+        with nogil:
+            error = self.io.engine.tap.lend(&self.io, blocks)
+        if error:
+            raise system_error(-error)
+
     def _open(self, mcf_socket fd, uint16_t port, *, uint32_t drops, bint may_wait):
         """Receives on this descriptor from now on; `drops` is the kernel's drop counter at this moment.
 

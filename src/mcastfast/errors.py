@@ -320,13 +320,13 @@ _HINTS = (
     # Memory: mlock(2)
     _Hint(
         "reserve", "ENOMEM", _ANYWHERE,
-        "The system cannot spare that much memory at once: lower the size (max_memory=, background=), or leave memory= "
-        "out, and memory is taken as it is used.",
+        "The system cannot spare that much memory at once: lower the size (max_memory=, background=, ring=), or leave "
+        "memory= out, and memory is taken as it is used.",
     ),
     _Hint(
         "lock", "ENOMEM EPERM EAGAIN", "linux",
-        "memory=\"lock\" takes no more than RLIMIT_MEMLOCK (`ulimit -l`) without CAP_IPC_LOCK: lower the size, or "
-        "raise the limit.",
+        "memory=\"lock\" takes no more than RLIMIT_MEMLOCK (`ulimit -l`) without CAP_IPC_LOCK: lower the size "
+        "(max_memory=, background=, ring=), or raise the limit.",
     ),
     _Hint(
         "lock", "ENOMEM EPERM", "windows",

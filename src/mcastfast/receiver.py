@@ -133,11 +133,11 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     receive_buffer says otherwise it asks for the largest that anyone is granted. recv_batch_into copies, and shows no
     more than max_datagram bytes of a datagram. A forked child gets RuntimeError.
 
-    memory: any of "prefault" (all of max_memory is there from the start: what is written for the first time costs
-    several times as much), "lock" (and is never swapped out; RLIMIT_MEMLOCK) and "huge" (huge pages, where the system
-    has them). spin: seconds that a receive watches the socket before it sleeps: the processor is busy for that long,
-    and a datagram comes sooner. busy_poll: the same, and each look has the kernel poll a device that can be, before it
-    would interrupt (SO_BUSY_POLL, socket(7)).
+    memory: any of "prefault" (all of max_memory, and what describes the blocks of a ring, is there from the start: what
+    is written for the first time costs several times as much), "lock" (and is never swapped out; RLIMIT_MEMLOCK) and
+    "huge" (huge pages, where the system has them). spin: seconds that a receive watches the socket before it sleeps:
+    the processor is busy for that long, and a datagram comes sooner. busy_poll: the same, and each look has the kernel
+    poll a device that can be, before it would interrupt (SO_BUSY_POLL, socket(7)).
 
     Raises ValueError or TypeError for a wrong argument before there is a socket, OSError with call, operands and, where
     known, the remedy for what the system refuses.

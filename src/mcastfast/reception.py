@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import math
 import socket
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import _core, options
@@ -94,12 +94,21 @@ class Reception(NamedTuple):
             spin=round(self.spin * 1e9),
         )
         if self.memory:
-            try:
+            with self._reserving(f"{self.max_memory} bytes"):
                 core._reserve(_mask(self.memory, _core.MEMORY))
-            except OSError as error:
-                asked = ", ".join(sorted(self.memory))
-                operation = Operation.LOCK if "lock" in self.memory else Operation.RESERVE
-                raise os_error(operation, f"{self.max_memory} bytes ({asked})", error) from error
+        if self.ring:
+            with self._reserving(f"what describes the blocks of a packet ring of {self.ring.size} bytes"):
+                self.ring._lend(core)
+
+    @contextmanager
+    def _reserving(self, operands: str) -> Iterator[None]:
+        """Say what was asked for where the system refuses the memory."""
+        try:
+            yield
+        except OSError as error:
+            operation = Operation.LOCK if "lock" in self.memory else Operation.RESERVE
+            asked = f" ({', '.join(sorted(self.memory))})" if self.memory else ""
+            raise os_error(operation, f"{operands}{asked}", error) from error
 
     def configure(self, sock: socket.socket) -> None:
         """Set the options of the socket that this needs."""

@@ -67,6 +67,10 @@ class Ring(NamedTuple):
             refusal.add_note(_CAPABILITY)
             raise refusal from error
 
+    def _lend(self, core: _core.ReceiverCore) -> None:
+        """Make the memory that describes its blocks. OSError: the system's answer."""
+        core._lend(parse_size(self.size, what="ring") // BLOCK)
+
 
 def plan_ring(engine: str, ring: Ring | Size | None, **others: object) -> Ring | None:
     """What engine= and ring= mean, None for engines without a ring. ValueError for `others` that do not go with it."""

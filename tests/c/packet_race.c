@@ -124,6 +124,7 @@ int main(void)
     receiver.wake = mcf_wake_new();
     CHECK(receiver.wake >= 0 && mcf_receiver_prepare(&receiver, 64, 1 << 24) == 0);
     int companion = open_companion();
+    CHECK(receiver.engine->tap->lend(&receiver, shape.blocks) == 0);
     CHECK(receiver.engine->tap->open(&receiver, companion, port, &shape) == 0);
     pthread_t threads[] = {start(send_all, NULL), start(swap_members, NULL), start(drop_batches, NULL),
                            start(look_at_it, NULL)};
