@@ -421,7 +421,8 @@ cdef class ReceiverCore(Gate):
 
         ``timeout`` in seconds by the socket module's rules: None waits for ever, 0 returns at once. TimeoutError:
         nothing came in time. BlockingIOError: timeout=0 and nothing is there. BufferError: the batches that are kept
-        use up max_memory; nothing was received. RuntimeError: another thread is receiving. OSError(EBADF): closed.
+        use up max_memory or, with engine="packet", hold the next block of the ring; nothing was received. RuntimeError:
+        another thread is receiving. OSError(EBADF): closed.
         """
         cdef int result = 0
         cdef Batch batch = self._batch(_deadline(timeout), &result)

@@ -604,7 +604,9 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         What the thread of background= has received and nobody has taken is gone. With coalescing and with engine="iocp"
         so is what was received and not delivered: receive until BlockingIOError before. Trains that wait in the socket
         then come as one datagram each; later ones come by themselves. With engine="iocp" it stays with its completion
-        port until it is closed: it serves every call but those of another port.
+        port until it is closed: it serves every call but those of another port. With engine="packet" what lies in the
+        ring is gone. Until the kernel hands over its block, up to Ring's delay, it shows as BlockingIOError: receive
+        until TimeoutError before, with a longer timeout. What comes between that and detach() is lost.
         """
         sock = super().detach()
         self._give_back()

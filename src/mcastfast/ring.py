@@ -34,8 +34,9 @@ class Ring(NamedTuple):
     size: bytes, or text such as "64 MiB"; rounded up to blocks of 256 KiB, 4 at least. delay: seconds, in whole
     milliseconds, that the kernel waits for more before it hands over a block that is not full, which is how much later
     a lone datagram comes. Such a block takes no more: while the program is busy a feed that fills no block in that time
-    finds room for delay times the number of blocks (64 ms by default), whatever its datagrams' sizes. Availability:
-    Linux, packet(7).
+    finds room for delay times the number of blocks (64 ms by default), whatever its datagrams' sizes. Linux before 6.18
+    waits for whole ticks, 1 to 10 ms by its HZ, to which it rounds up, and may wait one more. Availability: Linux,
+    packet(7).
     """
 
     size: Size = 16 * 1024 * 1024
