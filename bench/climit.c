@@ -243,6 +243,14 @@ int limit_sendmmsg(struct limit *limit, int fd, int count, int size, int64_t *el
     return sent < count && errno != EAGAIN ? -errno : sent;
 }
 
+/* Has a socket cut what it sends into datagrams of that size; no more segments than a train carries of them. */
+static int cut_into(int fd, int size, int *segments)
+{
+    if (*segments > LARGEST_TRAIN / size)
+        *segments = LARGEST_TRAIN / size;
+    return setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size);
+}
+
 /* In batches of height rows of size bytes, each batch in trains of up to that many segments; the option that cuts them
  * is set once. */
 int limit_send_trains(struct limit *limit, int fd, int count, int size, const unsigned char *rows, int height,
@@ -250,9 +258,7 @@ int limit_send_trains(struct limit *limit, int fd, int count, int size, const un
 {
     (void)limit;
     int sent = 0;
-    if (segments > LARGEST_TRAIN / size)
-        segments = LARGEST_TRAIN / size;
-    if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size) < 0)
+    if (cut_into(fd, size, &segments))
         return -errno;
     int64_t start = clock_now(CLOCK_MONOTONIC);
     while (sent < count) {
@@ -272,9 +278,7 @@ int limit_send_gathered(struct limit *limit, int fd, int count, int size, struct
 {
     (void)limit;
     int sent = 0;
-    if (segments > LARGEST_TRAIN / size)
-        segments = LARGEST_TRAIN / size;
-    if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof size) < 0)
+    if (cut_into(fd, size, &segments))
         return -errno;
     int64_t start = clock_now(CLOCK_MONOTONIC);
     while (sent < count) {
