@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from hypothesis import settings
@@ -21,7 +21,7 @@ from mcastfast.interface import Interface, interfaces
 from mcastfast.membership import FilterMode, Membership, Memberships, Step, transition
 from mcastfast.options import Option, set_option
 from mcastfast.packing import MembershipRequest
-from mcastfast.requests import INDEPENDENT_REQUESTS, SPECIFIC_REQUESTS, Action
+from mcastfast.requests import INDEPENDENT_REQUESTS, SPECIFIC_REQUESTS, Action, request_membership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -274,6 +274,56 @@ def test_membership_that_another_holder_of_the_socket_ended_is_left_without_an_e
     assert ours.memberships == ()
     ours.join(group, (), [lo])
     assert kernel_view((group,)) == expected_view(ours.memberships)
+
+
+@pytest.mark.parametrize("is_made", [True, False], ids=["made", "not made"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError])
+@pytest.mark.parametrize(
+    ("before", "action", "sources"),
+    [
+        (None, Action.JOIN, 0),
+        (None, Action.JOIN, 1),
+        (FilterMode.INCLUDE, Action.JOIN, 3),
+        (FilterMode.INCLUDE, Action.LEAVE, 1),
+        (FilterMode.INCLUDE, Action.LEAVE, 0),
+        (FilterMode.EXCLUDE, Action.LEAVE, 0),
+        (FilterMode.EXCLUDE, Action.BLOCK, 3),
+        (FilterMode.EXCLUDE, Action.UNBLOCK, 1),
+    ],
+)
+def test_exception_of_a_signal_handler_leaves_table_and_kernel_alike(
+    sock: socket.socket,
+    lo: Interface,
+    family: int,
+    monkeypatch: pytest.MonkeyPatch,
+    before: FilterMode | None,
+    action: Action,
+    sources: int,
+    error: type[BaseException],
+    is_made: bool,
+) -> None:
+    group, known = GROUPS[family][1], SOURCES[family]
+    memberships = Memberships(sock)
+    if before is FilterMode.INCLUDE:
+        memberships.join(group, known[:2], [lo])
+    elif before:
+        memberships.join(group, (), [lo])
+        memberships.block(group, known[:2])
+
+    def interrupted(*request: Any) -> None:
+        monkeypatch.setattr("mcastfast.membership.request_membership", request_membership)
+        if is_made:
+            request_membership(*request)
+        raise error
+
+    monkeypatch.setattr("mcastfast.membership.request_membership", interrupted)
+    with pytest.raises(error):
+        getattr(memberships, action)(group, known[sources - 1 : sources], [lo])
+    assert kernel_view((group,)) == expected_view(memberships.memberships)
+    if memberships.memberships:
+        memberships.leave(group)
+    memberships.join(group, (), [lo])
+    memberships.leave(group)
 
 
 def test_closed_socket_is_an_error_that_names_the_call(sock: socket.socket, lo: Interface, family: int) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import socket
 import threading
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -169,9 +170,9 @@ class Memberships:
     """The memberships of one socket, changed by steps that are legal only.
 
     A call makes one step for each interface and source. Every step is checked before the first is made; when the system
-    refuses one, those made before it are taken back, and the error says which it was. Any thread may call at any
-    time, also while another is blocked in a receive. There is no close(): the kernel ends memberships with the last
-    holder of the socket.
+    refuses one, those made before it are taken back, and the error says which it was. An exception out of a signal
+    handler leaves those made before it, and the table true. Any thread may call at any time, also while another is
+    blocked in a receive. There is no close(): the kernel ends memberships with the last holder of the socket.
 
     Addresses are those of a Group, of the family of the socket. ValueError: no source where one is needed. OSError: an
     illegal step, with the codes of this module's table, or what the system answers, with a note where cause and remedy
@@ -358,6 +359,16 @@ class Memberships:
         if before is None and step.action is Action.LEAVE:
             return  # the step before found the interface gone
         after = transition(before, step)
+        try:
+            self._note(step, self._request(step, after))
+        except BaseException as error:
+            is_answer = isinstance(error, OSError) and error.errno
+            if not is_answer and self._table.get(step.key) == before:
+                self._settle(step, before, after)
+            raise
+
+    def _request(self, step: Step, after: Membership | None) -> Membership | None:
+        """Ask the system, and return what is joined then, if it does not refuse."""
         # Who leaves the last source leaves the group: macOS would keep an empty membership, and join there no more.
         source = step.source if after else None
         try:
@@ -368,21 +379,40 @@ class Memberships:
             if error.errno in _INTERFACE_GONE:
                 if after:
                     self._leave_remains(step)
-                after = None
-        if after is None:
-            del self._table[step.key]
+                return None
+        return after
+
+    def _note(self, step: Step, joined: Membership | None) -> None:
+        if joined is None:
+            self._table.pop(step.key, None)
         else:
-            self._table[step.key] = after
+            self._table[step.key] = joined
             self._refusals.pop(step.key, None)
+
+    def _settle(self, step: Step, before: Membership | None, after: Membership | None) -> None:
+        """Make system and table alike after an exception out of a signal handler: the step may be made or not.
+
+        Joins and blocks are taken back, leaves and unblocks made again: no limit keeps the system from either.
+        """
+        action = _REMOVALS[step.action]
+        kept = after if action is step.action else before
+        with suppress(OSError):
+            kept = self._request(step._replace(action=action), kept)
+        self._note(step, kept)
 
     def _leave_remains(self, step: Step) -> None:
         """Free the place in the socket's list, which Linux keeps for sources on an interface that is gone."""
-        try:
+        with suppress(OSError):
             request_membership(self._sock, Action.LEAVE, step.group, None, step.interface)
-        except OSError:
-            pass
 
 
+# What takes a step away again or, where the step itself takes away, does so once more.
+_REMOVALS = {
+    Action.JOIN: Action.LEAVE,
+    Action.LEAVE: Action.LEAVE,
+    Action.BLOCK: Action.UNBLOCK,
+    Action.UNBLOCK: Action.UNBLOCK,
+}
 # The answers to a leave when the system's list and ours differ: a forked child, which shares the socket, may have left.
 _NOT_THERE = frozenset({errno.EADDRNOTAVAIL, errno.EINVAL})
 _INTERFACE_GONE = frozenset({errno.ENODEV, errno.ENXIO})
