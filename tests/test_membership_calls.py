@@ -212,6 +212,26 @@ def test_a_limit_of_the_socket_is_no_refusal_of_an_interface(recorder: Recorder,
     assert table.skipped == ()
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.EADDRNOTAVAIL])
+def test_group_is_left_where_nothing_but_the_refused_source_was_joined(
+    recorder: Recorder, is_ours: bool, code: int
+) -> None:
+    """What else a socket of others may have joined is theirs; without a limit the group was not joined, or before."""
+    table = Memberships(recorder, is_ours=is_ours)
+    recorder.refusals["join source", 1] = code
+    with pytest.raises(OSError, match="on eth1"):
+        table.join(G, [A, B], [ETH[1]])
+    assert recorder.log == [("join source", 1)] + [("leave", 1)] * (is_ours and code == errno.ENOBUFS)
+    del recorder.refusals["join source", 1]
+    table.join(G, [A], [ETH[1]])
+    recorder.refusals["join source", 1] = code
+    recorder.log.clear()
+    with pytest.raises(OSError, match="on eth1"):
+        table.join(G, [B], [ETH[1]])
+    assert recorder.log == [("join source", 1)]
+
+
 def test_skipped_interface_is_forgotten_when_it_is_joined_or_the_group_left(
     recorder: Recorder, table: Memberships
 ) -> None:

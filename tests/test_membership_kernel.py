@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -216,6 +217,27 @@ def test_source_beyond_the_limit_names_the_sysctl_and_keeps_what_was(
     assert f"{name} = " in caught.value.__notes__[0]
     assert memberships.memberships[0].sources == (first,)
     assert kernel_view(GROUPS[family]) == expected_view(memberships.memberships)
+
+
+def test_group_of_a_first_source_that_has_no_room_is_not_joined(
+    sock: socket.socket, lo: Interface, family: int
+) -> None:
+    """Linux joins the group first, then adds the source."""
+    limit = Path("/proc/sys/net/core/optmem_max")
+    group, source = GROUPS[family][1], SOURCES[family][0]
+    try:
+        before = limit.read_text()
+        limit.write_text("80")
+    except OSError as error:
+        pytest.skip(f"no limit of the namespace's own: {error}")
+    memberships = Memberships(sock)
+    with pytest.raises(OSError, match=f"join {group} from {source} on lo: ") as caught:
+        memberships.join(group, [source], [lo])
+    assert caught.value.errno == errno.ENOBUFS
+    limit.write_text(before)
+    assert kernel_view((group,)) == set()
+    memberships.join(group, [source], [lo])
+    assert kernel_view((group,)) == expected_view(memberships.memberships)
 
 
 def test_join_refused_on_one_interface_is_taken_back_on_the_others(lan: netlab.Lan) -> None:

@@ -203,7 +203,7 @@ def test_drops_before_the_takeover_are_not_the_receivers(engine: str, loopback: 
 
 
 def test_one_that_fails_leaves_the_socket_as_it_was(loopback: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(sock: socket.socket) -> None:
+    def fail(sock: socket.socket, **_options: bool) -> None:
         raise OSError(errno.EMFILE, f"no room for {sock}")
 
     monkeypatch.setattr("mcastfast.receiver.Memberships", fail)

@@ -179,8 +179,10 @@ class Memberships:
     are known.
     """
 
-    def __init__(self, sock: SocketLike) -> None:
+    def __init__(self, sock: SocketLike, *, is_ours: bool = True) -> None:
+        """`is_ours`: nothing is joined but by this table."""
         self._sock = sock
+        self._is_ours = is_ours
         self._lock = threading.RLock()  # a signal handler may ask, too, or print its receiver
         self._table: dict[tuple[IPAddress, int], Membership] = {}
         self._refusals: dict[tuple[IPAddress, int], Refusal] = {}
@@ -374,6 +376,8 @@ class Memberships:
         try:
             request_membership(self._sock, step.action, step.group, source, step.interface)
         except OSError as error:
+            if self._is_ours and step.key not in self._table and source and error.errno in _LIMITS:
+                self._leave_remains(step)  # Linux joins the group first, then adds the source
             if step.action is not Action.LEAVE or error.errno not in _NOT_THERE | _INTERFACE_GONE:
                 raise
             if error.errno in _INTERFACE_GONE:
@@ -401,7 +405,7 @@ class Memberships:
         self._note(step, kept)
 
     def _leave_remains(self, step: Step) -> None:
-        """Free the place in the socket's list, which Linux keeps for sources on an interface that is gone."""
+        """Free the place in the socket's list, which Linux keeps without the interface or room for a source."""
         with suppress(OSError):
             request_membership(self._sock, Action.LEAVE, step.group, None, step.interface)
 

@@ -311,7 +311,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._hold(sock, is_ours=is_ours)
         self._is_forked = False
         self._waits: Waits | None = None  # of tasks in event loops, from the first on
-        self._memberships = Memberships(sock)
+        self._memberships = Memberships(sock, is_ours=is_ours)
         self._pending: dict[object, Sequence[tuple[Group, Interface]]] = {}  # joins that threads are about to make
         self._text = self._describe()
         self._lock = threading.RLock()
