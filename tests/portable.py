@@ -82,6 +82,7 @@ LINUX_ONLY = {
     "test_host_groups.py": "/proc/net/igmp",
     "test_loss_*.py": "SO_MEMINFO, SO_RXQ_OVFL",
     "test_membership_calls.py": "requests by Linux' numbers, on a stand-in for a socket",
+    "test_membership_interfaces.py": "rtnetlink(7)",
     "test_membership_kernel.py": "/proc/net/igmp",
     "test_membership_traffic.py": "sockets of one process in several network namespaces",
     "test_netlab.py": "the tests' own namespaces",

@@ -179,7 +179,27 @@ def first_given(*values: InterfaceLike | None) -> InterfaceLike | None:
     return next((value for value in values if value is not None), None)
 
 
-def pick_interfaces(value: InterfaceLike, found: Sequence[Interface]) -> list[Interface]:
+def find_known(value: InterfaceLike, known: Sequence[Interface]) -> tuple[Interface, ...]:
+    """Those of `known`, whatever has become of them, that `value` means, else the one of this host.
+
+    What they are called now stands before what they were called when they became known. ValueError: there is none, or
+    an address is that of several.
+    """
+    found = interfaces()
+    present = {interface.index: interface for interface in found}
+    for candidates in ([present.get(interface.index, interface) for interface in known], known):
+        if matches := _matching(value, candidates):
+            _check_one_name(value, matches)
+            indexes = {interface.index for interface in matches}
+            return tuple(interface for interface in known if interface.index in indexes)
+    return (_named(value, found),)
+
+
+def _matching(value: InterfaceLike, found: Sequence[Interface]) -> list[Interface]:
+    return _picked(value, found) or _matching_address(value, found)
+
+
+def _picked(value: InterfaceLike, found: Sequence[Interface]) -> list[Interface]:
     """The one of `found` that `value` means by name or index, if any; by an address none. TypeError: it is no value."""
     if isinstance(value, str):
         return _matching_name(value, found)
@@ -192,16 +212,20 @@ def pick_interfaces(value: InterfaceLike, found: Sequence[Interface]) -> list[In
 
 
 def _named(value: InterfaceLike, found: tuple[Interface, ...]) -> Interface:
-    matches = pick_interfaces(value, found) or _matching_address(value, found) or _made_again(value, found)
+    matches = _matching(value, found) or _made_again(value, found)
     if not matches:
         shown = repr(value) if isinstance(value, str) else str(value)
         known_as = f" of index {value.index}" if isinstance(value, Interface) else ""
         every = f'; a Receiver takes "{ALL}" for every one of them' if value in _EVERY_ELSEWHERE else ""
         raise ValueError(f"unknown interface {shown}{known_as}: {listing(found)}{every}")
-    if len(matches) > 1:
-        names = ", ".join(interface.name for interface in matches)
-        raise ValueError(f"interface {value} is ambiguous: {names} have this address; give the name")
+    _check_one_name(value, matches)
     return matches[0]
+
+
+def _check_one_name(value: InterfaceLike, matches: Sequence[Interface]) -> None:
+    names = list(dict.fromkeys(interface.name for interface in matches))
+    if len(names) > 1:
+        raise ValueError(f"interface {value} is ambiguous: {', '.join(names)} have this address; give the name")
 
 
 def _matching_name(text: str, found: Sequence[Interface]) -> list[Interface]:

@@ -20,9 +20,9 @@ from mcastfast.interface import (
     ALL,
     Interface,
     InterfaceLike,
+    find_known,
     first_given,
     interfaces,
-    pick_interfaces,
     resolve_interfaces,
 )
 from mcastfast.membership import Membership, Memberships, Refusal
@@ -360,8 +360,8 @@ class Receiver(SocketHolder, _core.ReceiverCore):
     ) -> None:
         """Leave a group, or only the sources given; interface=None or "all" is every one on which it is joined.
 
-        What waits in the socket already may still be delivered. Raises OSError(EADDRNOTAVAIL) for what is not joined.
-        RFC 3678.
+        An interface may be down or gone, and named as it is now or as it was when it was joined. What waits in the
+        socket already may still be delivered. Raises OSError(EADDRNOTAVAIL) for what is not joined. RFC 3678.
         """
         wanted, interfaces = self._member("leave", group, source, interface)
         with self._following():
@@ -414,9 +414,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         if named is None or named == ALL:
             return wanted, None
         joined = [member.interface for member in self.memberships if member.group == wanted.address]
-        if known := pick_interfaces(named, joined):
-            return wanted, tuple(known)
-        return wanted, resolve_interfaces(named, wanted.family, wanted.address)
+        return wanted, find_known(named, joined)
 
     def _forget_gone(self, group: IPAddress, wanted: tuple[Interface, ...]) -> None:
         """Forget where the group was joined on devices that are gone: one that is made again has another index.
