@@ -259,9 +259,9 @@ def test_join_refused_on_one_interface_is_taken_back_on_the_others(lan: netlab.L
         assert memberships.skipped == ()
 
 
-@pytest.mark.parametrize("sources", [0, 2], ids=["any-source", "source-specific"])
+@pytest.mark.parametrize(("sources", "left"), [(0, 0), (2, 0), (1, 1)])
 def test_membership_on_a_deleted_interface_is_left_and_its_place_is_free_again(
-    lan: netlab.Lan, family: int, sources: int
+    lan: netlab.Lan, family: int, sources: int, left: int
 ) -> None:
     group = GROUPS[family][1]
     with lan.receiver.namespace, socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -269,7 +269,7 @@ def test_membership_on_a_deleted_interface_is_left_and_its_place_is_free_again(
         memberships = Memberships(sock)
         memberships.join(group, SOURCES[family][:sources], [lo, veth])
         lan.receiver.namespace.ip.link("del", index=veth.index)
-        memberships.leave(group, (), [veth])
+        memberships.leave(group, SOURCES[family][:left], [veth])
         assert [member.interface for member in memberships.memberships] == [lo]
         assert kernel_view((group,)) == expected_view(memberships.memberships)
         if family == IPV4:
@@ -346,6 +346,16 @@ def test_exception_of_a_signal_handler_leaves_table_and_kernel_alike(
         memberships.leave(group)
     memberships.join(group, (), [lo])
     memberships.leave(group)
+
+
+def test_sources_that_others_joined_by_the_socket_stay_with_it(sock: socket.socket, lo: Interface, family: int) -> None:
+    group, (theirs, ours, _) = GROUPS[family][1], SOURCES[family]
+    set_option(sock, INDEPENDENT_REQUESTS[Action.JOIN, True], MembershipRequest(group, theirs, lo))
+    memberships = Memberships(sock, is_ours=False)
+    memberships.join(group, [ours], [lo])
+    memberships.leave(group, [ours], [lo])
+    assert memberships.memberships == ()
+    assert kernel_view((group,)) == {(group, lo.index, frozenset({theirs}), frozenset())}
 
 
 def test_closed_socket_is_an_error_that_names_the_call(sock: socket.socket, lo: Interface, family: int) -> None:

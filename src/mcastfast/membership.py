@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from mcastfast.address import IPAddress
-from mcastfast.errors import Operation, os_error
+from mcastfast.errors import CURRENT, Operation, Platform, os_error
 from mcastfast.interface import Interface
 from mcastfast.requests import Action, describe, request_membership
 
@@ -372,7 +372,8 @@ class Memberships:
     def _request(self, step: Step, after: Membership | None) -> Membership | None:
         """Ask the system, and return what is joined then, if it does not refuse."""
         # Who leaves the last source leaves the group: macOS would keep an empty membership, and join there no more.
-        source = step.source if after else None
+        # Elsewhere sources that others joined by this socket are kept.
+        source = step.source if after or CURRENT is not Platform.MACOS else None
         try:
             request_membership(self._sock, step.action, step.group, source, step.interface)
         except OSError as error:
@@ -381,7 +382,7 @@ class Memberships:
             if step.action is not Action.LEAVE or error.errno not in _NOT_THERE | _INTERFACE_GONE:
                 raise
             if error.errno in _INTERFACE_GONE:
-                if after:
+                if source:
                     self._leave_remains(step)
                 return None
         return after
