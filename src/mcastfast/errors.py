@@ -154,14 +154,16 @@ _HINTS = (
     # Joining: ip(7), Documentation/networking/ip-sysctl
     _Hint(
         "join", "ENOBUFS", "linux",
-        "The kernel limits the groups of a socket (%(net.ipv4.igmp_max_memberships)s) and the sources of a group "
-        "(%(net.ipv4.igmp_max_msf)s): raise the one that is exceeded, with sysctl -w net.ipv4.igmp_max_memberships=200 "
-        "or sysctl -w net.ipv4.igmp_max_msf=100 for example, or spread groups and sources over several receivers.",
+        "The kernel limits the groups of a socket (%(net.ipv4.igmp_max_memberships)s), the sources of a group "
+        "(%(net.ipv4.igmp_max_msf)s) and their memory (%(net.core.optmem_max)s): raise the one that is exceeded, with "
+        "sysctl -w net.ipv4.igmp_max_memberships=200 or sysctl -w net.ipv4.igmp_max_msf=100 for example, or spread "
+        "groups and sources over several receivers.",
         socket.AF_INET,
     ),
     _Hint(
         "block", "ENOBUFS", "linux",
-        "The kernel limits the sources of a group (%(net.ipv4.igmp_max_msf)s): raise it, for example with "
+        "The kernel limits the sources of a group (%(net.ipv4.igmp_max_msf)s) and their memory "
+        "(%(net.core.optmem_max)s): raise the one that is exceeded, for example with "
         "sysctl -w net.ipv4.igmp_max_msf=100, or join the sources that are wanted instead of blocking the others.",
         socket.AF_INET,
     ),
