@@ -131,6 +131,7 @@ LINUX_ONLY = {
     "test_receiver_refusals.py::*deleted*": "rtnetlink(7)",
     "test_receiver_refusals.py::test_a_join_on_all_*": "rtnetlink(7)",
     "test_receiver_from_socket.py::test_a_join_that_*": "a socket that is bound to a group",
+    "test_receiver_from_socket.py::test_joins_are_made_on_*": "a socket that is bound to an interface",
     "test_receiver_spin.py::test_multicast_is_watched_*": "threads as /proc shows them",
     "test_sender_relay.py::test_a_datagram_that_only_ipv6_*": "a batch that was received across namespaces",
     "test_sender_options.py::test_ttl_0_leaves_*": "what Linux makes of a TTL of 0",

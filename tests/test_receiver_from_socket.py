@@ -23,7 +23,7 @@ from receivelab import (
     sources,
 )
 
-from mcastfast import Receiver, options
+from mcastfast import Receiver, interfaces, options
 from mcastfast.options import set_option
 
 if TYPE_CHECKING:
@@ -51,6 +51,38 @@ def test_a_join_that_the_socket_cannot_hear_is_refused(loopback: Link) -> None:
     with Receiver.from_socket(plain_socket(socket.AF_INET, port=PORT)) as receiver:
         receiver.join(at(V4.group, loopback))
         assert len(receiver.memberships) == 1
+
+
+@families
+def test_joins_are_made_on_the_interface_that_the_socket_is_bound_to(family: Family, engine: str, lan: Lan) -> None:
+    link = lan.receiver
+    with link.namespace, plain_socket(family.number) as sock, sources(lan.sender) as (source,):
+        set_option(sock, options.BOUND_INTERFACE, link.index)
+        sock.bind(("", PORT))
+        with Receiver.from_socket(sock, engine=engine) as receiver:
+            text = f"is bound to interface {link.name} and never hears lo: bind the socket to no interface"
+            with pytest.raises(ValueError, match=text):
+                receiver.join(f"[{family.group}%lo]")
+            assert receiver.memberships == ()
+            receiver.join(family.group)
+            assert [found.name for found in receiver.interfaces] == [link.name]
+            source.send(family.group, b"joined")
+            assert receive(receiver, 1) == [b"joined"]
+
+
+def test_joins_are_made_on_the_interfaces_of_a_vrf_that_the_socket_is_bound_to(
+    lan: Lan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It carries no multicast itself, and a socket that is bound to it hears its members (a stand-in for one)."""
+    with lan.receiver.namespace, plain_socket(socket.AF_INET) as sock:
+        (lo,) = (found for found in interfaces() if found.is_loopback)
+        set_option(sock, options.BOUND_INTERFACE, lan.receiver.index)
+        sock.bind(("", PORT))
+        vrf = lo._replace(index=lan.receiver.index, name="vrf", is_loopback=False)
+        monkeypatch.setattr("mcastfast.binding.interfaces", lambda: (lo, vrf))
+        with Receiver.from_socket(sock) as receiver:
+            receiver.join(f"{V4.group}%lo")
+            assert [joined.interface.name for joined in receiver.memberships] == ["lo"]
 
 
 @families

@@ -9,16 +9,17 @@ in C do it: ip(7), ipv6(7).
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mcastfast import options
 from mcastfast.errors import CURRENT, Operation, Platform, UnsupportedError, os_error
+from mcastfast.interface import Interface, interfaces
 from mcastfast.scope import Scope
 from mcastfast.sockets import host_of
 
 if TYPE_CHECKING:
     from mcastfast.address import Group, IPAddress
-    from mcastfast.interface import Interface
 
 BIND_MODES = ("auto", "group", "any")
 
@@ -41,8 +42,10 @@ class Binding(NamedTuple):
     @classmethod
     def of(cls, sock: socket.socket) -> Binding:
         """What a socket that somebody else bound never hears more than; Windows binds unicast and hears groups too."""
+        if CURRENT not in _BINDING_GROUPS:
+            return cls()
         address = host_of(sock.getsockname())
-        return cls() if address.is_unspecified or CURRENT not in _BINDING_GROUPS else cls(group=address)
+        return cls(group=None if address.is_unspecified else address, interface=_bound_interface(sock))
 
     def bind(self, sock: socket.socket, port: int) -> None:
         """Bind a socket of the right family."""
@@ -70,10 +73,19 @@ class Binding(NamedTuple):
                         f"this receiver is bound to the {bound} of index {bound.index}, which is gone, and never hears "
                         f"that of index {interface.index}: open another Receiver"
                     )
-                raise ValueError(
-                    f"this receiver is bound to interface {bound} and never hears {interface}: "
-                    'open it with bind="any" to join on further interfaces'
-                )
+                remedy = 'open it with bind="any" to join on further interfaces'
+                if self.interface and not (self.group and self.group.is_multicast):
+                    remedy = "bind the socket to no interface, or open a Receiver with the group"
+                raise ValueError(f"this receiver is bound to interface {bound} and never hears {interface}: {remedy}")
+
+
+def _bound_interface(sock: socket.socket) -> Interface | None:
+    """The one that a socket is bound to; not a VRF, which has no multicast of its own: its members are heard."""
+    with suppress(OSError):  # Linux before 5.1 does not tell
+        if index := options.get_option(sock, options.BOUND_INTERFACE):
+            fit = (found for found in interfaces() if found.is_multicast or found.is_loopback)
+            return next((found for found in fit if found.index == index), None)
+    return None
 
 
 def plan_ring_binding(

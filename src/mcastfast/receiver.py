@@ -253,13 +253,14 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         """Take over a bound IPv4 or IPv6 datagram socket, unicast or multicast; detach() gives it back.
 
         Nothing is filtered, since what it joined before cannot be known: it is in no memberships, and leave() and
-        join() know nothing of it, so leave that by sock.setsockopt(). The timeout of the socket itself does not count,
-        that of each call does. No option is changed but those that `metadata`, `coalesce` and `busy_poll` need. The
-        socket's queue of errors is emptied, of timestamps of sends and notices of MSG_ZEROCOPY, too. For
-        "hardware_timestamp" a KernelTimestampWarning names each interface without a clock by which datagrams may come:
-        the device that the socket is bound to or, since where it is a member cannot be known, every one that is up,
-        loopback only for a socket of such an address. Raises TypeError for what is not a socket, ValueError for one of
-        another family or type, that is closed or not bound, or that coalesces (UDP_GRO) without coalesce=True.
+        join() know nothing of it, so leave that by sock.setsockopt(). Joins without interface= are made on the
+        interface that the socket is bound to, if it is. The timeout of the socket itself does not count, that of each
+        call does. No option is changed but those that `metadata`, `coalesce` and `busy_poll` need. The socket's queue
+        of errors is emptied, of timestamps of sends and notices of MSG_ZEROCOPY, too. For "hardware_timestamp" a
+        KernelTimestampWarning names each interface without a clock by which datagrams may come: the device that the
+        socket is bound to or, since where it is a member cannot be known, every one that is up, loopback only for a
+        socket of such an address. Raises TypeError for what is not a socket, ValueError for one of another family or
+        type, that is closed or not bound, or that coalesces (UDP_GRO) without coalesce=True.
         """
         check_datagram_socket(sock, "Receiver.from_socket")
         if not bound_port(sock):
@@ -289,7 +290,7 @@ class Receiver(SocketHolder, _core.ReceiverCore):
         self._reception = reception
         self._binding = Binding.of(sock)
         self._wants_hardware_timestamps = False  # they were told of already
-        self._interface = None
+        self._interface = self._binding.interface
         self._strict = True
         try:
             self._reception.configure(sock)
