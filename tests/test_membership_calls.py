@@ -261,7 +261,9 @@ def test_leave_without_sources_leaves_the_group_at_once(recorder: Recorder, tabl
     assert table.memberships == ()
 
 
-@pytest.mark.parametrize(("platform", "last"), [(Platform.MACOS, "leave"), (Platform.LINUX, "leave source")])
+@pytest.mark.parametrize(
+    ("platform", "last"), [(Platform.MACOS, "leave"), (Platform.WINDOWS, "leave"), (Platform.LINUX, "leave source")]
+)
 def test_the_last_source_is_left_with_the_group(
     recorder: Recorder, table: Memberships, monkeypatch: pytest.MonkeyPatch, platform: Platform, last: str
 ) -> None:

@@ -372,8 +372,8 @@ class Memberships:
     def _request(self, step: Step, after: Membership | None) -> Membership | None:
         """Ask the system, and return what is joined then, if it does not refuse."""
         # Who leaves the last source leaves the group: macOS would keep an empty membership, and join there no more.
-        # Elsewhere sources that others joined by this socket are kept.
-        source = step.source if after or CURRENT is not Platform.MACOS else None
+        # Linux does so by itself, and keeps sources that others joined by this socket.
+        source = step.source if after or CURRENT is Platform.LINUX else None
         try:
             request_membership(self._sock, step.action, step.group, source, step.interface)
         except OSError as error:
