@@ -27,6 +27,7 @@ GAPS = {
         "test_binding_plan.py::test_a_receiver_on_all_*packet*",
         "test_binding_updates.py::test_a_leave_of_another_thread_*packet*",
         "test_receiver_gil.py::test_a_loop_in_c_*",
+        "test_receiver_memory.py::test_a_limit_on_locked_memory_is_named_for_what_describes_a_ring*",
         "test_receiver_memory.py::test_prefaulted_memory_beside_a_ring*",
         "test_receiver_timestamps.py::test_a_ring_asks_the_device*",
         "test_receiver_gil.py::test_blocks_of_the_ring_keep_the_gil*",
