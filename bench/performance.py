@@ -71,6 +71,9 @@ neighbours, which is what a thousand datagrams of a ring cost. The others' figur
 writes them into full blocks of the ring (`Ring(delay=0.05)` is longer than one takes to fill) before the clock starts,
 while the others' time includes the copy out of the socket.
 
+Of 8972 bytes the loop in C over the ring is no limit: with few packets in a block it looks ahead less well than
+mcastfast does.
+
 "Iterating" makes an object of each datagram, as asyncio, uvloop and spead2 do and `recvfrom`; batches alone are what
 columns, `records()` and `payloads()` work on.
 """,
