@@ -112,7 +112,7 @@ HEADERS = {
 HANGS_AFTER = 1800.0
 """Seconds that nothing takes, on a slow machine that has other work either."""
 
-QEMU_PROGRAMS = ("pace", "turns", "stamps", "frame", "pool_race", "latch_race")
+QEMU_PROGRAMS = ("pace", "turns", "stamps", "frame", "netlink", "pool_race", "latch_race")
 SHORT_PROGRAMS = (*QEMU_PROGRAMS, "times")
 """Of tests/c."""
 

@@ -69,6 +69,7 @@ LINUX_ONLY = {
     "test_cli_selftest.py::test_ipv6_without_a_route_*": "a network namespace without routes",
     "test_cli_progress.py": "terminals: pty(7)",
     "test_interface_enumerate.py::test_a_point_to_point_*": "/dev/net/tun",
+    "test_interface_enumerate.py::*label*": "labels of addresses, rtnetlink(7)",
     "test_interface_enumerate.py::test_out_of_descriptors_*": "RLIMIT_NOFILE",
     "test_memory_steady.py": "/proc/self/statm",
     "test_receiver_set.py::test_the_receivers_of_a_set_that_could_not_be_made_*": "RLIMIT_NOFILE",

@@ -31,6 +31,7 @@ PROGRAMS: list[Any] = [
     "share_race",
     "frame",
     "bpf",
+    "netlink",
     pytest.param("packet_race", marks=pytest.mark.needs("packet_socket")),
     pytest.param("ring", marks=pytest.mark.needs("packet_socket")),
     pytest.param("apple", marks=pytest.mark.needs("ipv6")),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import netlab
 import pytest
 
+from mcastfast import Receiver
 from mcastfast.interface import Interface, interfaces
 
 if TYPE_CHECKING:
@@ -70,11 +71,38 @@ def test_an_added_address_is_seen_by_the_next_call(lan: Lan) -> None:
     assert set(one(lan.receiver).addresses) - set(before) == {IPv4Interface("192.0.2.77/31")}
 
 
-def test_an_alias_label_is_not_an_interface(lan: Lan) -> None:
+@pytest.mark.parametrize("label", ["{}:1", "feed-a", "lo", "other", "fifteen-letters"])
+def test_a_label_of_an_address_is_no_interface(lan: Lan, label: str) -> None:
     ip, link = lan.receiver.namespace.ip, lan.receiver
-    ip.addr("add", index=link.index, address="192.0.2.77", prefixlen=24, label=f"{link.name}:1")
-    assert set(listed(link.namespace)) == {"lo", link.name}
-    assert IPv4Interface("192.0.2.77/24") in one(link).addresses
+    ip.link("add", ifname="other", kind="veth", peer="peer")
+    before = listed(link.namespace)
+    ip.addr("add", index=link.index, address="192.0.2.77", prefixlen=24, label=label.format(link.name))
+    after = listed(link.namespace)
+    assert IPv4Interface("192.0.2.77/24") in after[link.name].addresses
+    assert {**after, link.name: before[link.name]} == before
+
+
+def test_labels_that_a_long_new_name_cuts_short_are_no_interfaces(namespace: Namespace) -> None:
+    ip = namespace.ip
+    ip.link("add", ifname="short", kind="veth", peer="other")
+    index = ip.link_lookup(ifname="short")[0]
+    for address in ("192.0.2.1", "192.0.2.2"):
+        ip.addr("add", index=index, address=address, prefixlen=24)
+    ip.link("set", index=index, ifname="fifteen-letters")
+    found = listed(namespace)
+    assert set(found) == {"lo", "fifteen-letters", "other"}
+    assert found["fifteen-letters"].addresses == (IPv4Interface("192.0.2.1/24"), IPv4Interface("192.0.2.2/24"))
+
+
+@pytest.mark.parametrize("by", ["name", "address"])
+def test_a_join_goes_to_the_interface_whose_address_has_the_label_of_another(namespace: Namespace, by: str) -> None:
+    ip = namespace.ip
+    for name in ("one", "other"):
+        ip.link("add", ifname=name, kind="veth", peer=f"{name}-peer")
+        ip.link("set", index=ip.link_lookup(ifname=name)[0], state="up")
+    ip.addr("add", index=ip.link_lookup(ifname="one")[0], address="192.0.2.1", prefixlen=24, label="other")
+    with namespace, Receiver("239.1.2.3:5000", interface="one" if by == "name" else "192.0.2.1") as receiver:
+        assert [membership.interface.name for membership in receiver.memberships] == ["one"]
 
 
 def test_an_interface_without_any_address_is_listed(namespace: Namespace) -> None:

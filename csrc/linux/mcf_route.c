@@ -1,17 +1,14 @@
-/* The interface of a route: rtnetlink(7). */
+/* The interface of a route: RTM_GETROUTE, rtnetlink(7). */
 #define _GNU_SOURCE
 #include "mcf_interface.h"
 
 #include <errno.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <netinet/in.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-/* RTM_GETROUTE, rtnetlink(7); every part is a multiple of NLMSG_ALIGNTO, so the struct is the message. */
+#include "mcf_netlink.h"
+
+/* Every part is a multiple of NLMSG_ALIGNTO, so the struct is the message. */
 struct route_request {
     struct nlmsghdr header;
     struct rtmsg route;
@@ -19,67 +16,17 @@ struct route_request {
     uint8_t destination[16];
 };
 
-/* The size of the kernel's one answer, or minus errno. */
-static int route_ask(const struct route_request *request, uint8_t *answer, size_t size)
+/* The outgoing interface (RTA_OIF). */
+static int read_route(void *context, const mcf_netlink_message *message)
 {
-    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
-    ssize_t result;
-
-    int descriptor = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-    if (descriptor < 0)
-        return -errno;
-    /* Connected, the socket takes messages from the kernel only. */
-    result = connect(descriptor, (const struct sockaddr *)&kernel, sizeof kernel);
-    if (result < 0)
-        goto done;
-    result = send(descriptor, request, request->header.nlmsg_len, 0);
-    if (result < 0)
-        goto done;
-    do
-        result = recv(descriptor, answer, size, 0);
-    while (result < 0 && errno == EINTR);
-
-done:
-    result = result < 0 ? -errno : result;
-    close(descriptor);
-    return (int)result;
-}
-
-/* The outgoing interface (RTA_OIF) of an answer, or minus errno; `answer` needs no alignment and is not trusted. */
-static int answer_interface(const uint8_t *answer, size_t size)
-{
-    struct nlmsghdr header;
-    if (size < sizeof header)
+    int index = 0;
+    int size = mcf_netlink_attribute(message, RTA_OIF, &index, sizeof index);
+    if (size == 0)
+        return -ENETUNREACH;
+    if (size != sizeof index || index <= 0)
         return -EBADMSG;
-    memcpy(&header, answer, sizeof header);
-    if (header.nlmsg_len < sizeof header || header.nlmsg_len > size)
-        return -EBADMSG;
-    size_t offset = NLMSG_HDRLEN;
-
-    if (header.nlmsg_type == NLMSG_ERROR) {
-        int error = 0;
-        if (header.nlmsg_len - offset >= sizeof error)
-            memcpy(&error, answer + offset, sizeof error);
-        return error < 0 ? error : -EBADMSG;
-    }
-    if (header.nlmsg_type != RTM_NEWROUTE)
-        return -EBADMSG;
-
-    offset += NLMSG_ALIGN(sizeof(struct rtmsg));
-    while (offset + sizeof(struct rtattr) <= header.nlmsg_len) {
-        struct rtattr attribute;
-        memcpy(&attribute, answer + offset, sizeof attribute);
-        if (attribute.rta_len < sizeof attribute || attribute.rta_len > header.nlmsg_len - offset)
-            return -EBADMSG;
-        if (attribute.rta_type == RTA_OIF) {
-            int index = 0;
-            if (attribute.rta_len >= sizeof attribute + sizeof index)
-                memcpy(&index, answer + offset + sizeof attribute, sizeof index);
-            return index > 0 ? index : -EBADMSG;
-        }
-        offset += RTA_ALIGN((size_t)attribute.rta_len);
-    }
-    return -ENETUNREACH;
+    *(int *)context = index;
+    return 0;
 }
 
 int mcf_route_interface(int family, const uint8_t *destination)
@@ -99,7 +46,7 @@ int mcf_route_interface(int family, const uint8_t *destination)
     request.attribute.rta_len = (unsigned short)RTA_LENGTH(width);
     memcpy(request.destination, destination, width);
 
-    uint8_t answer[4096];
-    int received = route_ask(&request, answer, sizeof answer);
-    return received < 0 ? received : answer_interface(answer, (size_t)received);
+    int index = -EBADMSG;
+    int result = mcf_netlink_ask(&request.header, RTM_NEWROUTE, sizeof request.route, read_route, &index);
+    return result < 0 ? result : index;
 }

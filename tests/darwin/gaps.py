@@ -80,6 +80,9 @@ GAPS = {
     "a route is known by the address that it sends from": (
         "test_interface_resolve.py::test_an_interface_that_the_route_chose_needs_no_address_of_its_own*",
     ),
+    "getifaddrs(3) is Linux', which gives the label of an address as the name of its interface": (
+        "test_interface_enumerate.py::*label*",
+    ),
     "a thread wakes by a pipe": ("test_background_signal.py::*",),
     "a thread that rests is told by ppoll(2), which Darwin has not": (
         "test_background_end.py::test_close_does_not_wait_for_the_delay*",

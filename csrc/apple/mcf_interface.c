@@ -1,7 +1,5 @@
-/* getifaddrs(3); the MTU by SIOCGIFMTU, netdevice(7). */
-#define _POSIX_C_SOURCE 200809L
-#define _DEFAULT_SOURCE  /* glibc, musl: getifaddrs, struct ifreq, IFF_* */
-#define _DARWIN_C_SOURCE /* macOS: the same */
+/* getifaddrs(3); the MTU by SIOCGIFMTU, netintro(4). */
+#define _DARWIN_C_SOURCE
 #include "mcf_interface.h"
 
 #include <errno.h>
@@ -17,18 +15,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static uint32_t portable_flags(unsigned int flags)
-{
-    return ((flags & IFF_UP) ? MCF_IF_UP : 0) | ((flags & IFF_RUNNING) ? MCF_IF_RUNNING : 0) |
-           ((flags & IFF_MULTICAST) ? MCF_IF_MULTICAST : 0) | ((flags & IFF_LOOPBACK) ? MCF_IF_LOOPBACK : 0) |
-           ((flags & IFF_POINTOPOINT) ? MCF_IF_POINTOPOINT : 0);
-}
+#include "posix/mcf_link.h"
 
-static uint32_t interface_mtu(const char name[IF_NAMESIZE], int descriptor)
+static uint32_t interface_mtu(const char *name, int descriptor)
 {
     struct ifreq request;
     memset(&request, 0, sizeof request);
-    memcpy(request.ifr_name, name, IF_NAMESIZE);
+    strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);
     if (ioctl(descriptor, SIOCGIFMTU, &request) < 0 || request.ifr_mtu < 0)
         return 0;
     return (uint32_t)request.ifr_mtu;
@@ -45,17 +38,14 @@ static uint8_t prefix_length(const uint8_t *mask, size_t size)
 /* 1 when the row was filled, 0 when its interface is gone. */
 static int fill_row(struct mcf_interface_address *row, const struct ifaddrs *entry, int descriptor)
 {
-    /* Linux gives an IPv4 address under its label (eth0:1), whose index is that of the interface: ask for the name
-     * again. */
-    char name[IF_NAMESIZE] = "";
     unsigned int index = if_nametoindex(entry->ifa_name);
-    if (!index || !if_indextoname(index, name))
+    if (!index)
         return 0;
 
-    memcpy(row->name, name, sizeof name);
+    strncpy(row->name, entry->ifa_name, sizeof row->name - 1);
     row->index = index;
-    row->flags = portable_flags(entry->ifa_flags);
-    row->mtu = interface_mtu(name, descriptor);
+    row->flags = mcf_link_flags(entry->ifa_flags);
+    row->mtu = interface_mtu(entry->ifa_name, descriptor);
     if (!entry->ifa_addr)
         return 1;
 
@@ -113,9 +103,4 @@ done:
     freeifaddrs(entries);
     close(descriptor);
     return error ? -error : count;
-}
-
-void mcf_interface_free(struct mcf_interface_address *rows)
-{
-    free(rows);
 }
