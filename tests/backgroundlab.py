@@ -41,15 +41,19 @@ def tasks() -> set[int]:
     return set(map(int, os.listdir("/proc/self/task")))
 
 
+PF_EXITING = 4  # among the flags of proc_pid_stat(5)
+
+
 def receive_threads(name: str = "mcastfast") -> list[int]:
-    """Those that have this name."""
+    """Those that have this name, without what is ending: a thread that was joined may be listed a little longer."""
     found = []
     for task in tasks():
         try:
-            comm = Path(f"/proc/self/task/{task}/comm").read_text()
+            stat = Path(f"/proc/self/task/{task}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if comm == name + "\n":
+        comm, _, rest = stat.partition("(")[2].rpartition(")")
+        if comm == name and not int(rest.split()[6]) & PF_EXITING:
             found.append(task)
     return found
 

@@ -75,8 +75,8 @@ def test_memory_that_is_given_back_is_used_again(way: dict[str, Any]) -> None:
 @ways
 def test_the_memory_is_never_more_than_was_given(way: dict[str, Any]) -> None:
     with feed(background=SMALL, **way) as busy:
-        send_slowly(busy, range(8000))
-        assert busy.receiver.stats.overrun > 0
+        while busy.receiver.stats.overrun == 0:  # how many that takes depends on how they come
+            send_slowly(busy, range(8000))
         arenas = busy.receiver.stats.arenas
         held = list(take_all(busy.receiver))
         send_slowly(busy, range(8000))
