@@ -33,15 +33,15 @@ ways = pytest.mark.parametrize("way", _WAYS, ids=[*_ENGINES, "trains"])
 _POLLS = {"7", "271", "73", "168", "309", "336"}
 """Numbers of poll(2) and ppoll(2) on x86-64, of both on arm64 and riscv64, and on i386 and arm."""
 
+_PF_EXITING = 4
+"""Among the flags of a thread, proc_pid_stat(5): it ends."""
+
 families = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["v4", "v6"])
 
 
 def tasks() -> set[int]:
     """The ids of this process's threads."""
     return set(map(int, os.listdir("/proc/self/task")))
-
-
-PF_EXITING = 4  # among the flags of proc_pid_stat(5)
 
 
 def receive_threads(name: str = "mcastfast") -> list[int]:
@@ -53,7 +53,7 @@ def receive_threads(name: str = "mcastfast") -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         comm, _, rest = stat.partition("(")[2].rpartition(")")
-        if comm == name and not int(rest.split()[6]) & PF_EXITING:
+        if comm == name and not int(rest.split()[6]) & _PF_EXITING:
             found.append(task)
     return found
 

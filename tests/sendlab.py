@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Any, Self
 
 import netlab
-from receivelab import TIMEOUT, at
+from receivelab import PORT, TIMEOUT, V4, at, plain_socket
 
 from mcastfast import Receiver, Sender
 
@@ -100,6 +101,17 @@ class Wire:
         with self.link.namespace:
             sender = Sender(group or self.group, engine=self.engine, **{"segment": False, **options})
         return self._stack.enter_context(sender)
+
+    def plain_sender(self) -> socket.socket:
+        """A socket that sends to the receiver's group, as other programs have it."""
+        with self.link.namespace:
+            sock = plain_socket(self.family.number)
+            if self.family is V4:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, netlab.egress(self.link))
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self.link.index)
+            sock.connect((self.family.group, PORT))
+        return sock
 
     def datagrams(self) -> list[Datagram]:
         """What arrived of all that was sent before; the mark that another sender sets is delivered last."""

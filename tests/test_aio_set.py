@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from netlab import wait_until
 from receivelab import script
+from test_aio import run
 from traffic import PATIENCE, Feed, Worker, feed, payload
 
 from mcastfast import ReceiverSet, aio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
 
     from mcastfast import Receiver
 
@@ -39,15 +40,6 @@ def feeds(**options: Any) -> Iterator[Feeds]:
     with ExitStack() as stack:
         opened = [stack.enter_context(feed(**options)) for _ in range(COUNT)]
         yield Feeds(opened, stack.enter_context(ReceiverSet([each.receiver for each in opened])))
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    async def in_time() -> None:
-        async with asyncio.timeout(PATIENCE):
-            await main
-
-    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        runner.run(in_time())
 
 
 async def taken(given: Feeds, count: int) -> list[tuple[int, bytes]]:

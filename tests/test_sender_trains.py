@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from receivelab import FAMILIES, TIMEOUT, V4, Family, at, descriptors, family_name, plain_socket
+from receivelab import FAMILIES, TIMEOUT, V4, Family, at, descriptors, family_name
 from sendlab import Wire, sent
 
 from mcastfast import Receiver, Sender, UnsupportedError, options, packing
@@ -119,11 +119,8 @@ def wire4(lan: netlab.Lan) -> Iterator[Wire]:
 
 def refusing(wire: Wire, **options: Any) -> Sender:
     """A sender whose trains the kernel refuses: without checksums it has nothing to cut by."""
-    with wire.link.namespace:
-        sock = plain_socket(socket.AF_INET)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(wire.link.ipv4))
+    sock = wire.plain_sender()
     sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
-    sock.connect((wire.family.group, 5000))
     return Sender.from_socket(sock, **options)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from netlab import wait_until
-from receivelab import FAMILIES, V4, V6, family_name, plain_socket
+from receivelab import FAMILIES, V4, V6, family_name
 from sendlab import LARGE, Wire, alike
 
 from mcastfast import Sender, interfaces
@@ -76,18 +76,6 @@ def check_plain(wire: Wire, sender: Sender, payloads: list[bytes]) -> None:
     assert sender.segment
 
 
-def connected(wire: Wire) -> socket.socket:
-    """A socket that sends to the group, as other programs have it."""
-    with wire.link.namespace:
-        sock = plain_socket(wire.family.number)
-        if wire.family is V4:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(wire.link.ipv4))
-        else:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, wire.link.index)
-        sock.connect((wire.family.group, 5000))
-    return sock
-
-
 @segments
 def test_an_interface_that_was_down_takes_trains_from_the_first_batch_on(wire: Wire, segment: bool | None) -> None:
     sender = wire.sender(segment=segment)
@@ -108,7 +96,7 @@ def test_an_interface_that_was_down_takes_trains_after_a_look_at_the_mtu(wire: W
 
 @segments
 def test_an_option_that_is_set_on_a_connected_socket_ends_no_trains(wire: Wire, segment: bool | None) -> None:
-    sock = connected(wire)
+    sock = wire.plain_sender()
     set_option(sock, TOS, 0x20)
     with Sender.from_socket(sock, segment=segment) as sender:
         check_train(wire, sender, LONG)
@@ -129,7 +117,7 @@ def test_a_route_that_became_narrower_sends_plain_what_is_too_long_alone(wire4: 
 
 @segments
 def test_an_mtu_of_the_socket_sends_plain_what_is_too_long_alone(wire6: Wire, segment: bool | None) -> None:
-    sock = connected(wire6)
+    sock = wire6.plain_sender()
     sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU, SMALLER_MTU)
     with Sender.from_socket(sock, segment=segment) as sender:
         check_plain(wire6, sender, LONG)
@@ -141,7 +129,7 @@ def test_an_mtu_of_the_socket_sends_plain_what_is_too_long_alone(wire6: Wire, se
 def test_headers_that_are_longer_send_plain_what_is_too_long_alone(
     wire4: Wire, segment: bool | None, count: int
 ) -> None:
-    sock = connected(wire4)
+    sock = wire4.plain_sender()
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\x01" * count)
     fitting = 1500 - 28
     with Sender.from_socket(sock, segment=segment) as sender:

@@ -36,6 +36,8 @@ class Source(Protocol[T_co]):
     def recv_batch(self, timeout: float | None = None) -> T_co:
         """The next."""
 
+    def _described(self) -> str: ...
+
 
 class Batches(Generic[T_co]):
     """What a source gives, until it is closed; `receivers` tells whom to wait for."""
@@ -66,7 +68,7 @@ class Batches(Generic[T_co]):
                 raise
             if not (receivers := self._open()):
                 raise StopAsyncIteration
-            await _until_readable(receivers, loop)
+            await _until_readable(receivers, loop, self._source)
             self._turn_ends = None
 
     def _open(self) -> list[Receiver]:
@@ -74,8 +76,10 @@ class Batches(Generic[T_co]):
         return [receiver for receiver in self._receivers() if not receiver._ends]
 
 
-async def _until_readable(receivers: Sequence[Receiver], loop: asyncio.AbstractEventLoop) -> None:
-    """Return when one of them may have something, or is being closed."""
+async def _until_readable(
+    receivers: Sequence[Receiver], loop: asyncio.AbstractEventLoop, source: Source[object]
+) -> None:
+    """Return when one of the receivers of a source may have something, or is being closed."""
     everyone = [receiver._tasks() for receiver in receivers]
     for receiver, waits in zip(receivers, everyone, strict=True):
         if any(wait.loop is loop for wait in tuple(waits.current)):
@@ -88,8 +92,8 @@ async def _until_readable(receivers: Sequence[Receiver], loop: asyncio.AbstractE
     except OSError as error:
         if any(receiver._ends for receiver in receivers):
             return
-        which = str(receivers[0]) if len(receivers) == 1 else f"a set of {len(receivers)} receivers"
-        raise os_error(Operation.OPEN, f"a descriptor for each wait of async iteration on {which}", error) from error
+        operands = f"a descriptor for each wait of async iteration on {source._described()}"
+        raise os_error(Operation.OPEN, operands, error) from error
     try:
         for waits in everyone:
             waits.current.add(wait)

@@ -48,20 +48,23 @@ class Ring(NamedTuple):
         delay = parse_seconds(self.delay, what="ring: delay", least=LEAST_DELAY, most=LONGEST_DELAY)
         return self._replace(size=max(LEAST_BLOCKS, -(-size // BLOCK)) * BLOCK, delay=delay)
 
+    @property
+    def _blocks(self) -> int:
+        return parse_size(self.size, what="ring") // BLOCK
+
     def _open(self, core: _core.ReceiverCore, sock: socket.socket, interface: Interface | None) -> None:
         """Open the ring beside a bound socket. OSError with the remedy where the system refuses."""
-        size = parse_size(self.size, what="ring")
         try:
             core._open_tap(
                 sock.fileno(),
                 sock.getsockname()[1],
                 interface_index=interface.index if interface else 0,
                 block_size=BLOCK,
-                blocks=size // BLOCK,
+                blocks=self._blocks,
                 retire_ms=round(self.delay * 1000),
             )
         except OSError as error:
-            operands = f"packet ring of {size} bytes on {interface or 'all interfaces'}"
+            operands = f"packet ring of {self.size} bytes on {interface or 'all interfaces'}"
             if error.errno != errno.EPERM:
                 raise os_error(Operation.OPEN, operands, error) from error
             refusal = os_error(Operation.OPEN, operands, error, reason="it needs CAP_NET_RAW, which this process lacks")
@@ -70,7 +73,7 @@ class Ring(NamedTuple):
 
     def _lend(self, core: _core.ReceiverCore) -> None:
         """Make the memory that describes its blocks. OSError: the system's answer."""
-        core._lend(parse_size(self.size, what="ring") // BLOCK)
+        core._lend(self._blocks)
 
 
 def plan_ring(engine: str, ring: Ring | Size | None, **others: object) -> Ring | None:
